@@ -1,0 +1,560 @@
+"""config.py: what a run is, how it is checked, written, read, given as flags, and resumed."""
+
+import dataclasses
+import doctest
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+
+from pixel_cnn_pp import config
+from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+
+ROOT = pathlib.Path(config.__file__).parents[1]
+PARTS = (ModelConfig, DataConfig, TrainingConfig)
+
+# (class, field, short name, default, kind of flag), from train.py of the original's last release.
+# Two defaults are ours (there, paths of the author's machine): data_dir and save_dir. Two flags
+# are ours: image_size and optimizer (there, Adam alone).
+ORIGINAL_FLAGS = [
+    (ModelConfig, "nr_resnet", "q", 5, "int"),
+    (ModelConfig, "nr_filters", "n", 160, "int"),
+    (ModelConfig, "nr_logistic_mix", "m", 10, "int"),
+    (ModelConfig, "resnet_nonlinearity", "z", "concat_elu", "string enum"),
+    (ModelConfig, "dropout_p", "p", 0.5, "float"),
+    (DataConfig, "data_set", "d", "cifar", "string"),
+    (DataConfig, "data_dir", "i", "data", "string"),
+    (DataConfig, "image_size", None, None, "int"),
+    (TrainingConfig, "save_dir", "o", "save", "string"),
+    (TrainingConfig, "save_interval", "t", 20, "int"),
+    (TrainingConfig, "load_params", "r", False, "bool"),
+    (TrainingConfig, "class_conditional", "c", False, "bool"),
+    (TrainingConfig, "optimizer", None, "adamax", "string enum"),
+    (TrainingConfig, "learning_rate", "l", 0.001, "float"),
+    (TrainingConfig, "lr_decay", "e", 0.999995, "float"),
+    (TrainingConfig, "batch_size", "b", 16, "int"),
+    (TrainingConfig, "init_batch_size", "u", 16, "int"),
+    (TrainingConfig, "max_epochs", "x", 5000, "int"),
+    (TrainingConfig, "nr_gpu", "g", 8, "int"),
+    (TrainingConfig, "polyak_decay", None, 0.9995, "float"),
+    (TrainingConfig, "num_samples", "ns", 1, "int"),
+    (TrainingConfig, "seed", "s", 1, "int"),
+]
+
+BAD_VALUES = [
+    (ModelConfig, "image_shape", [(30, 32, 3), (32, 30, 3), (0, 32, 3), (32, -4, 3), (8, 12, 0)]),
+    (ModelConfig, "image_shape", [(8, 12), (8, 12, 3, 1), 8, None, "abc", (8.0, 12, 3), [[8], 12]]),
+    (ModelConfig, "image_shape", [(True, 12, 3), np.ones((3, 3), int), np.zeros((40, 40))]),
+    (ModelConfig, "num_levels", [1, 0, -256, 65537, 256.0, "256", None, True]),
+    (ModelConfig, "nr_resnet", [0, -1, 2.5, "5", True, None, [5]]),
+    (ModelConfig, "nr_filters", [0, -160, 160.0, None]),
+    (ModelConfig, "nr_logistic_mix", [0, -1, False]),
+    (ModelConfig, "resnet_nonlinearity", ["gelu", "", "Elu", None, 1, ["elu"]]),
+    (ModelConfig, "dropout_p", [1, 1.0, -0.1, float("nan"), "0.5", True, None, np.ones(2)]),
+    (ModelConfig, "num_classes", [0, -1, 10.0, "10", True]),
+    (DataConfig, "data_set", ["", None, 3]),
+    (DataConfig, "data_dir", ["", None, pathlib.Path("data"), b"data"]),
+    (DataConfig, "image_size", [0, 2, -8, 30, 32.0, "32", True]),
+    (TrainingConfig, "save_dir", ["", None]),
+    (TrainingConfig, "save_interval", [0, -1, 1.5]),
+    (TrainingConfig, "load_params", [1, 0, "true", None]),
+    (TrainingConfig, "class_conditional", [1, "no"]),
+    (TrainingConfig, "optimizer", ["sgd", "Adam", None]),
+    (TrainingConfig, "learning_rate", [0, 0.0, -1e-3, float("nan"), float("inf"), 10**400, "1"]),
+    (TrainingConfig, "lr_decay", [0, -0.5, 1.000001, float("nan")]),
+    (TrainingConfig, "batch_size", [0, -16, 16.0]),
+    (TrainingConfig, "init_batch_size", [0, -16, None]),
+    (TrainingConfig, "max_epochs", [0, -1, 1e3]),
+    (TrainingConfig, "nr_gpu", [-1, 0.5, None]),
+    (TrainingConfig, "polyak_decay", [1, 1.0, -0.1, float("nan")]),
+    (TrainingConfig, "num_samples", [-1, 1.0]),
+    (TrainingConfig, "seed", [-1, 2**31, 1.0, None]),
+]
+
+
+def specimen():
+    """A run in which no field has its default."""
+    return RunConfig(
+        ModelConfig((8, 12, 1), 17, 2, 24, 3, "elu", 0.1, 10),
+        DataConfig("digits", "/data/é", 8),
+        TrainingConfig(
+            save_dir="runs/a",
+            save_interval=3,
+            load_params=True,
+            class_conditional=True,
+            optimizer="adam",
+            learning_rate=1 / 3,
+            lr_decay=0.9,
+            batch_size=5,
+            init_batch_size=6,
+            max_epochs=7,
+            nr_gpu=0,
+            polyak_decay=0.99,
+            num_samples=2,
+            seed=2**31 - 1,
+        ),
+    )
+
+
+def parsed(*arguments):
+    """Flags of a whole run after the parse of a command line."""
+    flag_values = flags.FlagValues()
+    config.define_flags(RunConfig, flag_values)
+    rest = flag_values(["train.py", *arguments])
+    assert rest == ["train.py"]
+    return flag_values
+
+
+def error_of(call, *args, **kwargs):
+    """The one line that the user sees."""
+    with pytest.raises(ValueError) as caught:
+        call(*args, **kwargs)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "Received: " in message
+    return message
+
+
+# Fields
+
+
+def test_specimen_has_no_default_and_the_bad_values_cover_every_field():
+    for part in PARTS:
+        (mine,) = (value for value in vars(specimen()).values() if isinstance(value, part))
+        for item in dataclasses.fields(part):
+            assert getattr(mine, item.name) != item.default, item.name
+    every_field = {(part, item.name) for part in PARTS for item in dataclasses.fields(part)}
+    assert {(part, name) for part, name, _ in BAD_VALUES} == every_field
+
+
+@pytest.mark.parametrize(
+    ("config_class", "name", "value"),
+    [(part, name, value) for part, name, values in BAD_VALUES for value in values],
+)
+def test_a_bad_value_is_one_line_with_the_field_the_rule_and_what_was_received(
+    config_class, name, value
+):
+    message = error_of(config_class, **{name: value})
+    assert message.startswith(f"`{name}` must be ")
+    assert f"Received: {name}=" in message
+
+
+def test_the_message_says_the_rule_in_words():
+    assert error_of(ModelConfig, nr_resnet=0) == (
+        "`nr_resnet` must be an integer >= 1. Received: nr_resnet=0"
+    )
+    assert error_of(ModelConfig, dropout_p=1) == (
+        "`dropout_p` must be a finite number >= 0 and < 1. Received: dropout_p=1"
+    )
+    assert error_of(ModelConfig, num_classes=0) == (
+        "`num_classes` must be None or an integer >= 1. Received: num_classes=0"
+    )
+    assert error_of(DataConfig, image_size=30) == (
+        "`image_size` must be None or an integer >= 4 and a multiple of 4. Received: image_size=30"
+    )
+    assert error_of(ModelConfig, resnet_nonlinearity="gelu") == (
+        "`resnet_nonlinearity` must be one of concat_elu, elu, relu. "
+        "Received: resnet_nonlinearity='gelu'"
+    )
+    assert error_of(ModelConfig, image_shape=(30, 32, 3)) == (
+        "`image_shape` must be three integers (H, W, C), H and W positive multiples of 4, C >= 1. "
+        "Received: image_shape=(30, 32, 3)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("config_class", "name", "value"),
+    [
+        (ModelConfig, "image_shape", (4, 8, 1)),
+        (ModelConfig, "num_levels", 2),
+        (ModelConfig, "num_levels", 65536),
+        (ModelConfig, "nr_resnet", 1),
+        (ModelConfig, "dropout_p", 0.0),
+        (ModelConfig, "num_classes", 1),
+        (DataConfig, "image_size", 4),
+        (TrainingConfig, "lr_decay", 1.0),
+        (TrainingConfig, "nr_gpu", 0),
+        (TrainingConfig, "polyak_decay", 0.0),
+        (TrainingConfig, "num_samples", 0),
+        (TrainingConfig, "seed", 0),
+        (TrainingConfig, "seed", 2**31 - 1),
+    ],
+)
+def test_the_last_good_value_at_each_bound_is_taken(config_class, name, value):
+    assert getattr(config_class(**{name: value}), name) == value
+
+
+def test_numpy_numbers_and_lists_become_plain_python():
+    model = ModelConfig(
+        image_shape=[np.int64(8), 12, np.uint8(1)],
+        num_levels=np.uint16(17),
+        dropout_p=0,
+        num_classes=np.int32(10),
+    )
+    assert model == ModelConfig((8, 12, 1), num_levels=17, dropout_p=0.0, num_classes=10)
+    assert type(model.image_shape) is tuple
+    assert {type(size) for size in model.image_shape} == {int}
+    assert type(model.num_levels) is int
+    assert type(model.dropout_p) is float
+    assert type(model.num_classes) is int
+    assert type(TrainingConfig(learning_rate=np.float32(0.5)).learning_rate) is float
+    assert ModelConfig(image_shape=np.array([8, 12, 1])).image_shape == (8, 12, 1)
+
+
+def test_configurations_are_frozen_and_hashable():
+    for instance in (ModelConfig(), DataConfig(), TrainingConfig(), specimen()):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(instance, dataclasses.fields(instance)[0].name, 1)
+        assert hash(instance) == hash(dataclasses.replace(instance))
+    assert len({ModelConfig(), ModelConfig(nr_resnet=5), ModelConfig(nr_resnet=3)}) == 2
+
+
+def test_a_run_takes_parts_of_their_classes_only():
+    message = error_of(RunConfig, ModelConfig(), TrainingConfig(), TrainingConfig())
+    assert message.startswith("`data` must be a DataConfig. Received: data=TrainingConfig(")
+
+
+def test_examples_in_the_docstrings_run():
+    failed, attempted = doctest.testmod(config)
+    assert failed == 0
+    assert attempted >= 6
+
+
+def test_config_imports_neither_tensorflow_nor_keras_nor_another_module_of_the_package():
+    code = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(ROOT / 'pixel_cnn_pp')!r})\n"
+        "import config\n"  # the file by itself, without the package's __init__
+        "tops = {name.split('.')[0] for name in sys.modules}\n"
+        "found = tops & {'tensorflow', 'keras', 'tf_keras', 'jax', 'pixel_cnn_pp'}\n"
+        "assert not found, found\n"
+    )
+    result = run_python("-c", code)
+    assert result.returncode == 0, result.stderr
+
+
+# JSON
+
+
+def test_json_gives_back_the_same_run():
+    for run in (specimen(), RunConfig(ModelConfig(), DataConfig(), TrainingConfig())):
+        assert config.from_json(config.to_json(run)) == run
+
+
+def test_json_is_readable_and_in_the_order_of_declaration():
+    text = config.to_json(specimen())
+    assert text.endswith("}\n")
+    assert '\n    "nr_filters": 24,\n' in text
+    values = json.loads(text)
+    assert list(values) == ["model", "data", "training"]
+    for part in dataclasses.fields(RunConfig):
+        assert list(values[part.name]) == [item.name for item in dataclasses.fields(part.type)]
+
+
+def test_a_field_missing_from_an_older_file_takes_its_default():
+    values = json.loads(config.to_json(specimen()))
+    del values["model"]["nr_filters"], values["training"]["optimizer"]
+    run = config.from_json(json.dumps(values))
+    assert config.differences(specimen(), run) == [
+        "nr_filters: 24 != 160",
+        "optimizer: 'adam' != 'adamax'",
+    ]
+
+
+def test_a_missing_part_is_an_error_that_names_it():
+    values = json.loads(config.to_json(specimen()))
+    del values["data"], values["training"]
+    message = error_of(config.from_json, json.dumps(values))
+    assert message.endswith("Received: missing=['data', 'training']")
+
+
+def test_every_unknown_field_is_named_with_its_place():
+    values = json.loads(config.to_json(specimen()))
+    values["model"] |= {"nr_filter": 24, "de\npth": 1}
+    message = error_of(config.from_json, json.dumps(values))
+    assert message.endswith(r"Received: unknown=['model.nr_filter', 'model.de\npth']")
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"model": 1,}', "nonsense", '{"model": {}\n\n"data"}'])
+def test_broken_json_is_one_line(text):
+    assert error_of(config.from_json, text).startswith("A configuration must be JSON. ")
+
+
+def test_json_that_is_no_object_is_one_line():
+    assert error_of(config.from_json, "[1]").startswith("A configuration must be a JSON object. ")
+    values = json.loads(config.to_json(specimen())) | {"data": None}
+    message = error_of(config.from_json, json.dumps(values))
+    assert message.startswith("`data` must be a JSON object. ")
+
+
+def test_a_bad_value_in_json_names_its_field():
+    values = json.loads(config.to_json(specimen()))
+    values["training"]["learning_rate"] = float("nan")
+    assert "`learning_rate`" in error_of(config.from_json, json.dumps(values))
+
+
+# Flags
+
+
+@pytest.mark.parametrize(("config_class", "name", "short", "default", "kind"), ORIGINAL_FLAGS)
+def test_flags_have_the_original_names_short_names_and_defaults(
+    config_class, name, short, default, kind
+):
+    flag_values = flags.FlagValues()
+    config.define_flags(config_class, flag_values)
+    flag = flag_values[name]
+    assert flag.short_name == short
+    assert flag.default == default
+    assert flag.flag_type() == kind
+    assert short is None or flag_values[short] is flag
+    (described,) = (item for item in dataclasses.fields(config_class) if item.name == name)
+    assert flag.help.endswith(described.metadata["help"])
+
+
+def test_every_field_is_a_flag_but_those_that_follow_from_the_data():
+    assert [name for _, name, *_ in ORIGINAL_FLAGS] == [
+        item.name
+        for part in PARTS
+        for item in dataclasses.fields(part)
+        if item.name not in {"image_shape", "num_levels", "num_classes"}
+    ]
+    assert list(config.values_from_flags(RunConfig, parsed())) == [
+        name for _, name, *_ in ORIGINAL_FLAGS
+    ]
+
+
+def test_no_two_fields_share_a_name():
+    names = [item.name for part in PARTS for item in dataclasses.fields(part)]
+    assert len(names) == len(set(names))
+
+
+def test_unparsed_defaults_make_the_default_configurations():
+    flag_values = parsed()
+    for part in PARTS:
+        assert part(**config.values_from_flags(part, flag_values)) == part()
+
+
+@pytest.mark.parametrize(
+    "command_line",
+    [
+        "-ns 2 -c -q 3 -l 1e-2 -z relu -r -x 4 -t 1",
+        "-ns=2 -c -q=3 -l=1e-2 -z=relu -r -x=4 -t=1",
+        "--num_samples 2 --class_conditional --nr_resnet 3 --learning_rate 1e-2"
+        " --resnet_nonlinearity relu --load_params --max_epochs 4 --save_interval 1",
+        "--num_samples=2 --class_conditional=true --nr_resnet=3 --learning_rate=1e-2"
+        " --resnet_nonlinearity=relu --load_params=1 --max_epochs=4 --save_interval=1",
+    ],
+)
+def test_flags_can_be_given_short_or_long_with_or_without_the_equals_sign(command_line):
+    flag_values = parsed(*command_line.split())
+    assert config.explicit_values_from_flags(RunConfig, flag_values) == {
+        "nr_resnet": 3,
+        "resnet_nonlinearity": "relu",
+        "save_interval": 1,
+        "load_params": True,
+        "class_conditional": True,
+        "learning_rate": 0.01,
+        "max_epochs": 4,
+        "num_samples": 2,
+    }
+    values = config.values_from_flags(RunConfig, flag_values)
+    assert values["nr_resnet"] == 3
+    assert values["nr_filters"] == 160
+
+
+def test_every_short_name_sets_its_field_and_no_other():
+    other = {**vars(specimen().model), **vars(specimen().data), **vars(specimen().training)}
+    for _, name, short, _, kind in ORIGINAL_FLAGS:
+        if short is not None:
+            arguments = [f"-{short}"] if kind == "bool" else [f"-{short}", str(other[name])]
+            explicit = config.explicit_values_from_flags(RunConfig, parsed(*arguments))
+            assert explicit == {name: other[name]}
+
+
+def test_a_flag_given_with_its_default_is_explicit_too():
+    flag_values = parsed("--nr_filters=160", "--noload_params")
+    explicit = config.explicit_values_from_flags(RunConfig, flag_values)
+    assert explicit == {"nr_filters": 160, "load_params": False}
+    assert config.explicit_values_from_flags(DataConfig, flag_values) == {}
+
+
+def test_a_flag_set_by_code_is_not_explicit():
+    flag_values = parsed()
+    flag_values.seed = 5
+    assert config.values_from_flags(RunConfig, flag_values)["seed"] == 5
+    assert config.explicit_values_from_flags(RunConfig, flag_values) == {}
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["-q=0", "-q=2.5", "-p=1", "-p=nan", "-l=0", "-l=inf", "-z=gelu", "-c=maybe", "-d=", "-s=-1"],
+)
+def test_a_bad_flag_ends_the_parse_in_one_line(argument):
+    with pytest.raises(flags.IllegalFlagValueError) as caught:
+        parsed(argument)
+    assert "\n" not in str(caught.value)
+
+
+def run_python(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text(
+        "import json\n"
+        "from absl import app, logging\n"
+        "from pixel_cnn_pp import config\n"
+        "config.define_flags(config.RunConfig)\n"
+        "def main(argv):\n"
+        "    values = config.values_from_flags(config.RunConfig)\n"
+        "    explicit = config.explicit_values_from_flags(config.RunConfig)\n"
+        "    print(json.dumps([argv[1:], values, explicit]))\n"
+        "if __name__ == '__main__':\n"
+        "    app.run(main)\n"
+    )
+    return str(path)
+
+
+def test_a_real_script_takes_our_short_flags_beside_those_of_absl(script):
+    result = run_python(script, "-ns", "2", "-c", "-q", "3", "-x=4", "-r", "-t", "5", "-v", "1")
+    assert result.returncode == 0, result.stderr
+    rest, values, explicit = json.loads(result.stdout)
+    assert rest == []
+    assert len(values) == len(ORIGINAL_FLAGS)
+    assert explicit == {
+        "nr_resnet": 3,
+        "save_interval": 5,
+        "load_params": True,
+        "class_conditional": True,
+        "max_epochs": 4,
+        "num_samples": 2,
+    }
+
+
+def test_the_help_of_a_real_script_lists_our_flags(script):
+    result = run_python(script, "--help")
+    for _, name, short, *_ in ORIGINAL_FLAGS:
+        assert f"{name}:" in result.stdout
+        assert short is None or f"-{short},--" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        (
+            "-l=-1",
+            "flag --learning_rate=-1.0: `learning_rate` must be a finite number > 0. "
+            "Received: learning_rate=-1.0",
+        ),
+        ("--optimizer=sgd", "flag --optimizer=sgd: value should be one of <adamax|adam>"),
+    ],
+)
+def test_a_bad_flag_of_a_real_script_is_one_line_and_no_traceback(script, argument, line):
+    result = run_python(script, argument)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        f"FATAL Flags parsing error: {line}",
+        "Pass --helpshort or --helpfull to see help on flags.",
+    ]
+
+
+# Resume
+
+MAY_CHANGE = {
+    "save_dir": "elsewhere",
+    "data_dir": "elsewhere",
+    "save_interval": 9,
+    "load_params": False,
+    "learning_rate": 0.5,
+    "lr_decay": 0.5,
+    "polyak_decay": 0.5,
+    "batch_size": 9,
+    "init_batch_size": 9,
+    "max_epochs": 9,
+    "nr_gpu": 9,
+    "num_samples": 9,
+    "seed": 9,
+}
+MAY_NOT_CHANGE = {
+    "image_shape": (4, 4, 4),
+    "num_levels": 9,
+    "nr_resnet": 9,
+    "nr_filters": 9,
+    "nr_logistic_mix": 9,
+    "resnet_nonlinearity": "relu",
+    "dropout_p": 0.25,
+    "num_classes": None,
+    "data_set": "cifar",
+    "image_size": None,
+    "class_conditional": False,
+    "optimizer": "adamax",
+}
+
+
+def test_each_field_either_may_change_on_resume_or_may_not():
+    every_field = {item.name for part in PARTS for item in dataclasses.fields(part)}
+    assert MAY_CHANGE.keys() | MAY_NOT_CHANGE.keys() == every_field
+    assert not MAY_CHANGE.keys() & MAY_NOT_CHANGE.keys()
+
+
+def test_a_resumed_run_is_the_stored_one_where_nothing_is_given():
+    assert config.resume(specimen(), {}) == specimen()
+
+
+@pytest.mark.parametrize("name", MAY_CHANGE)
+def test_a_field_that_may_change_takes_the_given_value_on_resume(name):
+    resumed = config.resume(specimen(), {name: MAY_CHANGE[name]})
+    changes = config.differences(specimen(), resumed)
+    assert len(changes) == 1
+    assert changes[0].startswith(f"{name}: ")
+    assert changes[0].endswith(f" != {MAY_CHANGE[name]!r}")
+
+
+@pytest.mark.parametrize("name", MAY_NOT_CHANGE)
+def test_a_field_that_may_not_change_is_an_error_on_resume(name):
+    message = error_of(config.resume, specimen(), {name: MAY_NOT_CHANGE[name]})
+    assert f"Received: {name}: " in message
+
+
+def test_a_field_that_may_not_change_can_be_given_again_as_it_was():
+    stored = specimen()
+    same = {**vars(stored.model), **vars(stored.data), **vars(stored.training)}
+    same["image_shape"] = list(same["image_shape"])
+    assert config.resume(stored, same) == stored
+
+
+def test_one_error_names_every_field_that_cannot_change_with_both_values():
+    explicit = {"seed": 9, "optimizer": "adamax", "nr_filters": 160, "nr_resnet": 2}
+    message = error_of(config.resume, specimen(), explicit)
+    assert message.endswith(
+        "Received: nr_filters: 24 != 160, optimizer: 'adam' != 'adamax' (checkpoint != given)"
+    )
+
+
+def test_resume_checks_the_given_values_and_names():
+    assert "`batch_size`" in error_of(config.resume, specimen(), {"batch_size": 0})
+    message = error_of(config.resume, specimen(), {"batchsize": 4})
+    assert message.endswith("Received: unknown=['batchsize']")
+
+
+def test_differences_lists_every_field_that_differs_and_equal_runs_have_none():
+    run = RunConfig(ModelConfig(), DataConfig(), TrainingConfig())
+    assert config.differences(run, run) == []
+    every_field = [item.name for part in PARTS for item in dataclasses.fields(part)]
+    found = config.differences(run, specimen())
+    assert [line.split(":")[0] for line in found] == every_field
+    assert config.differences(ModelConfig(), ModelConfig(dropout_p=0)) == ["dropout_p: 0.5 != 0.0"]
