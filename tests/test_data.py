@@ -1,0 +1,371 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import sklearn.datasets
+import tensorflow_datasets as tfds
+
+from pixel_cnn_pp import data
+
+
+def numbered_images(num_images, with_labels=True):
+    """Images [N, 3, 2, 1] whose every pixel is the image's number, and labels that follow it."""
+    numbers = np.arange(num_images)
+    images = np.broadcast_to(numbers[:, None, None, None], (num_images, 3, 2, 1)).astype(np.uint8)
+    labels = (numbers * 7 % 5).astype(np.int64) if with_labels else None
+    return data.ImageData(images, labels, num_levels=256, num_classes=5 if with_labels else None)
+
+
+def drain(stream):
+    """The batches of a stream as a list of tuples of NumPy arrays."""
+    return [
+        tuple(part.numpy() for part in (batch if isinstance(batch, tuple) else (batch,)))
+        for batch in stream
+    ]
+
+
+def visited(batches):
+    """The numbers of the images in the order in which they came."""
+    return np.concatenate([batch[0][:, 0, 0, 0] for batch in batches])
+
+
+def test_image_data_cannot_be_reassigned():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        numbered_images(3).num_levels = 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.zeros((4, 3, 2), np.uint8)}, r"`images` .*\[N, H, W, C\].*\(4, 3, 2\)"),
+        ({"images": np.zeros((0, 3, 2, 1), np.uint8)}, r"`images` .*not be empty.*\(0, 3, 2, 1\)"),
+        ({"images": np.zeros((4, 3, 2, 1), np.float32)}, r"`images` .*integers.*float32"),
+        ({"images": [[[[1]]]]}, r"`images` .*NumPy array.*list"),
+        ({"images": np.full((4, 3, 2, 1), 16, np.uint8)}, r"\[0, 15\]. Received: values in \[16,"),
+        ({"images": np.full((4, 3, 2, 1), -1, np.int32)}, r"\[0, 15\]. Received: values in \[-1,"),
+        ({"labels": np.array([0, 1, 2])}, r"one class for every image.*3 labels for 4 images"),
+        ({"labels": np.array([[0], [1], [2], [0]])}, r"`labels` .*\[N\].*\(4, 1\)"),
+        ({"labels": np.array([0.0, 1.0, 2.0, 0.0])}, r"`labels` .*integers.*float64"),
+        ({"labels": np.array([0, 1, 3, 0])}, r"`labels` .*\[0, 2\].*\[0, 3\]"),
+        ({"labels": None}, r"given together.*labels=None, num_classes=3"),
+        ({"num_classes": None}, r"given together.*labels=an array, num_classes=None"),
+        ({"num_classes": 0}, r"`num_classes` .*at least 1.*num_classes=0"),
+        ({"num_levels": 1}, r"`num_levels` .*at least 2.*num_levels=1"),
+        ({"num_levels": 16.0}, r"`num_levels` .*whole number.*num_levels=16.0"),
+    ],
+)
+def test_image_data_says_in_one_line_what_is_wrong(change, message):
+    fields = {
+        "images": np.full((4, 3, 2, 1), 15, np.uint8),
+        "labels": np.array([0, 1, 2, 0], np.int32),
+        "num_levels": 16,
+        "num_classes": 3,
+    }
+    data.ImageData(**fields)
+    with pytest.raises(ValueError, match=message) as caught:
+        data.ImageData(**(fields | change))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_known_names_are_these():
+    assert data.names() == ("digits", "photos", "cifar")
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    message = r"`name` must be one of digits, photos, cifar. Received: name='mnist'"
+    with pytest.raises(ValueError, match=message):
+        data.load("mnist", "train")
+
+
+@pytest.mark.parametrize("name", data.names())
+def test_an_unknown_split_lists_the_known_ones(name):
+    message = r"`split` must be one of train, test. Received: split='valid'"
+    with pytest.raises(ValueError, match=message):
+        data.load(name, "valid")
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "message"),
+    [
+        ("digits", 16, r"`image_size` must be 8 for 'digits', or None. Received: image_size=16"),
+        ("cifar", 8, r"`image_size` must be 32 for 'cifar', or None. Received: image_size=8"),
+        ("photos", 161, r"`image_size` .*\[1, 160\]. Received: image_size=161"),
+        ("photos", 0, r"`image_size` .*\[1, 160\]. Received: image_size=0"),
+        ("photos", 32.0, r"`image_size` .*whole number.*image_size=32.0"),
+    ],
+)
+def test_a_size_that_the_data_set_lacks_is_refused(name, image_size, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(name, "test", image_size=image_size)
+
+
+def test_every_seventh_digit_is_the_test_split():
+    whole = sklearn.datasets.load_digits()
+    test = data.load("digits", "test")
+    np.testing.assert_array_equal(test.images[..., 0], whole.images[6::7])
+    np.testing.assert_array_equal(test.labels, whole.target[6::7])
+    assert (test.images.shape, test.images.dtype) == ((256, 8, 8, 1), np.uint8)
+    assert (test.num_levels, test.num_classes, test.labels.dtype) == (17, 10, np.int32)
+
+
+def test_all_other_digits_are_the_train_split():
+    whole = sklearn.datasets.load_digits()
+    train = data.load("digits", "train", image_size=8)
+    np.testing.assert_array_equal(train.images[..., 0], np.delete(whole.images, np.s_[6::7], 0))
+    np.testing.assert_array_equal(train.labels, np.delete(whole.target, np.s_[6::7]))
+    assert len(train.images) == 1541
+    assert train.images.max() == 16
+
+
+def test_both_splits_of_the_digits_have_every_class():
+    for split in ("train", "test"):
+        assert set(data.load("digits", split).labels) == set(range(10))
+
+
+def test_the_photos_are_crops_of_the_two_photographs():
+    for split, num_images in (("train", 5400), ("test", 130)):
+        photos = data.load("photos", split)
+        assert (photos.images.shape, photos.images.dtype) == ((num_images, 32, 32, 3), np.uint8)
+        assert (photos.num_levels, photos.num_classes, photos.labels.dtype) == (256, 2, np.int32)
+        np.testing.assert_array_equal(np.bincount(photos.labels), [num_images // 2] * 2)
+    pagoda = sklearn.datasets.load_sample_image("china.jpg")
+    np.testing.assert_array_equal(photos.images[0], pagoda[:32, 80:112])
+    dahlia = sklearn.datasets.load_sample_image("flower.jpg")
+    np.testing.assert_array_equal(photos.images[-1], dahlia[384:416, 208:240])
+
+
+def test_the_largest_crop_is_as_wide_as_the_test_strip():
+    assert data.load("photos", "test", image_size=160).images.shape == (4, 160, 160, 3)
+
+
+@pytest.mark.parametrize("image_size", [7, 32, 90])  # 90 does not fit left of the test strip.
+def test_no_pixel_of_a_photograph_is_in_both_splits(monkeypatch, image_size):
+    height, width = 101, 640
+    # Every pixel carries its own number, (photograph * H + row) * W + column, in three bytes.
+    numbers = np.arange(2 * height * width).reshape(2, height, width)
+    tagged = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], -1).astype(np.uint8)
+    photographs = {"china.jpg": tagged[0], "flower.jpg": tagged[1]}
+    monkeypatch.setattr("sklearn.datasets.load_sample_image", photographs.__getitem__)
+
+    def pixels(split):
+        photos = data.load("photos", split, image_size=image_size)
+        found = photos.images.astype(np.int64) @ [65536, 256, 1]  # [N, H, W]
+        # Every crop is one whole square of the photograph that its label names.
+        square = width * np.arange(image_size)[:, None] + np.arange(image_size)
+        np.testing.assert_array_equal(
+            found - found[:, :1, :1], np.broadcast_to(square, found.shape)
+        )
+        np.testing.assert_array_equal(
+            found // (height * width), photos.labels[:, None, None] + 0 * found
+        )
+        return found
+
+    def corners(first_column, end_column, stride):
+        return [
+            (photograph, row, column)
+            for photograph in range(2)
+            for row in range(0, height - image_size + 1, stride)
+            for column in range(first_column, end_column - image_size + 1, stride)
+        ]
+
+    train, test = pixels("train"), pixels("test")
+    in_train, in_test = (
+        np.bincount(part.ravel(), minlength=numbers.size) for part in (train, test)
+    )
+    assert not np.any((in_train > 0) & (in_test > 0))
+    assert in_test.max() == 1
+
+    def corner_set(part):
+        places = np.stack(np.unravel_index(part[:, 0, 0], numbers.shape), axis=-1)
+        return sorted(map(tuple, places.tolist()))
+
+    assert corner_set(test) == corners(80, 240, image_size)
+    assert corner_set(train) == sorted(corners(0, 80, 8) + corners(240, 640, 8))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_cifar_is_what_tensorflow_datasets_gives(monkeypatch, tmp_path, split):
+    calls = []
+    load = tfds.load
+
+    def spy(*args, **kwargs):
+        calls.append((args, kwargs))
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(tfds, "load", spy)
+    with tfds.testing.mock_data(num_examples=5):
+        cifar = data.load("cifar", split, data_dir=tmp_path, image_size=32)
+        expected = list(tfds.as_numpy(load("cifar10", split=split)))
+    ((args, kwargs),) = calls
+    assert args == ("cifar10",)
+    assert (kwargs["split"], kwargs["data_dir"]) == (split, tmp_path)
+    assert (cifar.images.shape, cifar.images.dtype) == ((5, 32, 32, 3), np.uint8)
+    assert (cifar.num_levels, cifar.num_classes, cifar.labels.dtype) == (256, 10, np.int32)
+    np.testing.assert_array_equal(cifar.images, [example["image"] for example in expected])
+    np.testing.assert_array_equal(cifar.labels, [example["label"] for example in expected])
+
+
+def test_cifar_that_cannot_be_had_is_one_line_with_folder_and_reason(monkeypatch):
+    def fail(*args, **kwargs):
+        raise ConnectionError("no route\nto host " + "and so on " * 1000)
+
+    monkeypatch.setattr(tfds, "load", fail)
+    message = r"CIFAR-10 .*data_dir='some/where'.*Reason: ConnectionError: no route to host and so"
+    with pytest.raises(OSError, match=message) as caught:
+        data.load("cifar", "train", data_dir="some/where")
+    assert type(caught.value) is OSError
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_an_epoch_order_is_a_permutation():
+    order = data.epoch_order(1000, seed=3, epoch=5)
+    assert order.dtype == np.int64
+    np.testing.assert_array_equal(np.sort(order), np.arange(1000))
+
+
+def test_the_epoch_order_never_changes():
+    # Recorded with NumPy 2.2.6. Another order would break the resuming of a run in mid-epoch.
+    assert data.epoch_order(10, seed=0, epoch=0).tolist() == [3, 7, 6, 4, 1, 0, 2, 8, 5, 9]
+    assert data.epoch_order(10, seed=0, epoch=1).tolist() == [9, 4, 0, 8, 1, 5, 3, 2, 6, 7]
+    assert data.epoch_order(10, seed=1, epoch=0).tolist() == [2, 9, 8, 3, 6, 7, 1, 4, 0, 5]
+    assert data.epoch_order(1000, seed=3, epoch=5)[:5].tolist() == [566, 626, 643, 282, 283]
+
+
+def test_neighbouring_seeds_and_epochs_have_other_orders():
+    pairs = [(seed, epoch) for seed in range(12) for epoch in range(12)]
+    assert len({data.epoch_order(50, *pair).tobytes() for pair in pairs}) == len(pairs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_images": 0}, r"`num_images` .*at least 1. Received: num_images=0"),
+        ({"seed": -1}, r"`seed` .*\[0, 4294967295\]. Received: seed=-1"),
+        ({"seed": 2**32}, r"`seed` .*Received: seed=4294967296"),
+        ({"epoch": 1.0}, r"`epoch` must be a whole number .*Received: epoch=1.0"),
+        ({"epoch": True}, r"`epoch` must be a whole number .*Received: epoch=True"),
+    ],
+)
+def test_the_epoch_order_refuses_what_is_no_seed(change, message):
+    with pytest.raises(ValueError, match=message):
+        data.epoch_order(**({"num_images": 4, "seed": 0, "epoch": 0} | change))
+
+
+def test_training_follows_the_epoch_order_in_whole_batches():
+    stream = data.train_batches(numbered_images(11), batch_size=4, seed=3, epoch=2)
+    assert int(stream.cardinality()) == 2
+    np.testing.assert_array_equal(visited(drain(stream)), data.epoch_order(11, 3, 2)[:8])
+
+
+def test_training_batches_have_static_shapes_and_the_dtypes_of_images_and_labels():
+    images, labels = data.train_batches(numbered_images(11), 4, seed=0, epoch=0).element_spec
+    assert (images.shape, images.dtype) == ((4, 3, 2, 1), "uint8")
+    assert (labels.shape, labels.dtype) == ((4,), "int32")
+
+
+def test_labels_travel_with_their_images():
+    numbered = numbered_images(11)
+    streams = (data.train_batches(numbered, 4, seed=1, epoch=0), data.eval_batches(numbered, 4))
+    for stream in streams:
+        for images, labels, *_ in drain(stream):
+            np.testing.assert_array_equal(labels, numbered.labels[images[:, 0, 0, 0]])
+
+
+def test_training_without_labels_gives_images_alone():
+    stream = data.train_batches(numbered_images(6, with_labels=False), 4, seed=0, epoch=0)
+    assert stream.element_spec.shape == (4, 3, 2, 1)
+    np.testing.assert_array_equal(visited(drain(stream)), data.epoch_order(6, 0, 0)[:4])
+
+
+@pytest.mark.parametrize("start_batch", range(4))
+def test_a_resumed_epoch_is_the_tail_of_the_uninterrupted_one(start_batch):
+    numbered = numbered_images(14)
+    whole = drain(data.train_batches(numbered, 4, seed=5, epoch=1))
+    rest = drain(data.train_batches(numbered, 4, seed=5, epoch=1, start_batch=start_batch))
+    assert len(rest) == 3 - start_batch
+    for expected, found in zip(whole[start_batch:], rest, strict=True):
+        for expected_part, found_part in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(found_part, expected_part)
+
+
+def test_no_image_is_left_out_of_every_epoch():
+    epochs = [data.train_batches(numbered_images(7), 4, seed=0, epoch=epoch) for epoch in range(12)]
+    assert set(np.concatenate([visited(drain(stream)) for stream in epochs])) == set(range(7))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 12}, r"`batch_size` must not exceed .* 11. Received: batch_size=12"),
+        ({"batch_size": 0}, r"`batch_size` .*at least 1. Received: batch_size=0"),
+        ({"start_batch": 3}, r"`start_batch` .*\[0, 2\]. Received: start_batch=3"),
+        ({"start_batch": -1}, r"`start_batch` .*\[0, 2\]. Received: start_batch=-1"),
+        ({"seed": None}, r"`seed` .*whole number.*Received: seed=None"),
+    ],
+)
+def test_training_refuses_batches_that_do_not_exist(change, message):
+    arguments = {"batch_size": 4, "seed": 0, "epoch": 0} | change
+    with pytest.raises(ValueError, match=message):
+        data.train_batches(numbered_images(11), **arguments)
+
+
+@pytest.mark.parametrize(("batch_size", "num_batches"), [(1, 11), (4, 3), (11, 1), (16, 1)])
+def test_evaluation_sees_every_image_once_in_order(batch_size, num_batches):
+    numbered = numbered_images(11)
+    stream = data.eval_batches(numbered, batch_size)
+    assert stream.element_spec[0].shape == (batch_size, 3, 2, 1)
+    images, labels, mask = (np.concatenate(parts) for parts in zip(*drain(stream), strict=True))
+    assert len(images) == num_batches * batch_size
+    assert mask.dtype == bool
+    np.testing.assert_array_equal(images[mask], numbered.images)
+    np.testing.assert_array_equal(labels[mask], numbered.labels)
+
+
+def test_padding_comes_last_and_is_masked():
+    *_, (images, _, mask) = drain(data.eval_batches(numbered_images(10), 4))
+    np.testing.assert_array_equal(mask, [True, True, False, False])
+    np.testing.assert_array_equal(images[:, 0, 0, 0], [8, 9, 9, 9])
+
+
+def test_evaluation_without_labels_gives_zeros():
+    for _, labels, _ in drain(data.eval_batches(numbered_images(5, with_labels=False), 4)):
+        np.testing.assert_array_equal(labels, np.zeros(4, np.int32), strict=True)
+
+
+def test_evaluation_refuses_an_empty_batch():
+    with pytest.raises(ValueError, match=r"`batch_size` .*at least 1. Received: batch_size=0"):
+        data.eval_batches(numbered_images(5), 0)
+
+
+def test_more_than_256_levels_travel_unharmed():
+    images = np.arange(300 * 2, dtype=np.uint16).reshape(300, 1, 2, 1)
+    many_levels = data.ImageData(images, labels=None, num_levels=600, num_classes=None)
+    ((found, _, _),) = drain(data.eval_batches(many_levels, 300))
+    np.testing.assert_array_equal(found, images, strict=True)
+
+
+def test_cifar_is_prepared_from_the_archive_and_read_back(monkeypatch, tmp_path):
+    # An archive in the original's format, with 3 images a file: a class byte, then C, H, W bytes.
+    archive = tmp_path / "archive" / "cifar-10-batches-bin"
+    archive.mkdir(parents=True)
+    random = np.random.RandomState(0)
+    files = [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]
+    records = random.randint(256, size=(len(files), 3, 1 + 3 * 32 * 32)).astype(np.uint8)
+    records[..., 0] %= 10
+    for file, record in zip(files, records, strict=True):
+        (archive / file).write_bytes(record.tobytes())
+    class_names = "".join(f"class {label}\n" for label in range(10))
+    (archive / "batches.meta.txt").write_text(class_names)
+    monkeypatch.setattr(
+        tfds.download.DownloadManager,
+        "download_and_extract",
+        lambda self, url: str(archive.parent),
+    )
+    for split, expected in (("train", records[:5]), ("test", records[5:])):
+        expected = expected.reshape(-1, records.shape[-1])
+        cifar = data.load("cifar", split, data_dir=tmp_path / "data")
+        found = cifar.images.transpose(0, 3, 1, 2).reshape(len(expected), -1)
+        found = np.concatenate([cifar.labels[:, None], found], axis=1)
+        # TensorFlow Datasets shuffles once, when it writes.
+        assert sorted(found.tolist()) == sorted(expected.tolist())
