@@ -1,0 +1,98 @@
+"""Grids of images, as arrays and as PNG files."""
+
+import os
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+_BACKGROUND = 255  # White: pictures of digits are black at their edges.
+
+
+def image_grid(images, num_columns, num_levels=256, padding=1, scale=1):
+    """Lays integer images out in a grid, row by row, as one RGB picture.
+
+    Levels 0 .. L - 1 are stretched to 0 .. 255:  (255 * level + (L - 1) // 2) // (L - 1)
+
+    Args:
+      images: integers [N, H, W, C] in [0, L - 1]. C = 3 is shown as RGB; any other C is shown as
+        grey by its first channel.
+      num_columns: Images in a row, whole number of at least 1. What the last row lacks is white.
+      num_levels: L, whole number of at least 2.
+      padding: Width in pixels of the white lines between the images; none runs around them.
+      scale: Every pixel of the picture, lines included, becomes a square of scale x scale.
+    Returns:
+      uint8 array [scale * (rows * (H + padding) - padding),
+      scale * (num_columns * (W + padding) - padding), 3], with rows = ceil(N / num_columns).
+    Raises:
+      ValueError: If a rank, a dtype or a range is another one.
+
+    >>> image_grid(np.zeros((5, 8, 6, 1), np.uint8), num_columns=3, num_levels=17).shape
+    (17, 20, 3)
+    """
+    for name, value, low in (
+        ("num_columns", num_columns, 1),
+        ("num_levels", num_levels, 2),
+        ("padding", padding, 0),
+        ("scale", scale, 1),
+    ):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < low:
+            raise ValueError(
+                f"`{name}` must be a whole number of at least {low}. Received: {name}={value!r}"
+            )
+    images = np.asarray(images)
+    if images.ndim != 4 or images.size == 0:
+        raise ValueError(
+            "`images` must have the shape [N, H, W, C] and not be empty. "
+            f"Received: shape {images.shape}"
+        )
+    if not np.issubdtype(images.dtype, np.integer):
+        raise ValueError(f"`images` must be integers. Received: {images.dtype}")
+    lowest, highest = int(images.min()), int(images.max())
+    if lowest < 0 or highest >= num_levels:
+        raise ValueError(
+            f"`images` must lie in [0, {num_levels - 1}]. Received: values in [{lowest}, {highest}]"
+        )
+
+    if images.shape[-1] != 3:
+        images = images[..., :1]
+    num_images, height, width, _ = images.shape
+    num_rows = -(-num_images // num_columns)  # Rounded up.
+    cell_height, cell_width = height + padding, width + padding
+    cells = np.full((num_rows * num_columns, cell_height, cell_width, 3), _BACKGROUND, np.uint8)
+    steps = num_levels - 1
+    cells[:num_images, :height, :width] = (255 * images.astype(np.int64) + steps // 2) // steps
+    picture = cells.reshape(num_rows, num_columns, cell_height, cell_width, 3)
+    picture = picture.transpose(0, 2, 1, 3, 4)  # [rows, H + padding, columns, W + padding, 3]
+    picture = picture.reshape(num_rows * cell_height, num_columns * cell_width, 3)
+    picture = picture[: num_rows * cell_height - padding, : num_columns * cell_width - padding]
+    return picture.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def save_png(path, picture):
+    """Writes a picture to a PNG file, whole or not at all.
+
+    Args:
+      path: File to write or replace; folders that are missing are created.
+      picture: uint8 array [H, W, 3], as `image_grid` returns.
+    Raises:
+      ValueError: If the picture has another shape or dtype.
+      OSError: If the file cannot be written; what stood there before still does.
+    """
+    picture = np.asarray(picture)
+    if picture.ndim != 3 or picture.shape[-1] != 3 or picture.size == 0:
+        raise ValueError(
+            "`picture` must have the shape [H, W, 3] and not be empty. "
+            f"Received: shape {picture.shape}"
+        )
+    if picture.dtype != np.uint8:
+        raise ValueError(f"`picture` must be uint8. Received: {picture.dtype}")
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its destination, because only within one file system is a rename a single act.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        Image.fromarray(picture).save(unfinished, format="PNG")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

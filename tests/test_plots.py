@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixel_cnn_pp import plots
+
+
+def slow_grid(images, num_columns, padding, scale):
+    """RGB images with 256 levels, laid out pixel by pixel on white."""
+    num_images, height, width, _ = images.shape
+    num_rows = -(-num_images // num_columns)
+    picture = np.full(
+        (
+            scale * (num_rows * (height + padding) - padding),
+            scale * (num_columns * (width + padding) - padding),
+            3,
+        ),
+        255,
+        np.uint8,
+    )
+    for n, h, w in np.ndindex(num_images, height, width):
+        top = scale * (n // num_columns * (height + padding) + h)
+        left = scale * (n % num_columns * (width + padding) + w)
+        picture[top : top + scale, left : left + scale] = images[n, h, w]
+    return picture
+
+
+def random_images(*shape, num_levels=256):
+    return np.random.RandomState(0).randint(num_levels, size=shape).astype(np.uint8)
+
+
+@pytest.mark.parametrize("num_columns", [1, 3, 7])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("scale", [1, 3])
+def test_a_grid_is_row_by_row_on_white(num_columns, padding, scale):
+    images = random_images(5, 4, 3, 3)
+    picture = plots.image_grid(images, num_columns, padding=padding, scale=scale)
+    expected = slow_grid(images, num_columns, padding, scale)
+    np.testing.assert_array_equal(picture, expected, strict=True)
+
+
+def test_padding_is_one_and_scale_is_one_unless_given():
+    images = random_images(5, 4, 3, 3)
+    expected = slow_grid(images, num_columns=2, padding=1, scale=1)
+    np.testing.assert_array_equal(plots.image_grid(images, 2), expected)
+
+
+@pytest.mark.parametrize("num_channels", [1, 2, 4])
+def test_what_is_not_rgb_is_grey_by_its_first_channel(num_channels):
+    images = random_images(2, 4, 3, num_channels)
+    expected = plots.image_grid(np.repeat(images[..., :1], 3, axis=-1), 2)
+    np.testing.assert_array_equal(plots.image_grid(images, 2), expected)
+
+
+@pytest.mark.parametrize("num_levels", [2, 5, 17, 100, 256, 1000])
+def test_levels_are_stretched_from_black_to_white(num_levels):
+    levels = np.arange(num_levels)
+    picture = plots.image_grid(levels[None, None, :, None], 1, num_levels=num_levels)
+    # The nearest of 256 greys; a half, as 127.5 for the middle one of 5 levels, is rounded up.
+    expected = np.floor(255 * levels / (num_levels - 1) + 0.5)
+    np.testing.assert_array_equal(picture[0], np.stack([expected] * 3, -1))
+    assert (picture.min(), picture.max()) == (0, 255)
+
+
+def test_a_grid_leaves_the_images_as_they_were():
+    images = random_images(3, 4, 3, 3)
+    before = images.copy()
+    plots.image_grid(images, 2)
+    np.testing.assert_array_equal(images, before)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.zeros((4, 3, 1), np.uint8)}, r"`images` .*\[N, H, W, C\].*\(4, 3, 1\)"),
+        ({"images": np.zeros((0, 4, 3, 1), np.uint8)}, r"`images` .*not be empty.*\(0, 4, 3, 1\)"),
+        ({"images": np.zeros((2, 4, 3, 1))}, r"`images` must be integers. Received: float64"),
+        ({"images": np.full((2, 4, 3, 1), 17)}, r"\[0, 16\]. Received: values in \[17, 17\]"),
+        ({"images": np.full((2, 4, 3, 1), -1)}, r"\[0, 16\]. Received: values in \[-1, -1\]"),
+        ({"num_columns": 0}, r"`num_columns` .*at least 1. Received: num_columns=0"),
+        ({"num_levels": 1}, r"`num_levels` .*at least 2. Received: num_levels=1"),
+        ({"padding": -1}, r"`padding` .*at least 0. Received: padding=-1"),
+        ({"scale": 1.5}, r"`scale` must be a whole number .*Received: scale=1.5"),
+    ],
+)
+def test_a_grid_says_in_one_line_what_is_wrong(change, message):
+    arguments = {"images": np.zeros((2, 4, 3, 1), np.uint8), "num_columns": 2, "num_levels": 17}
+    plots.image_grid(**arguments)
+    with pytest.raises(ValueError, match=message) as caught:
+        plots.image_grid(**(arguments | change))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_png_holds_the_picture_exactly(tmp_path):
+    picture = random_images(5, 4, 3)
+    path = tmp_path / "missing" / "folders" / "samples.png"
+    plots.save_png(path, picture)
+    with Image.open(path) as image:
+        assert (image.format, image.mode) == ("PNG", "RGB")
+        np.testing.assert_array_equal(np.asarray(image), picture)
+
+
+def test_a_png_replaces_the_one_before_and_leaves_nothing_beside_it(tmp_path):
+    path = str(tmp_path / "samples.png")
+    plots.save_png(path, np.zeros((5, 4, 3), np.uint8))
+    picture = random_images(3, 6, 3)
+    plots.save_png(path, picture)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(np.asarray(image), picture)
+    assert [file.name for file in tmp_path.iterdir()] == ["samples.png"]
+
+
+def test_a_png_that_fails_half_way_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "samples.png"
+    plots.save_png(path, random_images(5, 4, 3))
+    before = path.read_bytes()
+
+    def write_half(image, file, **kwargs):
+        file.write_bytes(b"half a pict")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", write_half)
+    with pytest.raises(OSError, match="No space left"):
+        plots.save_png(path, np.zeros((5, 4, 3), np.uint8))
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["samples.png"]
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((5, 4), np.uint8), r"`picture` .*\[H, W, 3\].*\(5, 4\)"),
+        (np.zeros((5, 4, 1), np.uint8), r"`picture` .*\[H, W, 3\].*\(5, 4, 1\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"`picture` .*not be empty.*\(0, 4, 3\)"),
+        (np.zeros((5, 4, 3), np.int64), r"`picture` must be uint8. Received: int64"),
+    ],
+)
+def test_a_png_of_something_else_is_refused_and_not_written(tmp_path, picture, message):
+    with pytest.raises(ValueError, match=message):
+        plots.save_png(tmp_path / "new" / "samples.png", picture)
+    assert not list(tmp_path.iterdir())
