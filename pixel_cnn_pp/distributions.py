@@ -1,0 +1,239 @@
+"""The likelihood of `likelihoods.py` as a TensorFlow Probability distribution."""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from pixel_cnn_pp import likelihoods
+
+tfd = tfp.distributions
+
+
+class DiscretizedLogisticMixture(tfd.Distribution):
+    """Distribution over the C integer channels of one pixel.
+
+    P(x) = sum{ pi[k] * prod{ P[c, k](x[c]) : c } : k }, with P[c, k] the mass that a logistic with
+    mean loc[c, k] + sum{ coeffs[(c, j), k] * x[j] : j < c } puts into the bin [x - 1/2, x + 1/2],
+    open-ended at 0 and L - 1 (Salimans et al. 2017, sections 2.1 and 2.2). Means and scales are in
+    the scale in which level 0 is -1 and level L - 1 is 1.
+
+    Batch shape: what the leading axes of the parameters broadcast to. Event shape: [C].
+
+    Example:
+
+    >>> pixel = DiscretizedLogisticMixture(
+    ...     mixture_logits=[0.0, 1.0], loc=[[-0.5, 0.5]], log_scale=[[-2.0, -2.0]])
+    >>> pixel.log_prob(pixel.sample(4, seed=1)).shape
+    TensorShape([4])
+    """
+
+    def __init__(
+        self,
+        mixture_logits,
+        loc,
+        log_scale,
+        coeffs=None,
+        num_levels=256,
+        validate_args=False,
+        allow_nan_stats=True,
+        name="DiscretizedLogisticMixture",
+    ):
+        """Makes the distribution.
+
+        Args:
+          mixture_logits: Float tensor [..., K], unnormalised log-weights of the components.
+          loc: Float tensor [..., C, K], means.
+          log_scale: Float tensor [..., C, K], logs of the logistics' scales.
+          coeffs: Float tensor [..., C (C - 1) / 2, K], how channel j < c shifts the mean of
+            channel c, in the order (1, 0), (2, 0), (2, 1), ...; None for no shift.
+          num_levels: L, at least 2; a pixel's channels are whole numbers in [0, L - 1].
+          validate_args: Whether `log_prob` checks that its values are such numbers.
+          allow_nan_stats: As in `tfp.distributions.Distribution`.
+          name: Name of the distribution.
+
+        Raises:
+          ValueError: If the shapes of the parameters do not fit each other or L is under 2.
+        """
+        arguments = dict(locals())
+        with tf.name_scope(name) as name:
+            self._loc = _to_tensor(loc, tf.float32)
+            dtype = self._loc.dtype
+            self._mixture_logits = _to_tensor(mixture_logits, dtype)
+            self._log_scale = _to_tensor(log_scale, dtype)
+            self._coeffs = None if coeffs is None else _to_tensor(coeffs, dtype)
+            self._num_levels = num_levels
+            num_channels = _check_shapes(
+                self._mixture_logits, self._loc, self._log_scale, self._coeffs, num_levels
+            )
+            self._mixture = likelihoods.LogisticMixture(num_channels, num_levels)
+            super().__init__(
+                dtype=tf.as_dtype(likelihoods.level_dtype(num_levels)),
+                reparameterization_type=tfd.NOT_REPARAMETERIZED,
+                validate_args=validate_args,
+                allow_nan_stats=allow_nan_stats,
+                parameters={k: v for k, v in arguments.items() if k not in ("self", "__class__")},
+                name=name,
+            )
+
+    @classmethod
+    def from_raw_params(cls, raw_params, num_channels=3, num_levels=256, **kwargs):
+        """The distribution of every pixel from the raw outputs of the network.
+
+        Args:
+          raw_params: Float tensor [..., (1 + 2 C + C (C - 1) / 2) K].
+          num_channels: C.
+          num_levels: L.
+          **kwargs: Passed to the constructor.
+
+        Returns:
+          DiscretizedLogisticMixture of batch shape [...] and event shape [C].
+        """
+        mixture = likelihoods.LogisticMixture(num_channels, num_levels)
+        return cls(*mixture.split(raw_params), num_levels=num_levels, **kwargs)
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        properties = tfp.util.ParameterProperties
+        return {
+            "mixture_logits": properties(event_ndims=1),
+            "loc": properties(event_ndims=2),
+            "log_scale": properties(event_ndims=2),
+            "coeffs": properties(event_ndims=2),
+        }
+
+    @property
+    def mixture_logits(self):
+        """Unnormalised log-weights of the components, [..., K]."""
+        return self._mixture_logits
+
+    @property
+    def loc(self):
+        """Means before the shift by earlier channels, [..., C, K]."""
+        return self._loc
+
+    @property
+    def log_scale(self):
+        """Logs of the scales, [..., C, K]."""
+        return self._log_scale
+
+    @property
+    def coeffs(self):
+        """Shifts of later channels by earlier ones, [..., C (C - 1) / 2, K], or None."""
+        return self._coeffs
+
+    @property
+    def num_levels(self):
+        """L: the channels are whole numbers in [0, L - 1]."""
+        return self._num_levels
+
+    def _params(self):
+        loc = tf.convert_to_tensor(self._loc)
+        coeffs = self._coeffs
+        num_channels = self._mixture.num_channels
+        if coeffs is None and num_channels > 1:
+            coeffs = tf.zeros([num_channels * (num_channels - 1) // 2, loc.shape[-1]], loc.dtype)
+        return likelihoods.MixtureParams(
+            tf.convert_to_tensor(self._mixture_logits),
+            loc,
+            tf.convert_to_tensor(self._log_scale),
+            None if num_channels == 1 else tf.convert_to_tensor(coeffs),
+        )
+
+    def _event_shape(self):
+        return tf.TensorShape([self._mixture.num_channels])
+
+    def _event_shape_tensor(self):
+        return tf.constant([self._mixture.num_channels], tf.int32)
+
+    def _log_prob(self, value):
+        return self._mixture.log_prob(self._params(), value)
+
+    def _sample_n(self, n, seed=None):
+        mixture_seed, logistic_seed = tfp.random.split_seed(seed, n=2, salt=self.name)
+        params = self._params()
+        batch_shape = self._batch_shape_tensor()
+
+        def uniforms(last_axis, seed):
+            return tf.random.stateless_uniform(
+                tf.concat([[n], batch_shape, [last_axis]], axis=0),
+                seed=seed,
+                # 0 itself would send a logarithm to -inf.
+                minval=np.finfo(params.loc.dtype.as_numpy_dtype).tiny,
+                dtype=params.loc.dtype,
+            )
+
+        return self._mixture.sample(
+            params,
+            uniforms(params.loc.shape[-1], mixture_seed),
+            uniforms(self._mixture.num_channels, logistic_seed),
+        )
+
+    def _mean(self):
+        return self._broadcast(self._mixture.mean(self._params()))
+
+    def _mode(self):
+        return self._broadcast(self._mixture.mode(self._params()))
+
+    def _broadcast(self, pixels):
+        shape = tf.concat([self._batch_shape_tensor(), self._event_shape_tensor()], axis=0)
+        return tf.broadcast_to(pixels, shape)
+
+    def _sample_control_dependencies(self, value):
+        if not self.validate_args:
+            return []
+        value = tf.cast(value, self._loc.dtype)
+        message = f"Values must be whole numbers in [0, {self._num_levels - 1}]."
+        return [
+            tf.debugging.assert_equal(value, tf.round(value), message=message),
+            tf.debugging.assert_non_negative(value, message=message),
+            tf.debugging.assert_less_equal(
+                value, tf.cast(self._num_levels - 1, value.dtype), message=message
+            ),
+        ]
+
+
+def _to_tensor(value, dtype_hint):
+    """Converts all but variables, which are read when they are used: tapes see them."""
+    if isinstance(value, tf.Variable):
+        return value
+    return tf.convert_to_tensor(value, dtype_hint=dtype_hint)
+
+
+def _check_shapes(mixture_logits, loc, log_scale, coeffs, num_levels):
+    """Checks what must be known when the distribution is made; returns the number of channels."""
+    if num_levels < 2:
+        raise ValueError(f"num_levels must be at least 2. Received: num_levels={num_levels}")
+    if loc.shape.rank is None or loc.shape.rank < 2 or loc.shape[-2] is None:
+        raise ValueError(
+            f"loc must have a static shape [..., C, K]. Received: loc of shape {loc.shape}"
+        )
+    num_channels, num_components = loc.shape[-2:]
+    num_coeffs = num_channels * (num_channels - 1) // 2
+    expected_ends = [
+        ("mixture_logits", mixture_logits, [num_components]),
+        ("log_scale", log_scale, [num_channels, num_components]),
+    ]
+    if coeffs is not None and num_coeffs > 0:
+        expected_ends.append(("coeffs", coeffs, [num_coeffs, num_components]))
+    for name, value, end in expected_ends:
+        if not value.shape[-len(end) :].is_compatible_with(end):
+            raise ValueError(
+                f"{name} must have the shape [..., {', '.join(map(str, end))}] to fit loc of shape "
+                f"{loc.shape}. Received: {name} of shape {value.shape}"
+            )
+    return num_channels
+
+
+def image_distribution(raw_params, num_channels, num_levels):
+    """The distributions of all pixels of images, each given the pixels before it.
+
+    Args:
+      raw_params: Float tensor [B, H, W, (1 + 2 C + C (C - 1) / 2) K], the network's outputs.
+      num_channels: C.
+      num_levels: L.
+
+    Returns:
+      `tfd.Independent`, batch shape [B], event shape [H, W, C].
+    """
+    pixels = DiscretizedLogisticMixture.from_raw_params(raw_params, num_channels, num_levels)
+    return tfd.Independent(pixels, reinterpreted_batch_ndims=2)
