@@ -1,0 +1,30 @@
+"""PixelCNN++ for TensorFlow 2 and Keras 3, faithful to the original release.
+
+Public names are resolved when they are first used, so that importing the package imports neither
+TensorFlow nor Keras, and the names that need TensorFlow do not stand in the way of the others.
+"""
+
+import importlib
+
+_HOME = {
+    "DataConfig": "config",
+    "ModelConfig": "config",
+    "RunConfig": "config",
+    "TrainingConfig": "config",
+    "DiscretizedLogisticMixture": "distributions",
+    "PixelCNNPP": "model",
+    "load": "checkpoints",
+    "sample": "sampling",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return __all__

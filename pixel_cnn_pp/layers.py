@@ -1,0 +1,455 @@
+"""Layers of PixelCNN++ in keras.ops: weight-normalised, shifted so that they cannot see ahead.
+
+All tensors are channels-last, [B, H, W, C]. Every layer has two verbs: calling it maps inputs to
+outputs and changes nothing; `initialize` sets its gains and biases from one whole batch, once, and
+returns the outputs of the layer so initialised.
+"""
+
+import keras
+from keras import ops
+
+_SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
+
+# Standard deviation of fresh kernels v (Salimans & Kingma 2016, section 3).
+_KERNEL_STDDEV = 0.05
+# Added to the variance in the data-dependent initialisation, as in the last release.
+_VARIANCE_EPSILON = 1e-10
+# Floor of the squared norm of v, as in the original release's convolutions.
+_MIN_SQUARED_NORM = 1e-12
+
+
+def concat_elu(x):
+    """elu of [x, -x], on the channel axis: [..., F] -> [..., 2 F] (Salimans et al. 2017)."""
+    return ops.elu(ops.concatenate([x, -x], axis=-1))
+
+
+NONLINEARITIES = {"concat_elu": concat_elu, "elu": ops.elu, "relu": ops.relu}
+
+
+def down_shift(x):
+    """Moves every row one down, zeros above: [B, H, W, F] -> [B, H, W, F]."""
+    return ops.pad(x[:, :-1], [[0, 0], [1, 0], [0, 0], [0, 0]])
+
+
+def right_shift(x):
+    """Moves every column one to the right, zeros on the left: [B, H, W, F] -> [B, H, W, F]."""
+    return ops.pad(x[:, :, :-1], [[0, 0], [0, 0], [1, 0], [0, 0]])
+
+
+class Dropout:
+    """Dropout whose randomness is an argument: calls use up a sequence of seeds, made from one.
+
+    Two objects with the same seed, called on the same tensors in the same order, drop the same
+    units, in every process and however often it is done.
+    """
+
+    def __init__(self, rate, seed):
+        """Makes the function.
+
+        Args:
+          rate: Probability of a unit to be dropped; the others are divided by 1 - rate.
+          seed: Integer tensor [2], such as (seed of the run, number of the step).
+        """
+        self._rate = rate
+        self._seeds = _SeedSequence(seed)
+
+    def __call__(self, x):
+        """Drops units of a float tensor of any shape; returns the same shape and dtype."""
+        # Drawn in float32: TensorFlow draws bfloat16 uniforms in steps of 1/128, so that a rate of
+        # 0.3 would keep 89/128 of the units instead of 0.7.
+        dropped = keras.random.dropout(ops.cast(x, "float32"), self._rate, seed=self._seeds)
+        return ops.cast(dropped, x.dtype)
+
+
+class _SeedSequence(keras.random.SeedGenerator):
+    """A seed generator that holds no variable: its state is the seed it was made from."""
+
+    # More seeds than any network takes from one sequence; keeps the sequences of two runs apart.
+    _MAX_LENGTH = 4096
+
+    def __init__(self, seed):
+        self._seed = seed
+        self._num_drawn = 0
+
+    def next(self, ordered=True):
+        run_seed, step = self._seed[0], self._seed[1]
+        drawn = ops.stack([run_seed * self._MAX_LENGTH + self._num_drawn, step])
+        self._num_drawn += 1
+        return drawn
+
+
+class WeightNorm(keras.layers.Layer):
+    """Base of the layers with a weight-normalised kernel.
+
+    out = linear(x, W) + b,  W = g v / ||v||, the norm over all axes of v but that of the output
+    channels (Salimans & Kingma 2016, equation 2). Fresh weights: v ~ N(0, 0.05^2), g = 1, b = 0.
+
+    Subclasses create their weights by `_add_weights` and define `linear`; those that look at a
+    part of its result only override `crop`.
+    """
+
+    def __init__(self, filters, init_scale=1.0, **kwargs):
+        """Makes the layer.
+
+        Args:
+          filters: Number of output channels.
+          init_scale: Standard deviation of the outputs after `initialize`.
+          **kwargs: Passed to `keras.layers.Layer`.
+        """
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.init_scale = init_scale
+
+    def _add_weights(self, kernel_shape, output_axis):
+        self._norm_axes = [axis for axis in range(len(kernel_shape)) if axis != output_axis]
+        self._gain_shape = [1] * len(kernel_shape)
+        self._gain_shape[output_axis] = self.filters
+        # The kernel is normalised in the variables' own precision: no automatic cast.
+        self.v = self.add_weight(
+            shape=kernel_shape,
+            initializer=keras.initializers.RandomNormal(stddev=_KERNEL_STDDEV),
+            autocast=False,
+            name="v",
+        )
+        self.g = self.add_weight(
+            shape=(self.filters,), initializer="ones", autocast=False, name="g"
+        )
+        self.b = self.add_weight(
+            shape=(self.filters,), initializer="zeros", autocast=False, name="b"
+        )
+
+    def kernel(self):
+        """The effective kernel W = g v / ||v||, in the layer's compute dtype."""
+        v = ops.convert_to_tensor(self.v)
+        squared_norm = ops.sum(ops.square(v), axis=self._norm_axes, keepdims=True)
+        gain = ops.reshape(self.g, self._gain_shape)
+        kernel = v * (gain * ops.rsqrt(ops.maximum(squared_norm, _MIN_SQUARED_NORM)))
+        return ops.cast(kernel, self.compute_dtype)
+
+    def linear(self, inputs, kernel):
+        """The linear map of the layer, before the bias."""
+        raise NotImplementedError
+
+    def crop(self, outputs):
+        """The part of the outputs that the layer returns."""
+        return outputs
+
+    def call(self, inputs):
+        """Applies the layer: [..., F_in] -> [..., filters]."""
+        outputs = self.linear(inputs, self.kernel()) + ops.cast(self.b, self.compute_dtype)
+        return self.crop(outputs)
+
+    def initialize(self, inputs):
+        """Sets g and b so that the outputs have mean 0 and deviation `init_scale` per channel.
+
+        With t the outputs under the present g and b, before any crop, and moments over batch and
+        space: s = init_scale / sqrt(var[t] + 1e-10); g <- g s; b <- (b - mean[t]) s.
+
+        Args:
+          inputs: Float tensor, one whole batch.
+
+        Returns:
+          The outputs of the initialised layer.
+        """
+        inputs = ops.cast(inputs, self.compute_dtype)
+        outputs = ops.cast(self.linear(inputs, self.kernel()), self.b.dtype) + self.b
+        mean, variance = ops.moments(outputs, axes=list(range(len(outputs.shape) - 1)))
+        scale = self.init_scale / ops.sqrt(variance + _VARIANCE_EPSILON)
+        self.g.assign(self.g * scale)
+        self.b.assign((self.b - mean) * scale)
+        return self(inputs)
+
+    def get_config(self):
+        """The arguments that the layer was made with."""
+        return {**super().get_config(), "filters": self.filters, "init_scale": self.init_scale}
+
+
+@_SERIALIZE
+class WeightNormDense(WeightNorm):
+    """Weight-normalised dense layer on the last axis; on images, a 1x1 convolution ("nin")."""
+
+    def build(self, input_shape):
+        """Creates v [F_in, filters], g and b [filters]."""
+        self._add_weights((input_shape[-1], self.filters), output_axis=1)
+
+    def linear(self, inputs, kernel):
+        """Matrix product over the last axis."""
+        return ops.matmul(inputs, kernel)
+
+    def compute_output_shape(self, input_shape):
+        """[..., F_in] -> [..., filters]."""
+        return (*input_shape[:-1], self.filters)
+
+
+class _WeightNormConv(WeightNorm):
+    """What convolutions and transposed convolutions share: filter size, strides, padding."""
+
+    def __init__(self, filters, kernel_size=(3, 3), strides=1, padding="same", **kwargs):
+        """Makes the layer.
+
+        Args:
+          filters: Number of output channels.
+          kernel_size: (height, width) of the filter.
+          strides: 1, or 2 to halve (transposed: to double) height and width.
+          padding: "same" or "valid".
+          **kwargs: `init_scale`, and what `keras.layers.Layer` takes.
+        """
+        super().__init__(filters, **kwargs)
+        self.kernel_size = tuple(kernel_size)
+        self.strides = strides
+        self.padding = padding
+
+    def get_config(self):
+        """The arguments that the layer was made with."""
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+        }
+
+
+@_SERIALIZE
+class WeightNormConv2D(_WeightNormConv):
+    """Weight-normalised convolution."""
+
+    def build(self, input_shape):
+        """Creates v [kh, kw, F_in, filters], g and b [filters]."""
+        self._add_weights((*self.kernel_size, input_shape[-1], self.filters), output_axis=3)
+
+    def linear(self, inputs, kernel):
+        """The convolution."""
+        return ops.conv(
+            inputs, kernel, self.strides, padding=self.padding, data_format="channels_last"
+        )
+
+
+class _ShiftedConv2D(WeightNormConv2D):
+    """A convolution that pads by itself, so that its filter ends at the present position."""
+
+    def __init__(self, filters, kernel_size, strides=1, **kwargs):
+        kwargs.pop("padding", None)  # stands in the configuration of the base class
+        super().__init__(filters, kernel_size, strides, padding="valid", **kwargs)
+
+    def _pads(self):
+        """Zeros (top, bottom), (left, right)."""
+        raise NotImplementedError
+
+    def linear(self, inputs, kernel):
+        """The convolution of the padded inputs."""
+        rows, columns = self._pads()
+        return super().linear(ops.pad(inputs, [(0, 0), rows, columns, (0, 0)]), kernel)
+
+    def compute_output_shape(self, input_shape):
+        """[B, H, W, F_in] -> [B, H / strides, W / strides, filters], rounded up."""
+        height, width = (size and -(-size // self.strides) for size in input_shape[1:3])
+        return (input_shape[0], height, width, self.filters)
+
+
+@_SERIALIZE
+class DownShiftedConv2D(_ShiftedConv2D):
+    """A convolution that sees its own row and those above, to the left and right alike."""
+
+    def __init__(self, filters, kernel_size=(2, 3), strides=1, **kwargs):
+        """Makes the layer; arguments as in `WeightNormConv2D`, but for the padding."""
+        super().__init__(filters, kernel_size, strides, **kwargs)
+
+    def _pads(self):
+        height, width = self.kernel_size
+        return (height - 1, 0), ((width - 1) // 2, (width - 1) // 2)
+
+
+@_SERIALIZE
+class DownRightShiftedConv2D(_ShiftedConv2D):
+    """A convolution that sees nothing below and nothing to the right of its position."""
+
+    def __init__(self, filters, kernel_size=(2, 2), strides=1, **kwargs):
+        """Makes the layer; arguments as in `WeightNormConv2D`, but for the padding."""
+        super().__init__(filters, kernel_size, strides, **kwargs)
+
+    def _pads(self):
+        height, width = self.kernel_size
+        return (height - 1, 0), (width - 1, 0)
+
+
+@_SERIALIZE
+class WeightNormConv2DTranspose(_WeightNormConv):
+    """Weight-normalised transposed convolution.
+
+    Sizes grow to strides * size ("same") or strides * size + filter - 1 ("valid", in which the
+    last strides - 1 rows and columns receive nothing but the bias), as in the original release.
+    """
+
+    def build(self, input_shape):
+        """Creates v [kh, kw, filters, F_in], g and b [filters]."""
+        self._add_weights((*self.kernel_size, self.filters, input_shape[-1]), output_axis=2)
+
+    def linear(self, inputs, kernel):
+        """The transposed convolution."""
+        return ops.conv_transpose(
+            inputs,
+            kernel,
+            self.strides,
+            padding=self.padding,
+            output_padding=self.strides - 1 if self.padding == "valid" else None,
+            data_format="channels_last",
+        )
+
+
+class _ShiftedConv2DTranspose(WeightNormConv2DTranspose):
+    """A transposed convolution of which the part is kept that does not look ahead."""
+
+    def __init__(self, filters, kernel_size, strides=2, **kwargs):
+        kwargs.pop("padding", None)  # stands in the configuration of the base class
+        super().__init__(filters, kernel_size, strides, padding="valid", **kwargs)
+
+    def _first_column(self):
+        raise NotImplementedError
+
+    def crop(self, outputs):
+        """[B, sH + kh - 1, sW + kw - 1, F] -> [B, sH, sW, F]."""
+        kernel_height, kernel_width = self.kernel_size
+        left = self._first_column()
+        right = kernel_width - 1 - left
+        height, width = ops.shape(outputs)[1:3]
+        return outputs[:, : height - (kernel_height - 1), left : width - right]
+
+    def compute_output_shape(self, input_shape):
+        """[B, H, W, F_in] -> [B, strides * H, strides * W, filters]."""
+        height, width = (size and size * self.strides for size in input_shape[1:3])
+        return (input_shape[0], height, width, self.filters)
+
+
+@_SERIALIZE
+class DownShiftedConv2DTranspose(_ShiftedConv2DTranspose):
+    """The transposed convolution of the downward stream."""
+
+    def __init__(self, filters, kernel_size=(2, 3), strides=2, **kwargs):
+        """Makes the layer; arguments as in `WeightNormConv2DTranspose`, but for the padding."""
+        super().__init__(filters, kernel_size, strides, **kwargs)
+
+    def _first_column(self):
+        return (self.kernel_size[1] - 1) // 2
+
+
+@_SERIALIZE
+class DownRightShiftedConv2DTranspose(_ShiftedConv2DTranspose):
+    """The transposed convolution of the rightward stream."""
+
+    def __init__(self, filters, kernel_size=(2, 2), strides=2, **kwargs):
+        """Makes the layer; arguments as in `WeightNormConv2DTranspose`, but for the padding."""
+        super().__init__(filters, kernel_size, strides, **kwargs)
+
+    def _first_column(self):
+        return 0
+
+
+@_SERIALIZE
+class GatedResidualBlock(keras.layers.Layer):
+    """The gated residual block (Salimans et al. 2017, section 2.4; the release's `gated_resnet`).
+
+    With f the nonlinearity:
+
+        c = dropout(f(conv_in(f(x)) + skip(f(a))))
+        value, gate = split(conv_out(c) + h @ hw)
+        out = x + value * sigmoid(gate)
+
+    The term of the short-cut input `a` and that of the conditioning `h` are there when the block
+    was built with them.
+    """
+
+    def __init__(self, convolution, nonlinearity="concat_elu", **kwargs):
+        """Makes the block.
+
+        Args:
+          convolution: Class of the convolutions, such as `DownShiftedConv2D`.
+          nonlinearity: "concat_elu", "elu" or "relu".
+          **kwargs: Passed to `keras.layers.Layer`.
+        """
+        super().__init__(**kwargs)
+        self.convolution = convolution
+        self.nonlinearity = nonlinearity
+
+    def build(self, x_shape, a_shape=None, h_shape=None):
+        """Creates the weights for x [B, H, W, F], a [B, H, W, F_a] and h [B, F_h]."""
+        filters = x_shape[-1]
+        widening = 2 if self.nonlinearity == "concat_elu" else 1
+        inner_shape = (*x_shape[:-1], widening * filters)
+        self.conv_in = self.convolution(filters, dtype=self.dtype_policy, name="conv_in")
+        self.conv_in.build(inner_shape)
+        self.skip = None
+        if a_shape is not None:
+            self.skip = WeightNormDense(filters, dtype=self.dtype_policy, name="skip")
+            self.skip.build((*a_shape[:-1], widening * a_shape[-1]))
+        self.conv_out = self.convolution(
+            2 * filters, init_scale=0.1, dtype=self.dtype_policy, name="conv_out"
+        )
+        self.conv_out.build(inner_shape)
+        self.hw = None
+        if h_shape is not None:
+            self.hw = self.add_weight(
+                shape=(h_shape[-1], 2 * filters),
+                initializer=keras.initializers.RandomNormal(stddev=_KERNEL_STDDEV),
+                name="hw",
+            )
+
+    def call(self, x, a=None, h=None, dropout=None):
+        """Applies the block.
+
+        Args:
+          x: Float tensor [B, H, W, F].
+          a: Float tensor [B, H, W, F_a], the short-cut input, or None.
+          h: Float tensor [B, F_h], the conditioning, or None.
+          dropout: Function from tensor to tensor, applied behind the first convolution, or None.
+
+        Returns:
+          Float tensor [B, H, W, F].
+        """
+        return self._forward(apply, x, a, h, dropout)
+
+    def initialize(self, x, a=None, h=None, dropout=None):
+        """Initialises the layers within, in the order of the forward pass; as `call` otherwise."""
+        return self._forward(initialize, x, a, h, dropout)
+
+    def _forward(self, run, x, a, h, dropout):
+        nonlinearity = NONLINEARITIES[self.nonlinearity]
+        c = run(self.conv_in, nonlinearity(x))
+        if a is not None:
+            c = c + run(self.skip, nonlinearity(a))
+        c = nonlinearity(c)
+        if dropout is not None:
+            c = dropout(c)
+        c = run(self.conv_out, c)
+        if h is not None:
+            hw = ops.cast(self.hw, self.compute_dtype)
+            c = c + ops.matmul(ops.cast(h, self.compute_dtype), hw)[:, None, None, :]
+        value, gate = ops.split(c, 2, axis=-1)
+        return x + value * ops.sigmoid(gate)
+
+    def compute_output_shape(self, x_shape, a_shape=None, h_shape=None):
+        """The shape of x."""
+        return x_shape
+
+    def get_config(self):
+        """The arguments that the block was made with."""
+        return {
+            **super().get_config(),
+            "convolution": keras.saving.get_registered_name(self.convolution),
+            "nonlinearity": self.nonlinearity,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The block with these arguments."""
+        convolution = keras.saving.get_registered_object(config["convolution"])
+        return cls(**{**config, "convolution": convolution})
+
+
+def apply(layer, *args, **kwargs):
+    """Runs a layer, one of the two ways in which a network passes through its layers."""
+    return layer(*args, **kwargs)
+
+
+def initialize(layer, *args, **kwargs):
+    """Initialises a layer from its inputs and runs it, the other way."""
+    return layer.initialize(*args, **kwargs)

@@ -1,0 +1,377 @@
+"""PixelCNNPP: from a configuration to the network."""
+
+import dataclasses
+import math
+from functools import partial
+
+import keras
+import numpy as np
+from keras import ops
+
+from pixel_cnn_pp import layers, likelihoods
+from pixel_cnn_pp.config import ModelConfig
+from pixel_cnn_pp.layers import (
+    DownRightShiftedConv2D,
+    DownRightShiftedConv2DTranspose,
+    DownShiftedConv2D,
+    DownShiftedConv2DTranspose,
+    GatedResidualBlock,
+    WeightNormDense,
+)
+
+
+@keras.saving.register_keras_serializable("pixel_cnn_pp")
+class PixelCNNPP(keras.Model):
+    """PixelCNN++ (Salimans et al. 2017): an autoregressive model of integer images.
+
+    Two streams pass through the network: the downward one sees all rows above a pixel, the
+    rightward one also what is left of it in its row. Three stages of gated residual blocks go down
+    in resolution and three go up again, and a short-cut leads from each layer of the first half to
+    its mirror image in the second (section 2.4, figure 2).
+
+    It is an ordinary `keras.Model`: after `compile(optimizer)`, `fit` on images, or on pairs
+    (images, labels), minimises the mean bits/dim, and `evaluate` returns it.
+
+    Example:
+
+    >>> model = PixelCNNPP(ModelConfig(image_shape=(8, 8, 1), nr_resnet=1, nr_filters=8))
+    >>> images = np.random.default_rng(0).integers(0, 256, [16, 8, 8, 1], dtype=np.uint8)
+    >>> model.initialize(images)
+    >>> model.bits_per_dim(images).shape
+    TensorShape([16])
+    """
+
+    def __init__(self, config, **kwargs):
+        """Makes the network with fresh weights.
+
+        Args:
+          config: ModelConfig.
+          **kwargs: `dtype` ("float32", "mixed_bfloat16", "float64") and `name`, as for any
+            `keras.Model`. The likelihood is always computed in the dtype of the variables.
+        """
+        super().__init__(autocast=False, **kwargs)
+        self.config = config
+        self.likelihood = likelihoods.LogisticMixture(config.image_shape[-1], config.num_levels)
+        self._seed_generator = keras.random.SeedGenerator()
+
+        filters, nr_resnet = config.nr_filters, config.nr_resnet
+        policy = {"dtype": self.dtype_policy}
+        self.input_above = DownShiftedConv2D(filters, (2, 3), name="input_above", **policy)
+        self.input_row_above = DownShiftedConv2D(filters, (1, 3), name="input_row_above", **policy)
+        self.input_left = DownRightShiftedConv2D(filters, (2, 1), name="input_left", **policy)
+
+        def pair(down, right, **arguments):
+            return [(partial(down, **arguments), partial(right, **arguments))]
+
+        blocks = pair(
+            partial(GatedResidualBlock, DownShiftedConv2D),
+            partial(GatedResidualBlock, DownRightShiftedConv2D),
+            nonlinearity=config.resnet_nonlinearity,
+        )
+        halve = pair(DownShiftedConv2D, DownRightShiftedConv2D, filters=filters, strides=2)
+        double = pair(
+            DownShiftedConv2DTranspose,
+            DownRightShiftedConv2DTranspose,
+            filters=filters,
+            strides=2,
+        )
+        # Every resolution has one more layer on the way up than on the way down, because the
+        # short-cut of the strided layer ends there too.
+        self.encoder_down, self.encoder_right = _streams(
+            "encoder", (blocks * nr_resnet + halve) * 2 + blocks * nr_resnet, policy
+        )
+        self.decoder_down, self.decoder_right = _streams(
+            "decoder", blocks * nr_resnet + (double + blocks * (nr_resnet + 1)) * 2, policy
+        )
+        num_outputs = self.likelihood.params_per_component() * config.nr_logistic_mix
+        self.output_layer = WeightNormDense(num_outputs, name="output", **policy)
+        self.build((None, *config.image_shape))
+
+    def build(self, input_shape):
+        """Creates the weights. The constructor has called it: the configuration says all shapes."""
+        if self.built:
+            return
+        config = self.config
+        image_shape = (None, None, None, config.image_shape[-1] + 1)  # the channel of ones
+        hidden_shape = (None, None, None, config.nr_filters)
+        h_shape = None if config.num_classes is None else (None, config.num_classes)
+        for layer in (self.input_above, self.input_row_above, self.input_left):
+            layer.build(image_shape)
+        a_channels = {
+            "encoder_down": None,
+            "encoder_right": config.nr_filters,
+            "decoder_down": config.nr_filters,
+            "decoder_right": 2 * config.nr_filters,
+        }
+        for stream, channels in a_channels.items():
+            a_shape = None if channels is None else (*hidden_shape[:-1], channels)
+            for layer in getattr(self, stream):
+                if isinstance(layer, GatedResidualBlock):
+                    layer.build(hidden_shape, a_shape, h_shape)
+                else:
+                    layer.build(hidden_shape)
+        self.output_layer.build(hidden_shape)
+        self.built = True
+
+    def call(self, images, labels=None, training=False, seed=None):
+        """Raw parameters of every pixel's distribution; each depends on the pixels before it only.
+
+        Args:
+          images: Integer, or float, tensor [B, H, W, C] of whole numbers in [0, L - 1]; H and W
+            any multiples of 4. Or a pair (images, labels), the form in which `fit` hands them on.
+          labels: Integer tensor [B] in [0, num_classes - 1]; None for an unconditional model.
+          training: Whether dropout is active.
+          seed: Integer tensor [2] that determines the dropout, or None to let the model draw on a
+            generator of its own.
+
+        Returns:
+          Float tensor [B, H, W, (1 + 2 C + C (C - 1) / 2) K], the layout of
+          `likelihoods.LogisticMixture.split`.
+
+        Raises:
+          ValueError: If images or labels are not of this form.
+        """
+        if isinstance(images, list | tuple):
+            images, labels = images
+        self._check(images, labels)
+        dropout = None
+        if training and self.config.dropout_p > 0:
+            seed = self._seed_generator.next() if seed is None else seed
+            dropout = layers.Dropout(self.config.dropout_p, seed)
+        return self._forward(layers.apply, images, labels, dropout)
+
+    def initialize(self, images, labels=None, seed=0):
+        """Data-dependent initialisation of all gains and biases, once, on one whole batch.
+
+        Layer after layer in the order of the forward pass, each on the outputs of its initialised
+        predecessors, dropout as in training (Salimans & Kingma 2016, section 3). Under a
+        distribution strategy, call it in its scope and not inside `run`: in there, every replica
+        would get weights of its own.
+
+        Args:
+          images: Tensor [B, H, W, C] as in `call`.
+          labels: Tensor [B] as in `call`.
+          seed: Integer that determines the dropout.
+
+        Raises:
+          ValueError: If images or labels are not of the form that `call` asks for.
+        """
+        self._check(images, labels)
+        dropout = None
+        if self.config.dropout_p > 0:
+            seed = ops.convert_to_tensor([seed, 0], dtype=self._seed_generator.state.dtype)
+            dropout = layers.Dropout(self.config.dropout_p, seed)
+        self._forward(layers.initialize, ops.convert_to_tensor(images), labels, dropout)
+
+    def log_prob(self, images, labels=None):
+        """Exact log-likelihood of integer images.
+
+        Args:
+          images: Tensor [B, H, W, C] as in `call`.
+          labels: Tensor [B] as in `call`.
+
+        Returns:
+          Tensor [B], nats.
+
+        Raises:
+          ValueError: As `call` does.
+        """
+        return self.log_prob_of(self(images, labels), images)
+
+    def log_prob_of(self, raw_params, images):
+        """Log-likelihood of images under the raw parameters that the network gave for them.
+
+        Args:
+          raw_params: Float tensor [B, H, W, ...], what `call` returned.
+          images: Tensor [B, H, W, C] as in `call`.
+
+        Returns:
+          Tensor [B], nats.
+        """
+        images = ops.convert_to_tensor(images)
+        per_pixel = self.likelihood.log_prob(self.likelihood.split(raw_params), images)
+        return ops.sum(per_pixel, axis=(1, 2))
+
+    def bits_per_dim(self, images, labels=None):
+        """Negative log-likelihood in bits per sub-pixel: nats / (H W C log 2).
+
+        Args:
+          images: Tensor [B, H, W, C] as in `call`.
+          labels: Tensor [B] as in `call`.
+
+        Returns:
+          Tensor [B], bits/dim.
+
+        Raises:
+          ValueError: As `call` does.
+        """
+        num_dims = math.prod(images.shape[1:])
+        return likelihoods.bits_per_dim(-self.log_prob(images, labels), num_dims)
+
+    def distribution(self, raw_params):
+        """The distribution of every pixel given those before it, as TensorFlow Probability has it.
+
+        Its `log_prob` of the images that `raw_params` came from is the model's. (A sample of it is
+        not a sample of the model: that takes pixel after pixel, see `sampling.sample`.)
+
+        Args:
+          raw_params: Float tensor [B, H, W, ...], what `call` returned.
+
+        Returns:
+          `tfp.distributions.Distribution`, batch shape [B], event shape [H, W, C].
+        """
+        # TensorFlow is imported only here: the network itself also runs on Keras's JAX backend.
+        from pixel_cnn_pp import distributions
+
+        return distributions.image_distribution(
+            raw_params, self.config.image_shape[-1], self.config.num_levels
+        )
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Trains as `keras.Model.fit` does; `x` images, `y` labels, or `x` a stream of both."""
+        if isinstance(x, np.ndarray):
+            self._check(x, y if self.config.num_classes is not None else None)
+        return super().fit(x, y, *args, **kwargs)
+
+    def train_step(self, *args):
+        """One step of `fit`: the labels are an input of the network, not its target."""
+        *state, data = args
+        return super().train_step(*state, self._as_inputs(data))
+
+    def test_step(self, *args):
+        """One step of `evaluate`."""
+        *state, data = args
+        return super().test_step(*state, self._as_inputs(data))
+
+    def predict_step(self, *args):
+        """One step of `predict`, which gives raw parameters."""
+        *state, data = args
+        return super().predict_step(*state, self._as_inputs(data))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean bits/dim of a batch, or the mean of the weighted ones."""
+        images = x[0] if isinstance(x, list | tuple) else x
+        num_dims = math.prod(images.shape[1:])
+        bits_per_dim = likelihoods.bits_per_dim(-self.log_prob_of(y_pred, images), num_dims)
+        if sample_weight is not None:
+            bits_per_dim = bits_per_dim * ops.cast(sample_weight, bits_per_dim.dtype)
+        # Keras sums over replicas: this divides by their number.
+        return self._aggregate_additional_loss(ops.mean(bits_per_dim))
+
+    def get_config(self):
+        """The arguments that the model was made with."""
+        return {
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "config": dataclasses.asdict(self.config),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The model with these arguments, with fresh weights."""
+        return cls(**{**config, "config": ModelConfig(**config["config"])})
+
+    def _forward(self, run, images, labels, dropout):
+        """One pass through the network; `run` applies its layers, or initialises them."""
+        x = likelihoods.to_unit_scale(images, self.config.num_levels, self.variable_dtype)
+        x = ops.cast(x, self.compute_dtype)
+        # A channel of ones tells the picture from the zeros around it.
+        x = ops.pad(x, [(0, 0), (0, 0), (0, 0), (0, 1)], constant_values=1)
+        h = None
+        if self.config.num_classes is not None:
+            h = ops.one_hot(labels, self.config.num_classes, dtype=self.compute_dtype)
+        run_block = partial(run, h=h, dropout=dropout)
+
+        down = [layers.down_shift(run(self.input_above, x))]
+        right = [
+            layers.down_shift(run(self.input_row_above, x))
+            + layers.right_shift(run(self.input_left, x))
+        ]
+        for down_layer, right_layer in zip(self.encoder_down, self.encoder_right, strict=True):
+            if isinstance(down_layer, GatedResidualBlock):
+                down.append(run_block(down_layer, down[-1]))
+                right.append(run_block(right_layer, right[-1], a=down[-1]))
+            else:
+                down.append(run(down_layer, down[-1]))
+                right.append(run(right_layer, right[-1]))
+
+        d, r = down.pop(), right.pop()
+        for down_layer, right_layer in zip(self.decoder_down, self.decoder_right, strict=True):
+            if isinstance(down_layer, GatedResidualBlock):
+                d = run_block(down_layer, d, a=down.pop())
+                r = run_block(right_layer, r, a=ops.concatenate([d, right.pop()], axis=-1))
+            else:
+                d, r = run(down_layer, d), run(right_layer, r)
+        assert not down and not right, "a short-cut leads nowhere"
+        # elu whatever the nonlinearity of the blocks, as in the original release.
+        return ops.cast(run(self.output_layer, ops.elu(r)), self.variable_dtype)
+
+    def _as_inputs(self, data):
+        """What `fit` was given, (images, labels, weights) or less, as ((images, labels), ...)."""
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if self.config.num_classes is None or labels is None:
+            return images, None, weights
+        return (images, labels), None, weights
+
+    def _check(self, images, labels):
+        """Refuses what is not an image or a label, one line each; values where they are known."""
+        channels, num_levels = self.config.image_shape[-1], self.config.num_levels
+        shape = tuple(images.shape)
+        if len(shape) != 4 or shape[-1] != channels:
+            raise ValueError(
+                f"images must have the shape [B, H, W, {channels}]. Received: images of shape "
+                f"{shape}"
+            )
+        if any(side is not None and (side % 4 or side == 0) for side in shape[1:3]):
+            raise ValueError(
+                f"Height and width of images must be multiples of 4. Received: images of shape "
+                f"{shape}"
+            )
+        _check_whole_numbers("images", images, num_levels - 1)
+
+        num_classes = self.config.num_classes
+        if num_classes is None:
+            if labels is not None:
+                raise ValueError("labels must be None: this model is not class-conditional.")
+            return
+        if labels is None:
+            raise ValueError(
+                f"labels must be given: this model is conditioned on {num_classes} classes. "
+                "Received: labels=None"
+            )
+        label_shape = tuple(labels.shape)
+        is_one_each = None in (*label_shape, shape[0]) or label_shape == shape[:1]
+        if len(label_shape) != 1 or not is_one_each:
+            raise ValueError(
+                f"labels must have the shape [B], one for each of the images of shape {shape}. "
+                f"Received: labels of shape {label_shape}"
+            )
+        _check_whole_numbers("labels", labels, num_classes - 1)
+
+
+def _streams(part, pairs, policy):
+    """The layers of the downward and of the rightward stream of one half of the network."""
+    down = [make(name=f"{part}_down_{i}", **policy) for i, (make, _) in enumerate(pairs)]
+    right = [make(name=f"{part}_right_{i}", **policy) for i, (_, make) in enumerate(pairs)]
+    return down, right
+
+
+def _check_whole_numbers(name, values, largest):
+    try:
+        values = ops.convert_to_numpy(values)
+    except (NotImplementedError, TypeError, ValueError):
+        return  # inside a compiled function: there are no values yet
+    if values.size == 0:
+        return
+    if values.dtype.kind == "f":
+        if not np.array_equal(values, np.round(values)):
+            raise ValueError(
+                f"{name} must be whole numbers in [0, {largest}]. Received: fractions or NaN"
+            )
+    elif values.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be whole numbers. Received: dtype {values.dtype}")
+    if values.min() < 0 or values.max() > largest:
+        raise ValueError(
+            f"{name} must be whole numbers in [0, {largest}]. "
+            f"Received: values in [{values.min()}, {values.max()}]"
+        )
