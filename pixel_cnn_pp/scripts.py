@@ -1,0 +1,63 @@
+"""What the scripts share: quiet start, positional arguments, one line for a user's mistake."""
+
+import contextlib
+import importlib
+import os
+import sys
+
+from absl import app, flags, logging
+
+
+def run(main, arguments=()):
+    """Parses the command line and calls `main`; flags may stand before or behind the arguments.
+
+    A ValueError, OSError or FloatingPointError becomes one line and exit status 1; its traceback
+    is shown with --verbosity=1.
+
+    Args:
+      main: Function, called with the positional arguments.
+      arguments: Their names, as the usage shows them.
+    """
+
+    def checked(argv):
+        name, *given = argv
+        script = os.path.basename(name)
+        if len(given) != len(arguments):
+            usage = " ".join(["usage: python", script, *arguments, "[flags]"])
+            sys.exit(f"{usage}  (python {script} --help lists the flags). Received: {given}")
+        try:
+            _import_tensorflow()
+            main(*given)
+        except (ValueError, OSError, FloatingPointError) as error:
+            logging.debug("Traceback:", exc_info=True)
+            sys.exit(f"{script}: {' '.join(str(error).split())}")
+
+    flags.FLAGS.set_gnu_getopt()
+    app.run(checked)
+
+
+def _import_tensorflow():
+    """Imports TensorFlow and lets it find its devices without the notes it prints on the way.
+
+    They come from C++ before any log level is read, and tell a user without a GPU of errors.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _silent_stderr():
+        importlib.import_module("tensorflow").config.list_physical_devices()
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
+
+
+@contextlib.contextmanager
+def _silent_stderr():
+    """Sends what is written to file descriptor 2 to nowhere; exceptions pass as always."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,44 @@
+"""Trains PixelCNN++ on a data set: python train.py --data_set digits --nr_gpu 0."""
+
+from absl import flags
+
+from pixel_cnn_pp import config, scripts
+
+FLAGS = flags.FLAGS
+config.define_flags(config.RunConfig)
+
+
+def main():
+    """Starts a run, or resumes one from its directory."""
+    from pixel_cnn_pp import checkpoints, data, training
+
+    if FLAGS.load_params:
+        stored = checkpoints.load_config(FLAGS.save_dir)
+        given = config.explicit_values_from_flags(config.RunConfig)
+        run = config.resume(stored, {**given, "save_dir": FLAGS.save_dir})
+        data_config = run.data
+    else:
+        data_config = config.DataConfig(**config.values_from_flags(config.DataConfig))
+    train_data, test_data = (
+        data.load(data_config.data_set, split, data_config.data_dir, data_config.image_size)
+        for split in ("train", "test")
+    )
+    if not FLAGS.load_params:
+        training_config = config.TrainingConfig(**config.values_from_flags(config.TrainingConfig))
+        if training_config.class_conditional and train_data.num_classes is None:
+            raise ValueError(
+                f"`class_conditional` needs labels, and {data_config.data_set} has none. "
+                "Received: class_conditional=True"
+            )
+        model_config = config.ModelConfig(
+            image_shape=train_data.images.shape[1:],
+            num_levels=train_data.num_levels,
+            num_classes=train_data.num_classes if training_config.class_conditional else None,
+            **config.values_from_flags(config.ModelConfig),
+        )
+        run = config.RunConfig(model_config, data_config, training_config)
+    training.train(run, train_data, test_data)
+
+
+if __name__ == "__main__":
+    scripts.run(main)
