@@ -150,7 +150,7 @@ def train_batches(data, batch_size, seed, epoch, start_batch=0):
             return tf.gather(images, index)
         return tf.gather(images, index), tf.gather(labels, index)
 
-    return tf.data.Dataset.from_tensor_slices(order).map(gather).prefetch(tf.data.AUTOTUNE)
+    return _stream(order, gather)
 
 
 def eval_batches(data, batch_size):
@@ -180,7 +180,17 @@ def eval_batches(data, batch_size):
         image_index = tf.minimum(index, num_images - 1)
         return tf.gather(images, image_index), tf.gather(labels, image_index), index < num_images
 
-    return tf.data.Dataset.from_tensor_slices(order).map(gather).prefetch(tf.data.AUTOTUNE)
+    return _stream(order, gather)
+
+
+def _stream(order, gather):
+    """`gather` of every row of `order`, made a little ahead of its use."""
+    options = tf.data.Options()
+    # With TensorFlow's autotuning, an iterator is destroyed only when the tuner's thread wakes,
+    # which it does at intervals that double: each new epoch would wait for seconds.
+    options.autotune.enabled = False
+    stream = tf.data.Dataset.from_tensor_slices(order).map(gather).prefetch(2)
+    return stream.with_options(options)
 
 
 def _host_tensors(data):

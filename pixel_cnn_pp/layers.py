@@ -75,7 +75,8 @@ class _SeedSequence(keras.random.SeedGenerator):
         run_seed, step = self._seed[0], self._seed[1]
         drawn = ops.stack([run_seed * self._MAX_LENGTH + self._num_drawn, step])
         self._num_drawn += 1
-        return drawn
+        # JAX insists on the dtype of its keys; TensorFlow takes any integers.
+        return ops.cast(drawn, "uint32") if keras.backend.backend() == "jax" else drawn
 
 
 class WeightNorm(keras.layers.Layer):

@@ -113,6 +113,12 @@ class PixelCNNPP(keras.Model):
         self.output_layer.build(hidden_shape)
         self.built = True
 
+    def __call__(self, images, labels=None, **kwargs):
+        """Checks the inputs, then runs `call`, in which Keras would wrap an error in more lines."""
+        images, labels = _unpack(images, labels)
+        self._check(images, labels)
+        return super().__call__(images, labels, **kwargs)
+
     def call(self, images, labels=None, training=False, seed=None):
         """Raw parameters of every pixel's distribution; each depends on the pixels before it only.
 
@@ -131,8 +137,7 @@ class PixelCNNPP(keras.Model):
         Raises:
           ValueError: If images or labels are not of this form.
         """
-        if isinstance(images, list | tuple):
-            images, labels = images
+        images, labels = _unpack(images, labels)
         self._check(images, labels)
         dropout = None
         if training and self.config.dropout_p > 0:
@@ -205,8 +210,7 @@ class PixelCNNPP(keras.Model):
         Raises:
           ValueError: As `call` does.
         """
-        num_dims = math.prod(images.shape[1:])
-        return likelihoods.bits_per_dim(-self.log_prob(images, labels), num_dims)
+        return _bits_per_dim(self.log_prob(images, labels), images)
 
     def distribution(self, raw_params):
         """The distribution of every pixel given those before it, as TensorFlow Probability has it.
@@ -229,9 +233,18 @@ class PixelCNNPP(keras.Model):
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """Trains as `keras.Model.fit` does; `x` images, `y` labels, or `x` a stream of both."""
-        if isinstance(x, np.ndarray):
-            self._check(x, y if self.config.num_classes is not None else None)
+        self._check_arrays(x, y)
         return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """Mean bits/dim as `keras.Model.evaluate` gives a loss; arguments as in `fit`."""
+        self._check_arrays(x, y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        """Raw parameters; `x` images, a pair (images, labels), or a stream of either."""
+        self._check_arrays(x, None)
+        return super().predict(x, *args, **kwargs)
 
     def train_step(self, *args):
         """One step of `fit`: the labels are an input of the network, not its target."""
@@ -251,8 +264,7 @@ class PixelCNNPP(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean bits/dim of a batch, or the mean of the weighted ones."""
         images = x[0] if isinstance(x, list | tuple) else x
-        num_dims = math.prod(images.shape[1:])
-        bits_per_dim = likelihoods.bits_per_dim(-self.log_prob_of(y_pred, images), num_dims)
+        bits_per_dim = _bits_per_dim(self.log_prob_of(y_pred, images), images)
         if sample_weight is not None:
             bits_per_dim = bits_per_dim * ops.cast(sample_weight, bits_per_dim.dtype)
         # Keras sums over replicas: this divides by their number.
@@ -313,14 +325,25 @@ class PixelCNNPP(keras.Model):
             return images, None, weights
         return (images, labels), None, weights
 
+    def _check_arrays(self, x, y):
+        """Checks what `fit` and its like got as arrays: in a compiled step there are no values."""
+        x, y = _unpack(x, y)
+        if hasattr(x, "shape"):
+            self._check(x, y if self.config.num_classes is not None else None)
+
     def _check(self, images, labels):
         """Refuses what is not an image or a label, one line each; values where they are known."""
         channels, num_levels = self.config.image_shape[-1], self.config.num_levels
+        for name, value in (("images", images), ("labels", labels)):
+            if not hasattr(value, "shape") and (name == "images" or value is not None):
+                raise ValueError(
+                    f"{name} must be an array or a tensor. Received: {type(value).__name__}"
+                )
         shape = tuple(images.shape)
-        if len(shape) != 4 or shape[-1] != channels:
+        if len(shape) != 4 or shape[0] == 0 or shape[-1] != channels:
             raise ValueError(
-                f"images must have the shape [B, H, W, {channels}]. Received: images of shape "
-                f"{shape}"
+                f"images must have the shape [B, H, W, {channels}], B at least 1. Received: images "
+                f"of shape {shape}"
             )
         if any(side is not None and (side % 4 or side == 0) for side in shape[1:3]):
             raise ValueError(
@@ -332,7 +355,10 @@ class PixelCNNPP(keras.Model):
         num_classes = self.config.num_classes
         if num_classes is None:
             if labels is not None:
-                raise ValueError("labels must be None: this model is not class-conditional.")
+                raise ValueError(
+                    "labels must be None: this model is not class-conditional. "
+                    f"Received: labels of shape {tuple(labels.shape)}"
+                )
             return
         if labels is None:
             raise ValueError(
@@ -354,6 +380,19 @@ def _streams(part, pairs, policy):
     down = [make(name=f"{part}_down_{i}", **policy) for i, (make, _) in enumerate(pairs)]
     right = [make(name=f"{part}_right_{i}", **policy) for i, (_, make) in enumerate(pairs)]
     return down, right
+
+
+def _bits_per_dim(log_prob, images):
+    """Bits/dim [B] of images [B, H, W, C], of which H and W may be unknown as yet."""
+    num_dims = ops.cast(math.prod(ops.shape(images)[1:]), log_prob.dtype)
+    return likelihoods.bits_per_dim(-log_prob, num_dims)
+
+
+def _unpack(images, labels):
+    """The two, also where they come as a pair, the form in which `fit` hands them on."""
+    if isinstance(images, list | tuple) and len(images) == 2:
+        return images
+    return images, labels
 
 
 def _check_whole_numbers(name, values, largest):

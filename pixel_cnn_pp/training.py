@@ -173,26 +173,21 @@ class Trainer:
         state = checkpoints.TrainingState(step=self.step, epoch=epoch)
         checkpoints.save(run_dir, self.model, self.optimizer, state)
 
-    def distribute(self, batches):
-        """A stream of global batches as a stream of their parts, one a replica."""
-        # The batches are made in this process from arrays in memory: there are no files to share.
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return self.strategy.experimental_distribute_dataset(batches.with_options(options))
-
-    def train_step(self, batch):
-        """One update on a global batch.
+    def train_step(self, images, labels=None):
+        """One update on a global batch, split evenly over the replicas.
 
         The gradient is that of the negative log-likelihood in nats, summed over images and
         replicas, as in the original release, so that the optimizer's epsilon means the same.
 
         Args:
-          batch: Of the stream that `distribute` made: images, or (images, labels).
+          images: Integers [B, H, W, C], B a multiple of the number of replicas.
+          labels: Integers [B], or None.
 
         Returns:
           Mean bits/dim of the batch before the update, a float.
         """
-        return float(self._train_step(batch))
+        nats = self._train_step(self._split(images), self._split(self._condition(labels)))
+        return likelihoods.bits_per_dim(float(nats), math.prod(images.shape))
 
     def evaluate(self, images):
         """Exact bits/dim of a set, with the averaged weights.
@@ -207,23 +202,9 @@ class Trainer:
         batch_size = num_replicas * math.ceil(min(64, len(images.images)) / num_replicas)
 
         def log_prob(batch, labels):
-            parts = zip(
-                tf.split(batch, num_replicas),
-                [None] * num_replicas if labels is None else tf.split(labels, num_replicas),
-                strict=True,
-            )
-            parts = list(parts)
-            per_replica = self._log_prob(
-                *(
-                    self.strategy.experimental_distribute_values_from_function(
-                        lambda context, i=i: parts[context.replica_id_in_sync_group][i]
-                    )
-                    for i in range(1 if labels is None else 2)
-                )
-            )
-            return np.concatenate(
-                [part.numpy() for part in self.strategy.experimental_local_results(per_replica)]
-            )
+            per_replica = self._log_prob(self._split(batch), self._split(labels))
+            parts = self.strategy.experimental_local_results(per_replica)
+            return np.concatenate([part.numpy() for part in parts])
 
         batches = data.eval_batches(images, batch_size)
         return evaluation.score(log_prob, batches, self._is_conditional)
@@ -231,18 +212,20 @@ class Trainer:
     def _condition(self, labels):
         return labels if self._is_conditional else None
 
-    def _distributed_step(self, batch):
-        nats = self.strategy.run(self._replica_step, args=(batch,))
-        images = batch[0] if isinstance(batch, tuple) else batch
-        num_images = sum(
-            tf.shape(part)[0] for part in self.strategy.experimental_local_results(images)
+    def _split(self, batch):
+        """A global batch as its parts, one a replica; None stays None."""
+        if batch is None:
+            return None
+        parts = tf.split(batch, self.strategy.num_replicas_in_sync)
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda replica: parts[replica.replica_id_in_sync_group]
         )
-        num_dims = math.prod(self.model.config.image_shape)
-        total = self.strategy.reduce(tf.distribute.ReduceOp.SUM, nats, axis=None)
-        return likelihoods.bits_per_dim(total, num_dims) / tf.cast(num_images, total.dtype)
 
-    def _replica_step(self, batch):
-        images, labels = batch if isinstance(batch, tuple) else (batch, None)
+    def _distributed_step(self, images, labels):
+        nats = self.strategy.run(self._replica_step, args=(images, labels))
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, nats, axis=None)
+
+    def _replica_step(self, images, labels):
         replica = tf.distribute.get_replica_context()
         step = tf.cast(self.optimizer.iterations, tf.int64)
         # Number 0 is the dropout of the data-dependent initialisation.
@@ -251,7 +234,7 @@ class Trainer:
         with tf.GradientTape() as tape:
             raw_params = self.model(
                 images,
-                self._condition(labels),
+                labels,
                 training=True,
                 seed=tf.stack([tf.constant(self._seed, tf.int64), number]),
             )
@@ -261,13 +244,13 @@ class Trainer:
         self.optimizer.apply(gradients, self.model.trainable_variables)
         return nats
 
-    def _distributed_log_prob(self, images, labels=None):
+    def _distributed_log_prob(self, images, labels):
         return self.strategy.run(self._replica_log_prob, args=(images, labels))
 
     def _replica_log_prob(self, images, labels):
         # The averages stand in for the weights within this call only.
         raw_params, _ = self.model.stateless_call(
-            self._averages, self.model.non_trainable_variables, images, self._condition(labels)
+            self._averages, self.model.non_trainable_variables, images, labels
         )
         return self.model.log_prob_of(raw_params, images)
 
@@ -350,7 +333,7 @@ def _train_epoch(trainer, batches, epoch, log):
     losses = []
     # A bar on a terminal; elsewhere a line now and then.
     bar = tqdm(
-        trainer.distribute(batches),
+        batches,
         desc=f"epoch {epoch}",
         total=len(batches),
         unit="step",
@@ -360,7 +343,7 @@ def _train_epoch(trainer, batches, epoch, log):
     )
     last_line = time.monotonic()
     for batch in bar:
-        loss = trainer.train_step(batch)
+        loss = trainer.train_step(*(batch if isinstance(batch, tuple) else (batch,)))
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"The loss is {loss} at step {trainer.step}: training stopped. The last checkpoint "
