@@ -209,13 +209,15 @@ def _split_variables(model, optimizer, as_arrays=True):
     convert = np.asarray if as_arrays else lambda variable: variable
     average_variables = averages(model, optimizer)
     average_names = {variable.name for variable in average_variables}
+    # Slots are named after the model too, and Keras numbers the models of a process.
+    prefix = f"{model.name}_"
     return (
         {
             _key(weight): convert(average)
             for weight, average in zip(model.trainable_variables, average_variables, strict=True)
         },
         {
-            variable.name: convert(variable)
+            variable.name.removeprefix(prefix): convert(variable)
             for variable in optimizer.variables
             if variable.name not in average_names
         },

@@ -52,7 +52,8 @@ class DiscretizedLogisticMixture(tfd.Distribution):
           name: Name of the distribution.
 
         Raises:
-          ValueError: If the shapes of the parameters do not fit each other or L is under 2.
+          ValueError: If the shapes of the parameters do not fit each other, if they are in less
+            than float32, or if L is not a whole number of at least 2.
         """
         arguments = dict(locals())
         with tf.name_scope(name) as name:
@@ -62,7 +63,7 @@ class DiscretizedLogisticMixture(tfd.Distribution):
             self._log_scale = _to_tensor(log_scale, dtype)
             self._coeffs = None if coeffs is None else _to_tensor(coeffs, dtype)
             self._num_levels = num_levels
-            num_channels = _check_shapes(
+            num_channels = _check_arguments(
                 self._mixture_logits, self._loc, self._log_scale, self._coeffs, num_levels
             )
             self._mixture = likelihoods.LogisticMixture(num_channels, num_levels)
@@ -127,17 +128,26 @@ class DiscretizedLogisticMixture(tfd.Distribution):
         return self._num_levels
 
     def _params(self):
-        loc = tf.convert_to_tensor(self._loc)
-        coeffs = self._coeffs
+        """The parameters as tensors, each with the whole batch shape."""
         num_channels = self._mixture.num_channels
-        if coeffs is None and num_channels > 1:
-            coeffs = tf.zeros([num_channels * (num_channels - 1) // 2, loc.shape[-1]], loc.dtype)
+        coeffs = self._coeffs
+        if coeffs is None:
+            num_coeffs = num_channels * (num_channels - 1) // 2
+            coeffs = tf.zeros([num_coeffs, tf.shape(self._loc)[-1]], self._loc.dtype)
         return likelihoods.MixtureParams(
-            tf.convert_to_tensor(self._mixture_logits),
-            loc,
-            tf.convert_to_tensor(self._log_scale),
-            None if num_channels == 1 else tf.convert_to_tensor(coeffs),
+            self._broadcast(self._mixture_logits, event_ndims=1),
+            self._broadcast(self._loc, event_ndims=2),
+            self._broadcast(self._log_scale, event_ndims=2),
+            None if num_channels == 1 else self._broadcast(coeffs, event_ndims=2),
         )
+
+    def _broadcast(self, values, event_ndims):
+        values = tf.convert_to_tensor(values)
+        static_shape = self.batch_shape.concatenate(values.shape[-event_ndims:])
+        if static_shape.is_fully_defined() and values.shape == static_shape:
+            return values
+        shape = tf.concat([self.batch_shape_tensor(), tf.shape(values)[-event_ndims:]], axis=0)
+        return tf.ensure_shape(tf.broadcast_to(values, shape), static_shape)
 
     def _event_shape(self):
         return tf.TensorShape([self._mixture.num_channels])
@@ -146,12 +156,18 @@ class DiscretizedLogisticMixture(tfd.Distribution):
         return tf.constant([self._mixture.num_channels], tf.int32)
 
     def _log_prob(self, value):
+        num_channels = self._mixture.num_channels
+        if value.shape.rank is not None and not value.shape[-1:].is_compatible_with([num_channels]):
+            raise ValueError(
+                f"The last axis of value must be the {num_channels} channels. "
+                f"Received: value of shape {value.shape}"
+            )
         return self._mixture.log_prob(self._params(), value)
 
     def _sample_n(self, n, seed=None):
         mixture_seed, logistic_seed = tfp.random.split_seed(seed, n=2, salt=self.name)
         params = self._params()
-        batch_shape = self._batch_shape_tensor()
+        batch_shape = self.batch_shape_tensor()
 
         def uniforms(last_axis, seed):
             return tf.random.stateless_uniform(
@@ -169,14 +185,10 @@ class DiscretizedLogisticMixture(tfd.Distribution):
         )
 
     def _mean(self):
-        return self._broadcast(self._mixture.mean(self._params()))
+        return self._mixture.mean(self._params())
 
     def _mode(self):
-        return self._broadcast(self._mixture.mode(self._params()))
-
-    def _broadcast(self, pixels):
-        shape = tf.concat([self._batch_shape_tensor(), self._event_shape_tensor()], axis=0)
-        return tf.broadcast_to(pixels, shape)
+        return self._mixture.mode(self._params())
 
     def _sample_control_dependencies(self, value):
         if not self.validate_args:
@@ -199,11 +211,18 @@ def _to_tensor(value, dtype_hint):
     return tf.convert_to_tensor(value, dtype_hint=dtype_hint)
 
 
-def _check_shapes(mixture_logits, loc, log_scale, coeffs, num_levels):
+def _check_arguments(mixture_logits, loc, log_scale, coeffs, num_levels):
     """Checks what must be known when the distribution is made; returns the number of channels."""
-    if num_levels < 2:
-        raise ValueError(f"num_levels must be at least 2. Received: num_levels={num_levels}")
-    if loc.shape.rank is None or loc.shape.rank < 2 or loc.shape[-2] is None:
+    if not isinstance(num_levels, (int, np.integer)) or num_levels < 2:
+        raise ValueError(
+            f"num_levels must be a whole number, at least 2. Received: num_levels={num_levels!r}"
+        )
+    if loc.dtype not in (tf.float32, tf.float64):
+        # In bfloat16 the bins of 256 levels have no width.
+        raise ValueError(
+            f"Parameters must be float32 or float64. Received: loc of dtype {loc.dtype.name}"
+        )
+    if loc.shape.rank is None or loc.shape.rank < 2 or not loc.shape[-2]:
         raise ValueError(
             f"loc must have a static shape [..., C, K]. Received: loc of shape {loc.shape}"
         )

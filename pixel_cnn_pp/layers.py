@@ -175,7 +175,11 @@ class WeightNormDense(WeightNorm):
 
     def linear(self, inputs, kernel):
         """Matrix product over the last axis."""
-        return ops.matmul(inputs, kernel)
+        # With two axes only: TensorFlow 2.20 and 2.21 write past their buffers in the product of a
+        # [B, 1, W, F] with a matrix on CPUs (tensorflow issue 117700).
+        positions = ops.reshape(inputs, (-1, inputs.shape[-1]))
+        outputs = ops.matmul(positions, kernel)
+        return ops.reshape(outputs, (*ops.shape(inputs)[:-1], self.filters))
 
     def compute_output_shape(self, input_shape):
         """[..., F_in] -> [..., filters]."""

@@ -155,8 +155,17 @@ class LogisticMixture:
 
         Returns:
           MixtureParams.
+
+        Raises:
+          ValueError: If the last axis of `raw_params` is not a multiple of their number.
         """
-        groups = ops.split(raw_params, self.params_per_component(), axis=-1)  # each [..., K]
+        num_groups = self.params_per_component()
+        if (raw_params.shape[-1] or 0) % num_groups:
+            raise ValueError(
+                f"The last axis of raw_params must be a multiple of {num_groups} for "
+                f"{self.num_channels} channels. Received: raw_params of shape {raw_params.shape}"
+            )
+        groups = ops.split(raw_params, num_groups, axis=-1)  # each [..., K]
         loc, log_scale, coeffs = [], [], []
         next_group = 1
         for channel in range(self.num_channels):

@@ -231,6 +231,15 @@ class PixelCNNPP(keras.Model):
             raw_params, self.config.image_shape[-1], self.config.num_levels
         )
 
+    def compile(self, *args, jit_compile="auto", **kwargs):
+        """As `keras.Model.compile`; on TensorFlow, "auto" stands for no XLA.
+
+        XLA takes minutes to compile this many layers, and is not faster on a CPU.
+        """
+        if jit_compile == "auto" and keras.backend.backend() == "tensorflow":
+            jit_compile = False
+        super().compile(*args, jit_compile=jit_compile, **kwargs)
+
     def fit(self, x=None, y=None, *args, **kwargs):
         """Trains as `keras.Model.fit` does; `x` images, `y` labels, or `x` a stream of both."""
         self._check_arrays(x, y)
@@ -245,6 +254,11 @@ class PixelCNNPP(keras.Model):
         """Raw parameters; `x` images, a pair (images, labels), or a stream of either."""
         self._check_arrays(x, None)
         return super().predict(x, *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        """Raw parameters of one batch; `x` images, or a pair (images, labels)."""
+        self._check_arrays(x, None)
+        return super().predict_on_batch(x)
 
     def train_step(self, *args):
         """One step of `fit`: the labels are an input of the network, not its target."""

@@ -1,5 +1,7 @@
 """Ancestral sampling: pixel after pixel in raster order, each from its exact distribution."""
 
+import numbers
+
 import keras
 import numpy as np
 
@@ -32,8 +34,11 @@ def sample(model, num_samples, labels=None, seed=0, method="naive"):
         raise ValueError(
             f"`method` must be one of {', '.join(_METHODS)}. Received: method={method!r}"
         )
-    if num_samples < 1:
-        raise ValueError(f"`num_samples` must be at least 1. Received: num_samples={num_samples}")
+    if not isinstance(num_samples, numbers.Integral) or num_samples < 1:
+        raise ValueError(
+            "`num_samples` must be a whole number of at least 1. "
+            f"Received: num_samples={num_samples!r}"
+        )
     config = model.config
     shape = (num_samples, *config.image_shape)
     mixture_uniforms, logistic_uniforms = _draw_uniforms(shape, config.nr_logistic_mix, seed)
