@@ -1,0 +1,101 @@
+"""The commands and snippets of the README, and those of the Makefile, do what they say."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import pixel_cnn_pp as pcnn
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def code_blocks(language):
+    """The fenced blocks of a language, in order."""
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def readme_commands():
+    """The lines of the README's shell blocks."""
+    lines = [line for block in code_blocks("sh") for line in block.splitlines()]
+    return [line.partition("#")[0].strip() for line in lines]
+
+
+def makefile_commands(target):
+    """The scripts that a target of the Makefile runs, as make prints them."""
+    done = subprocess.run(
+        ["make", "--dry-run", "--assume-old=.venv", target],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = done.stdout.replace("\\\n", " ").splitlines()
+    return [line.removeprefix(".venv/bin/") for line in lines if ".py" in line]
+
+
+COMMANDS = [line for line in readme_commands() if line.startswith("python ")]
+MAKE_TARGETS = [line.split()[1] for line in readme_commands() if line.startswith("make ")]
+
+
+@pytest.mark.parametrize(
+    "command", COMMANDS + [line for target in MAKE_TARGETS for line in makefile_commands(target)]
+)
+def test_every_command_has_a_script_that_takes_its_flags(command):
+    python, *arguments = shlex.split(command)
+    assert python == "python"
+    # absl's --only_check_args parses the command line, checks every value and ends.
+    done = subprocess.run(
+        [sys.executable, *arguments, "--only_check_args"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_names_its_commands():
+    assert "make demo" in README and "make test" in README
+    assert "train.py --nr_gpu 8 --data_set cifar" in README
+    assert {command.split()[1] for command in COMMANDS} == {"train.py", "evaluate.py", "sample.py"}
+    assert set(MAKE_TARGETS) == {"demo", "demo-photos"}
+
+
+def test_the_snippet_on_own_images_trains_and_saves_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    snippet = code_blocks("python")[1]
+    images = np.random.default_rng(0).integers(0, 256, (128, 28, 28, 1), np.uint8)
+    names = {"pcnn": pcnn, "images": images}
+    exec(compile(snippet, "README.md", "exec"), names)
+    reloaded = keras.saving.load_model("model.keras")
+    assert np.array_equal(reloaded(images[:2]), names["model"](images[:2]))
+
+
+def test_every_file_of_the_map_exists_and_every_module_is_in_the_map():
+    named = set(re.findall(r"`(\w+\.py)`", README))
+    modules = {path.name for path in (ROOT / "pixel_cnn_pp").glob("*.py")} - {"__init__.py"}
+    scripts = {path.name for path in ROOT.glob("*.py")}
+    assert named == modules | scripts
+
+
+def test_the_readme_says_why_each_pinned_package_is_there():
+    pinned = {
+        line.partition("==")[0]
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if "==" in line
+    }
+    table = README.partition("## Why each package is there")[2]
+    named = {
+        name
+        for row in re.findall(r"^\| ([\w, -]+) \|", table, re.MULTILINE)
+        for name in row.split(", ")
+    } - {"package"}
+    assert named - {"---"} == pinned
+
+
+def test_every_picture_of_the_readme_is_in_the_repository():
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", README)
+    assert pictures and all((ROOT / picture).is_file() for picture in pictures)
