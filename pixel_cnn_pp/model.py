@@ -240,6 +240,11 @@ class PixelCNNPP(keras.Model):
             jit_compile = False
         super().compile(*args, jit_compile=jit_compile, **kwargs)
 
+    def compile_from_config(self, config):
+        """Compiles a loaded model as it was; Keras leaves that to those who override `compile`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def fit(self, x=None, y=None, *args, **kwargs):
         """Trains as `keras.Model.fit` does; `x` images, `y` labels, or `x` a stream of both."""
         self._check_arrays(x, y)

@@ -32,6 +32,8 @@ def run(main, arguments=()):
             logging.debug("Traceback:", exc_info=True)
             sys.exit(f"{script}: {' '.join(str(error).split())}")
 
+    # Lines reach a pipe or a file when they are printed, also those of a run that is killed later.
+    sys.stdout.reconfigure(line_buffering=True)
     flags.FLAGS.set_gnu_getopt()
     app.run(checked)
 

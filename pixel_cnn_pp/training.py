@@ -321,6 +321,7 @@ def train(run, train_data, test_data, strategy=None, log=print):
             )
             for name, value in scalars.items():
                 tf.summary.scalar(name, value, step=trainer.step)
+            writer.flush()  # a run that is killed later keeps its curves
             if (epoch + 1) % training.save_interval == 0 or epoch + 1 == training.max_epochs:
                 trainer.save(run_dir, epoch + 1)
                 if training.num_samples > 0:
