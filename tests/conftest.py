@@ -1,0 +1,34 @@
+"""What every test needs: a quiet TensorFlow on the CPU, and Python in a process of its own."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+# Before any test imports TensorFlow. The tests compare float32 numbers of a CPU, which a GPU's
+# convolutions do not reach; CUDA_VISIBLE_DEVICES=0 python -m pytest runs them on one all the same.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+TESTS = pathlib.Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def run_python():
+    """Function (code, *arguments, **environment) -> what the code printed in a new process."""
+
+    def run(code, *arguments, **environment):
+        path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": path, **environment},
+            cwd=TESTS.parent,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stdout
+
+    return run

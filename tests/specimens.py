@@ -1,0 +1,168 @@
+"""The models that all laws run over, and the models of the recorded cases (tests/golden)."""
+
+import functools
+import gzip
+import json
+import pathlib
+
+import keras
+import numpy as np
+
+from pixel_cnn_pp import layers, likelihoods
+from pixel_cnn_pp.config import ModelConfig
+from pixel_cnn_pp.model import PixelCNNPP
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+# Small enough to be cheap, different enough that every branch of the network is in one of them;
+# tests/test_model.py checks the list for gaps.
+SPECIMENS = {
+    "rgb": ModelConfig(image_shape=(8, 12, 3), nr_resnet=1, nr_filters=6, nr_logistic_mix=2),
+    "digits": ModelConfig(
+        image_shape=(12, 8, 1),
+        num_levels=17,
+        nr_resnet=1,
+        nr_filters=8,
+        nr_logistic_mix=3,
+        resnet_nonlinearity="elu",
+        dropout_p=0.25,
+        num_classes=10,
+    ),
+    "relu": ModelConfig(
+        image_shape=(4, 8, 3),
+        num_levels=32,
+        nr_resnet=1,
+        nr_filters=8,
+        nr_logistic_mix=2,
+        resnet_nonlinearity="relu",
+        dropout_p=0.0,
+    ),
+    "two_channels": ModelConfig(
+        image_shape=(12, 4, 2),
+        num_levels=1000,
+        nr_resnet=1,
+        nr_filters=5,
+        nr_logistic_mix=2,
+        num_classes=2,
+    ),
+    "four_channels": ModelConfig(
+        image_shape=(8, 8, 4),
+        num_levels=2,
+        nr_resnet=1,
+        nr_filters=4,
+        nr_logistic_mix=2,
+        resnet_nonlinearity="elu",
+        dropout_p=0.1,
+    ),
+    "one_component": ModelConfig(
+        image_shape=(8, 12, 1),
+        nr_resnet=1,
+        nr_filters=8,
+        nr_logistic_mix=1,
+        resnet_nonlinearity="relu",
+        num_classes=3,
+    ),
+    "deep": ModelConfig(
+        image_shape=(8, 12, 3),
+        nr_resnet=2,
+        nr_filters=4,
+        nr_logistic_mix=2,
+        dropout_p=0.0,
+        num_classes=4,
+    ),
+}
+
+# The whole networks that were recorded; the README of tests/golden says how.
+RECORDED = {
+    "init_train_uncond": ModelConfig(
+        image_shape=(16, 16, 3), nr_resnet=2, nr_filters=8, nr_logistic_mix=5, dropout_p=0.0
+    ),
+    "init_train_cond": ModelConfig(
+        image_shape=(12, 8, 3),
+        nr_resnet=1,
+        nr_filters=6,
+        nr_logistic_mix=3,
+        dropout_p=0.0,
+        num_classes=10,
+    ),
+}
+
+
+def fresh(config, **kwargs):
+    """A new model with the fresh weights that belong to seed 1; its caller may change it."""
+    keras.utils.set_random_seed(1)
+    return PixelCNNPP(config, **kwargs)
+
+
+@functools.cache
+def build(name):
+    """The specimen of this name; shared by all tests, so that none may change it."""
+    return fresh(SPECIMENS[name])
+
+
+def images(config, n, seed=0):
+    """n images [n, H, W, C] of independent, uniform levels, in the dtype of such images."""
+    levels = np.random.default_rng(seed).integers(0, config.num_levels, (n, *config.image_shape))
+    return levels.astype(likelihoods.level_dtype(config.num_levels))
+
+
+def labels(config, n, seed=0):
+    """n labels [n], int32; None for an unconditional model."""
+    if config.num_classes is None:
+        return None
+    drawn = np.random.default_rng((seed, 1)).integers(0, config.num_classes, n)
+    return drawn.astype(np.int32)
+
+
+def golden(name):
+    """A recorded file of tests/golden: {name: array} of an .npz, what stands in a .json(.gz)."""
+    path = GOLDEN / name
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return dict(arrays)
+    text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return json.loads(text)
+
+
+def release_variables(model):
+    """{name in the original release: our variable}, in the release's order of construction.
+
+    The release counts each kind of layer from 0. It makes the three input convolutions, then layer
+    after layer of both streams in turn, and the output; in a gated block first the convolution
+    `conv_in`, then the nin of the short-cut, then `conv_out`, then the projection of the classes.
+    """
+    kinds = {
+        layers.WeightNormDense: "dense",
+        layers.WeightNormConv2D: "conv2d",
+        layers.WeightNormConv2DTranspose: "deconv2d",
+    }
+    counts = dict.fromkeys([*kinds.values(), "conditional_weights"], 0)
+    variables = {}
+
+    def add(kind, **by_suffix):
+        for suffix, variable in by_suffix.items():
+            variables[f"model/{kind}_{counts[kind]}/{suffix}"] = variable
+        counts[kind] += 1
+
+    def add_layer(layer):
+        if isinstance(layer, layers.GatedResidualBlock):
+            for part in (layer.conv_in, layer.skip, layer.conv_out):
+                if part is not None:
+                    add_layer(part)
+            if layer.hw is not None:
+                add("conditional_weights", hw=layer.hw)
+        else:
+            (kind,) = (name for base, name in kinds.items() if isinstance(layer, base))
+            add(kind, V=layer.v, g=layer.g, b=layer.b)
+
+    for layer in (model.input_above, model.input_row_above, model.input_left):
+        add_layer(layer)
+    for down, right in (
+        (model.encoder_down, model.encoder_right),
+        (model.decoder_down, model.decoder_right),
+    ):
+        for pair in zip(down, right, strict=True):
+            for layer in pair:
+                add_layer(layer)
+    add_layer(model.output_layer)
+    return variables

@@ -1,0 +1,389 @@
+import dataclasses
+import errno
+import os
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from pixel_cnn_pp import checkpoints, layers
+from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from pixel_cnn_pp.model import PixelCNNPP
+
+TINY = ModelConfig(
+    image_shape=(4, 8, 1),
+    num_levels=5,
+    nr_resnet=1,
+    nr_filters=4,
+    nr_logistic_mix=2,
+    num_classes=3,
+)
+RUN = RunConfig(TINY, DataConfig(data_set="digits"), TrainingConfig(class_conditional=True))
+STATE = checkpoints.TrainingState(step=30, epoch=5)
+IMAGES = np.random.default_rng(8).integers(0, 5, (6, 4, 8, 1)).astype(np.uint8)
+LABELS = np.array([0, 1, 2, 2, 0, 1], np.int32)
+
+
+def trained(seed, config=TINY):
+    """A model and its optimizer, every variable of both at values of its own."""
+    model = PixelCNNPP(config)
+    optimizer = keras.optimizers.Adamax(use_ema=True)
+    optimizer.build(model.trainable_variables)
+    rng = np.random.default_rng(seed)
+    for variable in [*model.weights, *optimizer.variables]:
+        # The number of steps is the only integer.
+        is_float = variable.dtype.startswith("float")
+        variable.assign(rng.normal(size=variable.shape) if is_float else rng.integers(1, 1000))
+    return model, optimizer
+
+
+def value_of(variable):
+    return np.array(keras.ops.convert_to_numpy(variable))
+
+
+def values(variables):
+    return [value_of(variable) for variable in variables]
+
+
+def assert_all_equal(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def files_of(run_dir):
+    """Path -> bytes of every file below a directory."""
+    paths = [path for path in run_dir.rglob("*") if path.is_file()]
+    return {path.relative_to(run_dir): path.read_bytes() for path in paths}
+
+
+def assert_one_line(caught):
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A model and its optimizer; never changed."""
+    return trained(seed=1)
+
+
+@pytest.fixture(scope="module")
+def other_pair():
+    """Another model and its optimizer, of the same configuration; tests may restore into it."""
+    return trained(seed=2)
+
+
+@pytest.fixture(scope="module")
+def saved_run(pair, tmp_path_factory):
+    """The directory of a run with one checkpoint of `pair`; never changed."""
+    path = tmp_path_factory.mktemp("run")
+    checkpoints.save_config(path, RUN)
+    checkpoints.save(path, *pair, STATE)
+    return path
+
+
+@pytest.fixture
+def run_dir(saved_run, tmp_path):
+    """A copy of the saved run that a test may change."""
+    return shutil.copytree(saved_run, tmp_path / "run")
+
+
+def test_a_configuration_comes_back_as_it_was_saved(tmp_path):
+    changed = dataclasses.replace(RUN.training, seed=7, learning_rate=1e-5, load_params=True)
+    run = dataclasses.replace(RUN, training=changed)
+    checkpoints.save_config(tmp_path / "new" / "run", run)
+    assert checkpoints.load_config(tmp_path / "new" / "run") == run
+
+
+def test_a_configuration_that_cannot_be_written_leaves_the_old_one(run_dir, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    changed = dataclasses.replace(RUN, data=DataConfig(data_set="photos"))
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        checkpoints.save_config(run_dir, changed)
+    assert checkpoints.load_config(run_dir) == RUN
+
+
+def test_the_raw_weights_come_back_bit_for_bit(pair, saved_run):
+    model = checkpoints.load(saved_run, weights="raw")
+    assert_all_equal(values(model.weights), values(pair[0].weights))
+
+
+def test_the_averaged_weights_come_back_bit_for_bit_and_are_the_default(pair, saved_run):
+    model, optimizer = pair
+    averages = values(checkpoints.averages(model, optimizer))
+    assert_all_equal(values(checkpoints.load(saved_run).weights), averages)
+    for average, weight in zip(averages, values(model.weights), strict=True):
+        assert (average != weight).all()
+
+
+def test_averages_stand_in_the_order_of_the_weights(pair):
+    model, optimizer = pair
+    for weight, average in zip(
+        model.trainable_variables, checkpoints.averages(model, optimizer), strict=True
+    ):
+        assert average.path.endswith(weight.path.replace("/", "_") + "_average")
+
+
+@pytest.mark.parametrize("weights", ["EMA", "averaged", "", None])
+def test_another_word_for_the_weights_is_refused(saved_run, weights):
+    message = f"`weights` must be one of ema, raw. Received: weights={weights!r}"
+    with pytest.raises(ValueError, match=message):
+        checkpoints.load(saved_run, weights=weights)
+
+
+def test_restoring_brings_back_weights_averages_slots_and_step(pair, other_pair, saved_run):
+    model, optimizer = other_pair
+    expected = values(pair[0].weights), values(pair[1].variables)
+    for variable, value in zip(optimizer.variables, expected[1], strict=True):
+        assert (value_of(variable) != value).all()
+    assert checkpoints.restore(saved_run, model, optimizer) == STATE
+    assert_all_equal(values(model.weights), expected[0])
+    assert_all_equal(values(optimizer.variables), expected[1])
+
+
+def test_names_in_a_checkpoint_do_not_depend_on_the_models_made_before(tmp_path):
+    names = []
+    for number in range(2):
+        run_dir = tmp_path / str(number)
+        checkpoint = checkpoints.save(run_dir, *trained(seed=number), STATE)
+        names.append({path.name: np.load(path).files for path in checkpoint.glob("*.npz")})
+    assert names[0] == names[1]
+    assert names[0].keys() == {"weights.npz", "averages.npz", "optimizer.npz"}
+    assert names[0]["weights.npz"][:3] == ["input_above/v", "input_above/g", "input_above/b"]
+    assert names[0]["averages.npz"] == names[0]["weights.npz"]
+    assert all("pixel_cnn" not in name for name in names[0]["optimizer.npz"])
+
+
+def test_a_fresh_process_without_the_training_module_gives_the_same_outputs(
+    saved_run, tmp_path, run_python
+):
+    model = checkpoints.load(saved_run)
+    # There it is the first model of its process: the names in the files must not tell the two.
+    assert model.name != "pixel_cnnpp"
+    code = """
+import sys
+import numpy as np
+import pixel_cnn_pp
+run_dir, data, out = sys.argv[1:]
+model, data = pixel_cnn_pp.load(run_dir), np.load(data)
+inputs = data["images"], data["labels"]
+np.savez(out, raw_params=model(*inputs), log_prob=model.log_prob(*inputs))
+assert model.name == "pixel_cnnpp"
+assert "pixel_cnn_pp.training" not in sys.modules
+"""
+    np.savez(tmp_path / "data.npz", images=IMAGES, labels=LABELS)
+    run_python(code, saved_run, tmp_path / "data.npz", tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_array_equal(found["raw_params"], value_of(model(IMAGES, LABELS)))
+        np.testing.assert_array_equal(found["log_prob"], value_of(model.log_prob(IMAGES, LABELS)))
+
+
+def test_a_loaded_model_survives_other_data(pair, saved_run, monkeypatch):
+    def initialize(*_):
+        raise AssertionError("a loaded model is initialised")
+
+    monkeypatch.setattr(layers, "initialize", initialize)
+    model = checkpoints.load(saved_run, "raw")
+    expected = value_of(pair[0](IMAGES, LABELS))
+    model(np.full((3, 8, 4, 1), 4, np.uint8), np.array([2, 2, 2]), training=True)
+    np.testing.assert_array_equal(model(IMAGES, LABELS), expected)
+    assert_all_equal(values(model.weights), values(pair[0].weights))
+
+
+class FullDisk:
+    """Stands in for `np.savez`: writes half a file and fails, at its n-th call."""
+
+    def __init__(self, number):
+        self.calls_left = number
+        self.savez = np.savez
+
+    def __call__(self, file, **arrays):
+        self.calls_left -= 1
+        if self.calls_left:
+            return self.savez(file, **arrays)
+        self.savez(file, **arrays)
+        file.truncate(file.tell() // 2)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3], ids=["weights", "averages", "slots"])
+def test_a_checkpoint_that_the_disk_cannot_hold_leaves_the_one_before_it(
+    number, pair, other_pair, run_dir, monkeypatch
+):
+    before = files_of(run_dir)
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "savez", FullDisk(number))
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            checkpoints.save(run_dir, *pair, checkpoints.TrainingState(step=31, epoch=6))
+    after = files_of(run_dir)
+    assert {path: after[path] for path in before} == before
+    assert [path.parent.name for path in after.keys() - before.keys()] == (
+        [".incomplete_step_000000000031"] * number
+    )
+    assert checkpoints.latest(run_dir).name == "step_000000000030"
+    assert checkpoints.restore(run_dir, *other_pair) == STATE
+
+    later = checkpoints.TrainingState(step=32, epoch=6)
+    checkpoint = checkpoints.save(run_dir, *pair, later)
+    assert checkpoint == checkpoints.latest(run_dir)
+    assert sorted(os.listdir(checkpoint.parent)) == ["step_000000000030", "step_000000000032"]
+    assert checkpoints.restore(run_dir, *other_pair) == later
+
+
+def test_a_checkpoint_that_never_got_its_name_is_not_loaded(run_dir, other_pair):
+    folder = run_dir / "checkpoints"
+    (complete,) = folder.iterdir()
+    shutil.copytree(complete, folder / ".incomplete_step_000000000031")
+    assert checkpoints.latest(run_dir) == complete
+    assert checkpoints.restore(run_dir, *other_pair) == STATE
+    complete.rename(folder / ".incomplete_step_000000000030")
+    assert checkpoints.latest(run_dir) is None
+    with pytest.raises(ValueError, match="must hold a checkpoint"):
+        checkpoints.load(run_dir)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_weights_that_are_not_finite_are_refused_and_nothing_is_written(value, other_pair, run_dir):
+    model, optimizer = other_pair
+    bias = model.output_layer.b
+    kept = value_of(bias)
+    changed = kept.copy()
+    changed[1] = value
+    bias.assign(changed)
+    before = files_of(run_dir)
+    try:
+        with pytest.raises(FloatingPointError, match="not finite at step 31: output/b"):
+            checkpoints.save(run_dir, model, optimizer, checkpoints.TrainingState(31, 6))
+    finally:
+        bias.assign(kept)
+    assert files_of(run_dir) == before
+
+
+def test_the_newest_two_checkpoints_stay(pair, tmp_path):
+    for step in (9, 10, 100):
+        checkpoints.save(tmp_path, *pair, checkpoints.TrainingState(step=step, epoch=1))
+        assert checkpoints.latest(tmp_path).name == f"step_{step:012d}"
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == [
+        "step_000000000010",
+        "step_000000000100",
+    ]
+
+
+def damage(path, how):
+    content = path.read_bytes()
+    if how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "flipped bit":
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    elif how == "other":
+        path.write_bytes(b"something else")
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "flipped bit", "other", "missing"])
+@pytest.mark.parametrize("name", ["weights.npz", "averages.npz", "optimizer.npz"])
+def test_a_damaged_file_is_named_in_one_line(name, how, run_dir, other_pair):
+    path = checkpoints.latest(run_dir) / name
+    damage(path, how)
+    with pytest.raises(ValueError, match=f"A checkpoint must be whole. Received: {path}") as caught:
+        checkpoints.restore(run_dir, *other_pair)
+    assert_one_line(caught)
+
+
+@pytest.mark.parametrize(("weights", "name"), [("ema", "averages.npz"), ("raw", "weights.npz")])
+def test_a_model_is_not_loaded_from_a_damaged_file(weights, name, run_dir):
+    path = checkpoints.latest(run_dir) / name
+    damage(path, "cut")
+    with pytest.raises(ValueError, match=f"A checkpoint must be whole. Received: {path}"):
+        checkpoints.load(run_dir, weights)
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"step": 1', "{}", '{"model": {}}', '{"step": 1, "epoch": 1, "model": {"a": 1}}']
+)
+def test_a_damaged_state_is_named_in_one_line(text, run_dir, other_pair):
+    path = checkpoints.latest(run_dir) / "state.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"A checkpoint must be whole. Received: {path}") as caught:
+        checkpoints.restore(run_dir, *other_pair)
+    assert_one_line(caught)
+
+
+def test_a_directory_without_a_run_is_named(tmp_path):
+    message = f"must hold a config.json. Received: {tmp_path} "
+    with pytest.raises(ValueError, match=message):
+        checkpoints.load(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        checkpoints.load_config(tmp_path)
+
+
+def test_a_directory_without_a_checkpoint_is_named(tmp_path, other_pair):
+    checkpoints.save_config(tmp_path, RUN)
+    assert checkpoints.latest(tmp_path) is None
+    message = f"must hold a checkpoint. Received: {tmp_path} "
+    with pytest.raises(ValueError, match=message):
+        checkpoints.load(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        checkpoints.restore(tmp_path, *other_pair)
+
+
+def test_a_damaged_configuration_is_one_line(run_dir):
+    (run_dir / "config.json").write_text('{"model":\n')
+    with pytest.raises(ValueError, match="A configuration must be JSON") as caught:
+        checkpoints.load(run_dir)
+    assert_one_line(caught)
+
+
+def test_a_checkpoint_of_another_configuration_names_the_fields_that_differ(run_dir):
+    other = dataclasses.replace(TINY, nr_filters=6, num_levels=7)
+    message = (
+        r"Received: .*step_000000000030 with num_levels: 5 != 7, nr_filters: 4 != 6 "
+        r"\(checkpoint != model\)"
+    )
+    with pytest.raises(ValueError, match=message) as caught:
+        checkpoints.restore(run_dir, *trained(seed=3, config=other))
+    assert_one_line(caught)
+    checkpoints.save_config(run_dir, dataclasses.replace(RUN, model=other))
+    with pytest.raises(ValueError, match=message):
+        checkpoints.load(run_dir)
+
+
+def test_slots_of_another_optimizer_are_refused(saved_run, other_pair):
+    model, _ = other_pair
+    other = keras.optimizers.Adam(use_ema=True)
+    other.build(model.trainable_variables)
+    message = r"must hold the model's variables. Received: .*optimizer.npz \(.*nothing in the .*\)"
+    with pytest.raises(ValueError, match=message) as caught:
+        checkpoints.restore(saved_run, model, other)
+    assert_one_line(caught)
+
+
+def test_arrays_of_another_shape_are_refused_and_nothing_is_set(run_dir, other_pair):
+    path = checkpoints.latest(run_dir) / "weights.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["output/b"] = arrays["output/b"][:-1]
+    np.savez(path, **arrays)
+    model, optimizer = other_pair
+    model.output_layer.b.assign(model.output_layer.b + 1)
+    before = values(model.weights)
+    message = r"Received: .*weights.npz \(output/b: \(5,\) in the file, \(6,\) in the model\)"
+    with pytest.raises(ValueError, match=message):
+        checkpoints.restore(run_dir, model, optimizer)
+    assert_all_equal(values(model.weights), before)
+
+
+def test_a_directory_that_cannot_be_made_is_an_os_error(pair, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError):
+        checkpoints.save_config(tmp_path / "file" / "run", RUN)
+    with pytest.raises(NotADirectoryError):
+        checkpoints.save(tmp_path / "file" / "run", *pair, STATE)

@@ -1,0 +1,384 @@
+import dataclasses
+import json
+import multiprocessing
+import os
+import pathlib
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from pixel_cnn_pp import checkpoints, data, evaluation, plots, sampling, training
+from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+RUN = RunConfig(
+    ModelConfig(
+        image_shape=(8, 8, 1),
+        num_levels=17,
+        nr_resnet=1,
+        nr_filters=4,
+        nr_logistic_mix=2,
+        num_classes=10,
+    ),
+    DataConfig(data_set="digits"),
+    TrainingConfig(class_conditional=True, nr_gpu=0, num_samples=0),
+)
+
+
+def run_in_new_process(*arguments):
+    """A script with its arguments, as a user runs it."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def run(tmp_path, *arguments, prepare=None):
+    """A script with its arguments, as a user runs it but for the imports, which are there already.
+
+    Every process forks from one that has imported TensorFlow and has done nothing else.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tensorflow", "pixel_cnn_pp.training", "sklearn.datasets"])
+    paths = [tmp_path / name for name in ("stdout", "stderr")]
+    process = context.Process(
+        target=run_script, args=([str(argument) for argument in arguments], paths, prepare)
+    )
+    process.start()
+    process.join()
+    stdout, stderr = (path.read_text() for path in paths)
+    for path in paths:
+        path.unlink()
+    return types.SimpleNamespace(returncode=process.exitcode, stdout=stdout, stderr=stderr)
+
+
+def run_script(arguments, paths, prepare):
+    for descriptor, path in enumerate(paths, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
+    sys.argv = arguments
+    if prepare is not None:
+        prepare()
+    runpy.run_path(arguments[0], run_name="__main__")
+
+
+def assert_one_line(done, message):
+    """The process ended as for a user's mistake, and said so in one line."""
+    assert done.returncode == 1, done
+    assert re.search(message, done.stderr), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def files_of(directory):
+    """Path -> bytes of every file below a directory."""
+    paths = [path for path in directory.rglob("*") if path.is_file()]
+    return {path.relative_to(directory): path.read_bytes() for path in paths}
+
+
+def save_run(run_dir, config):
+    """A directory as a run leaves it behind 7 steps, its averages at values of their own."""
+    trainer = training.Trainer(config, training.make_strategy(0))
+    train_data = data.load("digits", "train")
+    trainer.initialize(train_data.images[:20], train_data.labels[:20])
+    for average, weight in zip(
+        checkpoints.averages(trainer.model, trainer.optimizer),
+        trainer.model.trainable_variables,
+        strict=True,
+    ):
+        average.assign(0.9 * weight)
+    trainer.optimizer.iterations.assign(7)
+    checkpoints.save_config(run_dir, config)
+    trainer.save(run_dir, epoch=1)
+
+
+@pytest.fixture(scope="module")
+def saved_run(tmp_path_factory):
+    """A class-conditional run; never changed."""
+    path = tmp_path_factory.mktemp("saved") / "run"
+    save_run(path, RUN)
+    return path
+
+
+@pytest.fixture(scope="module")
+def unconditional_run(tmp_path_factory):
+    """A run without classes; never changed."""
+    path = tmp_path_factory.mktemp("unconditional") / "run"
+    model = dataclasses.replace(RUN.model, num_classes=None)
+    settings = dataclasses.replace(RUN.training, class_conditional=False)
+    save_run(path, RunConfig(model, RUN.data, settings))
+    return path
+
+
+@pytest.fixture
+def run_dir(saved_run, tmp_path):
+    """A copy of the class-conditional run that a test may change."""
+    return shutil.copytree(saved_run, tmp_path / "run")
+
+
+# What works
+
+
+def test_evaluate_prints_the_scores_of_both_weights_and_of_the_baselines(saved_run):
+    done = run_in_new_process("evaluate.py", "-b", "100", saved_run, "--baselines")
+    assert (done.returncode, done.stderr) == (0, "")
+    title, averaged, raw, *baselines = done.stdout.splitlines()
+    assert title == "digits, test split"
+    test_data = data.load("digits", "test")
+    for line, words, weights in (
+        (averaged, "averaged weights", "ema"),
+        (raw, "raw weights", "raw"),
+    ):
+        model = checkpoints.load(saved_run, weights)
+        score = evaluation.score(
+            model.log_prob, data.eval_batches(test_data, 64), is_conditional=True
+        )
+        found = re.fullmatch(
+            rf"PixelCNN\+\+, {words}: (\d+\.\d{{4}}) \+- (\d+\.\d{{4}}) bits/dim over 256 images",
+            line,
+        )
+        # Half of the last digit printed, and float32 as in test_evaluation.py.
+        assert float(found[1]) == pytest.approx(score.mean, rel=6e-6, abs=6e-5)
+        assert float(found[2]) == pytest.approx(score.standard_error, rel=6e-6, abs=6e-5)
+    images = data.load("digits", "train").images, test_data.images
+    assert baselines == [
+        f"Independent pixels, one histogram: "
+        f"{evaluation.histogram_bits_per_dim(*images, 17, per_position=False)}",
+        f"Independent pixels, a histogram a position: "
+        f"{evaluation.histogram_bits_per_dim(*images, 17, per_position=True)}",
+        *(
+            f"{codec}, all images in one file: "
+            f"{evaluation.codec_bits_per_dim(test_data.images, codec):.4f} bits/dim"
+            for codec in ("PNG", "WebP")
+        ),
+    ]
+
+
+def test_sample_draws_the_labels_asked_for_from_the_averaged_weights(saved_run, run_dir):
+    done = run_in_new_process("sample.py", run_dir, "--labels", "3,0,9", "-s", "5")
+    assert (done.returncode, done.stderr) == (0, "")
+    stem = run_dir / "samples" / "drawn"
+    assert re.fullmatch(
+        rf"Wrote 3 images to {stem}\.png and {stem}\.npz: \S+ images/s, \S+ s/image\n", done.stdout
+    )
+    with np.load(f"{stem}.npz") as file:
+        images, labels = file["images"], file["labels"]
+    np.testing.assert_array_equal(labels, [3, 0, 9])
+    expected = sampling.sample(checkpoints.load(saved_run), 3, labels, seed=5)
+    np.testing.assert_array_equal(images, expected)
+    picture = np.asarray(Image.open(f"{stem}.png"))
+    np.testing.assert_array_equal(picture, plots.image_grid(images, 2, 17, scale=4))
+
+
+def test_sample_draws_all_classes_in_turn_into_the_files_asked_for(run_dir, tmp_path):
+    stem = tmp_path / "new" / "drawn"
+    arguments = ["--num_samples", 12, "--weights", "raw", "--out", stem]
+    done = run(tmp_path, "sample.py", *arguments, run_dir)
+    assert done.returncode == 0
+    with np.load(f"{stem}.npz") as file:
+        np.testing.assert_array_equal(file["labels"], [*range(10), 0, 1])
+        picture = plots.image_grid(file["images"], 10, 17, scale=4)
+    np.testing.assert_array_equal(np.asarray(Image.open(f"{stem}.png")), picture)
+
+
+def test_sample_draws_without_classes_too(unconditional_run, tmp_path):
+    done = run(tmp_path, "sample.py", unconditional_run, "--num_samples=3", "--out", tmp_path / "a")
+    assert done.returncode == 0
+    with np.load(tmp_path / "a.npz") as file:
+        assert file.files == ["images"] and file["images"].shape == (3, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "-i data -o save -d cifar -t 20 -r -q 5 -n 160 -m 10 -z concat_elu -c -l 0.001 -e 0.999995 "
+        "-b 16 -u 16 -p 0.5 -x 5000 -g 8 --polyak_decay 0.9995 -ns 1 -s 1",
+        "--data_dir data --save_dir save --data_set cifar --save_interval 20 --load_params "
+        "--nr_resnet 5 --nr_filters 160 --nr_logistic_mix 10 --resnet_nonlinearity concat_elu "
+        "--class_conditional --learning_rate 0.001 --lr_decay 0.999995 --batch_size 16 "
+        "--init_batch_size 16 --dropout_p 0.5 --max_epochs 5000 --nr_gpu 8 --polyak_decay 0.9995 "
+        "--num_samples 1 --seed 1 --optimizer adam",
+    ],
+)
+def test_train_takes_the_flags_of_the_original_release(arguments, tmp_path):
+    # absl's --only_check_args ends behind the checks.
+    done = run(tmp_path, "train.py", *arguments.split(), "--only_check_args")
+    assert done.returncode == 0, done.stderr
+
+
+# What does not
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--image_size 30 -d photos", "`image_size` must be .* a multiple of 4. Received: .*=30"),
+        ("-z tanh", r"--resnet_nonlinearity=tanh: value should be one of <concat_elu\|elu\|relu>"),
+        ("--optimizer sgd", r"--optimizer=sgd: value should be one of <adamax\|adam>"),
+        ("-l -1", "`learning_rate` must be a finite number > 0. Received: learning_rate=-1.0"),
+        ("-p 1", "`dropout_p` must be .* < 1. Received: dropout_p=1.0"),
+        ("-q many", "--nr_resnet=many: invalid literal"),
+        ("--nr_gpus 8", "Unknown command line flag 'nr_gpus'"),
+    ],
+)
+def test_a_flag_that_breaks_its_rule_is_named(arguments, message, tmp_path):
+    done = run(tmp_path, "train.py", "-o", tmp_path / "run", *arguments.split())
+    assert done.returncode == 1
+    # absl adds a line on its --help.
+    assert re.search(message, done.stderr.splitlines()[0])
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+TINY = "-d digits -q 1 -n 4 -m 2 -g 0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("-d mnist", "`name` must be one of digits, photos, cifar. Received: name='mnist'"),
+        (f"{TINY} --image_size 16", "`image_size` must be 8 for 'digits', or None. Received: "),
+        (f"{TINY} extra", r"^usage: python train.py \[flags\] .* Received: \['extra'\]"),
+        (f"{TINY} -b 2000", "`batch_size` must not exceed the number of images, 1541. Received: "),
+        ("-r", "must hold a config.json. Received: .*new"),
+    ],
+)
+def test_train_refuses_what_cannot_be_trained(arguments, message, tmp_path):
+    done = run(tmp_path, "train.py", "-o", tmp_path / "new", *arguments.split())
+    assert_one_line(done, message)
+
+
+def drop_labels():
+    """Makes the digits a data set without labels."""
+    load = data._LOADERS["digits"]
+
+    def load_without_labels(*arguments):
+        return dataclasses.replace(load(*arguments), labels=None, num_classes=None)
+
+    data._LOADERS["digits"] = load_without_labels
+
+
+def test_labels_that_are_missing_are_one_line(tmp_path):
+    arguments = [*TINY.split(), "-c", "-o", tmp_path / "run"]
+    done = run(tmp_path, "train.py", *arguments, prepare=drop_labels)
+    assert_one_line(done, "`class_conditional` needs labels, and digits has none. Received: ")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_save_directory_that_cannot_be_written_is_one_line(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    done = run(tmp_path, "train.py", *TINY.split(), "-o", file / "run")
+    assert_one_line(done, f"train.py: .*Not a directory: '{file}/run'")
+    assert files_of(tmp_path) == {pathlib.Path("file"): b"kept"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (f"{TINY} -c", "holds a run already: add --load_params to go on with it, or choose anot"),
+        ("-r -n 6", r"Received: nr_filters: 4 != 6 \(checkpoint != given\)"),
+        (
+            "-r -d photos -m 3 --optimizer adam",
+            r"Received: nr_logistic_mix: 2 != 3, data_set: 'digits' != 'photos', "
+            r"optimizer: 'adamax' != 'adam' \(",
+        ),
+    ],
+)
+def test_a_run_is_not_continued_as_another_one(arguments, message, run_dir, tmp_path):
+    before = files_of(run_dir)
+    done = run(tmp_path, "train.py", "-o", run_dir, *arguments.split())
+    assert_one_line(done, message)
+    assert files_of(run_dir) == before
+
+
+@pytest.mark.parametrize("script", ["train.py -r -o", "sample.py", "evaluate.py"])
+def test_a_directory_without_a_checkpoint_is_one_line(script, run_dir, tmp_path):
+    shutil.rmtree(run_dir / "checkpoints")
+    done = run(tmp_path, *script.split(), run_dir)
+    assert_one_line(done, f"must hold a checkpoint. Received: {run_dir} ")
+
+
+@pytest.mark.parametrize("script", ["sample.py", "evaluate.py"])
+def test_a_directory_without_a_run_is_one_line(script, tmp_path):
+    done = run(tmp_path, script, tmp_path / "new")
+    assert_one_line(done, f"must hold a config.json. Received: {tmp_path}/new ")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("script", ["sample.py", "evaluate.py"])
+def test_a_missing_directory_is_one_line(script, tmp_path):
+    done = run(tmp_path, script)
+    assert_one_line(done, rf"^usage: python {script} RUN_DIR \[flags\] .* Received: \[\]")
+
+
+@pytest.mark.parametrize("script", ["train.py -r -o", "sample.py", "evaluate.py"])
+def test_a_checkpoint_of_another_configuration_names_what_differs(script, run_dir, tmp_path):
+    path = run_dir / "config.json"
+    values = json.loads(path.read_text())
+    values["model"] |= {"nr_filters": 6, "dropout_p": 0.1}
+    path.write_text(json.dumps(values))
+    done = run(tmp_path, *script.split(), run_dir)
+    assert_one_line(done, r"with nr_filters: 4 != 6, dropout_p: 0\.5 != 0\.1 \(checkpoint != model")
+
+
+@pytest.mark.parametrize("script", ["train.py -r -o", "sample.py", "evaluate.py"])
+def test_a_checkpoint_that_was_cut_short_is_one_line(script, run_dir, tmp_path):
+    path = checkpoints.latest(run_dir) / "averages.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    done = run(tmp_path, *script.split(), run_dir)
+    assert_one_line(done, f"A checkpoint must be whole. Received: {path} ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "--labels 3,10",
+            r"labels must be whole numbers in \[0, 9\]. Received: values in \[3, 10\]",
+        ),
+        (
+            "--labels=-1",
+            r"labels must be whole numbers in \[0, 9\]. Received: values in \[-1, -1\]",
+        ),
+        ("--labels 3,three", "`labels` must be whole numbers. Received: labels=3,three"),
+        ("--labels 3 --num_samples 2", "`num_samples` and `labels` exclude each other"),
+    ],
+)
+def test_labels_that_cannot_be_drawn_are_one_line(arguments, message, saved_run, tmp_path):
+    out = tmp_path / "drawn"
+    done = run(tmp_path, "sample.py", saved_run, "--out", out, *arguments.split())
+    assert_one_line(done, message)
+    assert os.listdir(tmp_path) == []
+
+
+def test_labels_for_a_run_without_classes_are_one_line(unconditional_run, tmp_path):
+    done = run(tmp_path, "sample.py", unconditional_run, "--labels", "1,2")
+    assert_one_line(done, "`labels` must be left out: the model is not class-conditional. Rec")
+
+
+def run_eagerly():
+    """Saves the time to compile what runs but twice."""
+    tf.config.run_functions_eagerly(True)
+
+
+def test_a_loss_that_explodes_names_its_step_and_keeps_the_checkpoint(run_dir, tmp_path):
+    before = files_of(run_dir / "checkpoints")
+    arguments = ["-r", "-o", run_dir, "-l", "1e38", "-x", "3"]
+    done = run(tmp_path, "train.py", *arguments, prepare=run_eagerly)
+    # The eighth update makes weights of 1e38, whose sums overflow before the ninth.
+    *_, line = done.stderr.splitlines()  # TensorFlow warns of the eager functions before
+    assert line.startswith("train.py: The loss is nan at step 9: training stopped")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert files_of(run_dir / "checkpoints") == before
+    model = checkpoints.load(run_dir, "raw")
+    assert all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in model.weights)
