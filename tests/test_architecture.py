@@ -153,7 +153,7 @@ def test_a_name_that_is_not_public_is_refused_as_python_does_it():
 
 
 def flags_read(path):
-    """Names that a file takes out of absl's FLAGS: FLAGS.name, FLAGS["name"]; ? for any other key."""
+    """What a file takes out of absl's FLAGS, by FLAGS.name or FLAGS["name"]; ? for another key."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         is_use = isinstance(node, ast.Attribute | ast.Subscript)

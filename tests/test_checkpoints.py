@@ -39,7 +39,7 @@ def trained(seed, config=TINY):
 
 
 def value_of(variable):
-    return np.array(keras.ops.convert_to_numpy(variable))
+    return np.asarray(variable).copy()
 
 
 def values(variables):

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import types
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -381,4 +380,4 @@ def test_a_loss_that_explodes_names_its_step_and_keeps_the_checkpoint(run_dir, t
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert files_of(run_dir / "checkpoints") == before
     model = checkpoints.load(run_dir, "raw")
-    assert all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in model.weights)
+    assert all(np.isfinite(np.asarray(weight)).all() for weight in model.weights)

@@ -61,7 +61,7 @@ def changed(run, **values):
 
 
 def value_of(variable):
-    return np.array(keras.ops.convert_to_numpy(variable))
+    return np.asarray(variable).copy()
 
 
 def cpu_strategy():
