@@ -5,6 +5,7 @@ import dataclasses
 import math
 import pathlib
 import sys
+import tempfile
 import time
 
 import keras
@@ -285,6 +286,16 @@ def train(run, train_data, test_data, strategy=None, log=print):
     if strategy is None:
         strategy = make_strategy(training.nr_gpu, log)
     batch_size = training.batch_size * strategy.num_replicas_in_sync
+    if batch_size > len(train_data.images):
+        raise ValueError(
+            f"`batch_size` times the replicas must be at most {len(train_data.images)}, the number "
+            f"of training images. Received: batch_size={training.batch_size} on "
+            f"{strategy.num_replicas_in_sync} replicas"
+        )
+    # What cannot be written is reported before the model is built.
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=run_dir):
+        pass
     trainer = Trainer(run, strategy)
     log(_describe(run, train_data, test_data, trainer))
     if training.load_params:
