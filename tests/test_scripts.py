@@ -247,7 +247,7 @@ TINY = "-d digits -q 1 -n 4 -m 2 -g 0"
         ("-d mnist", "`name` must be one of digits, photos, cifar. Received: name='mnist'"),
         (f"{TINY} --image_size 16", "`image_size` must be 8 for 'digits', or None. Received: "),
         (f"{TINY} extra", r"^usage: python train.py \[flags\] .* Received: \['extra'\]"),
-        (f"{TINY} -b 2000", "`batch_size` times the replicas must be at most 1541, the number of tr"),
+        (f"{TINY} -b 2000", "`batch_size` times the replicas must be at most 1541, the "),
         ("-r", "must hold a config.json. Received: .*new"),
     ],
 )
