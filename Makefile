@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .PHONY: demo demo-photos test lint
 
-# Handwritten digits, class-conditional: about 4 minutes on 2 cores.
+# Handwritten digits, class-conditional: about 3 minutes on 2 cores.
 demo: .venv
 	rm -rf save/digits
 	$(BIN)/python train.py --data_set digits --class_conditional --save_dir save/digits \
@@ -13,7 +13,7 @@ demo: .venv
 	$(BIN)/python evaluate.py save/digits --baselines
 	$(BIN)/python sample.py save/digits --num_samples 100
 
-# Photographs, 32x32 in colour: about 15 minutes on 2 cores.
+# Photographs, 32x32 in colour: under 20 minutes on 2 cores.
 demo-photos: .venv
 	rm -rf save/photos
 	$(BIN)/python train.py --data_set photos --save_dir save/photos \
