@@ -3,6 +3,13 @@
 All tensors are channels-last, [B, H, W, C]. Every layer has two verbs: calling it maps inputs to
 outputs and changes nothing; `initialize` sets its gains and biases from one whole batch, once, and
 returns the outputs of the layer so initialised.
+
+Beside the call on whole images stands the cached step, which computes the same outputs piece by
+piece, as soon as the pixels before them are known: a layer of the downward stream has `row`, one of
+the rightward stream `row_above` (what the row above contributes, for all columns at once) and
+`pixel`. What has been computed before, and the effective weights of `step_weights`, are arguments.
+There, a row is a tensor [W, B, F], columns first, because a loop over columns then takes contiguous
+slices; a pixel is [B, F].
 """
 
 import keras
@@ -36,6 +43,12 @@ def right_shift(x):
     return ops.pad(x[:, :, :-1], [[0, 0], [0, 0], [1, 0], [0, 0]])
 
 
+def _convolve_row(x, kernel, pads, strides):
+    """Convolves a row [W, B, F_in] with [kw, 1, F_in, F], zeros at its ends: [W / strides, B, F]."""
+    x = ops.pad(x, (pads, (0, 0), (0, 0)))
+    return ops.conv(x[None], kernel, (strides, 1), padding="valid", data_format="channels_last")[0]
+
+
 class Dropout:
     """Dropout whose randomness is an argument: calls use up a sequence of seeds, made from one.
 
@@ -51,7 +64,7 @@ class Dropout:
           seed: Integer tensor [2], such as (seed of the run, number of the step).
         """
         self._rate = rate
-        self._seeds = _SeedSequence(seed)
+        self._seeds = SeedSequence(seed)
 
     def __call__(self, x):
         """Drops units of a float tensor of any shape; returns the same shape and dtype."""
@@ -61,17 +74,19 @@ class Dropout:
         return ops.cast(dropped, x.dtype)
 
 
-class _SeedSequence(keras.random.SeedGenerator):
-    """A seed generator that holds no variable: its state is the seed it was made from."""
+class SeedSequence(keras.random.SeedGenerator):
+    """A seed generator that holds no variable: its state is the seed [2] it was made from."""
 
     # More seeds than any network takes from one sequence; keeps the sequences of two runs apart.
     _MAX_LENGTH = 4096
 
     def __init__(self, seed):
+        """Starts the sequence at an integer tensor [2]."""
         self._seed = seed
         self._num_drawn = 0
 
     def next(self, ordered=True):
+        """The next seed, integer tensor [2]."""
         run_seed, step = self._seed[0], self._seed[1]
         drawn = ops.stack([run_seed * self._MAX_LENGTH + self._num_drawn, step])
         self._num_drawn += 1
@@ -160,6 +175,10 @@ class WeightNorm(keras.layers.Layer):
         self.b.assign((self.b - mean) * scale)
         return self(inputs)
 
+    def step_weights(self):
+        """{name: tensor}, what the cached step computes with; made once, not once per pixel."""
+        return {"kernel": self.kernel(), "bias": ops.cast(self.b, self.compute_dtype)}
+
     def get_config(self):
         """The arguments that the layer was made with."""
         return {**super().get_config(), "filters": self.filters, "init_scale": self.init_scale}
@@ -180,6 +199,10 @@ class WeightNormDense(WeightNorm):
         positions = ops.reshape(inputs, (-1, inputs.shape[-1]))
         outputs = ops.matmul(positions, kernel)
         return ops.reshape(outputs, (*ops.shape(inputs)[:-1], self.filters))
+
+    def step(self, weights, x):
+        """The layer on a row [W, B, F_in] or on a pixel [B, F_in], with weights computed before."""
+        return self.linear(x, weights["kernel"]) + weights["bias"]
 
     def compute_output_shape(self, input_shape):
         """[..., F_in] -> [..., filters]."""
@@ -263,6 +286,28 @@ class DownShiftedConv2D(_ShiftedConv2D):
         height, width = self.kernel_size
         return (height - 1, 0), ((width - 1) // 2, (width - 1) // 2)
 
+    def step_weights(self):
+        """As `row` takes them: the rows of the filter beside each other, the present one first."""
+        height, width = self.kernel_size
+        kernel = ops.transpose(ops.flip(self.kernel(), axis=0), (1, 0, 2, 3))
+        kernel = ops.reshape(kernel, (width, 1, -1, self.filters))  # [kw, 1, kh F_in, filters]
+        return {**super().step_weights(), "kernel": kernel}
+
+    def row(self, weights, *rows):
+        """One row of the outputs.
+
+        Args:
+          weights: What `step_weights` returned.
+          *rows: The rows of the inputs under the filter, the present one first and then upwards,
+            each [W, B, F_in]; zeros above the image.
+
+        Returns:
+          [W / strides, B, filters].
+        """
+        x = ops.concatenate(rows, axis=-1) if len(rows) > 1 else rows[0]
+        x = _convolve_row(x, weights["kernel"], self._pads()[1], self.strides)
+        return x + weights["bias"]
+
 
 @_SERIALIZE
 class DownRightShiftedConv2D(_ShiftedConv2D):
@@ -275,6 +320,45 @@ class DownRightShiftedConv2D(_ShiftedConv2D):
     def _pads(self):
         height, width = self.kernel_size
         return (height - 1, 0), (width - 1, 0)
+
+    def step_weights(self):
+        """Apart, as `row_above` and `pixel` take them: the two rows of the filter."""
+        height, width = self.kernel_size
+        assert height == 2, "the cached step knows of one row above"
+        kernel_above, kernel = ops.unstack(self.kernel(), axis=0)  # [kw, F_in, filters] each
+        return {
+            **super().step_weights(),
+            "kernel_above": kernel_above[:, None],
+            "kernel": ops.reshape(kernel, (-1, self.filters)),  # [kw F_in, filters]
+        }
+
+    def row_above(self, weights, x_above):
+        """What the row above contributes to a row of the outputs, the bias included.
+
+        Args:
+          weights: What `step_weights` returned.
+          x_above: The row above of the inputs, [W, B, F_in]; zeros above the image.
+
+        Returns:
+          [W / strides, B, filters].
+        """
+        x = _convolve_row(x_above, weights["kernel_above"], self._pads()[1], self.strides)
+        return x + weights["bias"]
+
+    def pixel(self, weights, above, *pixels):
+        """One pixel of the outputs.
+
+        Args:
+          weights: What `step_weights` returned.
+          above: Its pixel of `row_above`, [B, filters].
+          *pixels: The pixels of the inputs under the filter in the present row, from left to
+            right, each [B, F_in]; zeros outside the image.
+
+        Returns:
+          [B, filters].
+        """
+        x = ops.concatenate(pixels, axis=-1) if len(pixels) > 1 else pixels[0]
+        return above + ops.matmul(x, weights["kernel"])
 
 
 @_SERIALIZE
@@ -336,6 +420,30 @@ class DownShiftedConv2DTranspose(_ShiftedConv2DTranspose):
     def _first_column(self):
         return (self.kernel_size[1] - 1) // 2
 
+    def row(self, weights, x, offset):
+        """One row of the outputs.
+
+        Args:
+          weights: What `step_weights` returned.
+          x: The row [W, B, F_in] of the inputs that it comes from.
+          offset: Which of the rows that come from it: 0 or 1, also as a tensor.
+
+        Returns:
+          [strides * W, B, filters].
+        """
+        assert self.kernel_size[0] == self.strides, "a row comes from one row of the inputs"
+        kernel = weights["kernel"][offset]  # [kw, filters, F_in]
+        outputs = ops.conv_transpose(
+            x[None],
+            kernel[:, None],
+            (self.strides, 1),
+            padding="valid",
+            output_padding=(self.strides - 1, 0),
+            data_format="channels_last",
+        )[0]
+        left = self._first_column()
+        return outputs[left : left + self.strides * x.shape[0]] + weights["bias"]
+
 
 @_SERIALIZE
 class DownRightShiftedConv2DTranspose(_ShiftedConv2DTranspose):
@@ -347,6 +455,45 @@ class DownRightShiftedConv2DTranspose(_ShiftedConv2DTranspose):
 
     def _first_column(self):
         return 0
+
+    def step_weights(self):
+        """As `row` and `pixel` take them: for each row of the filter a matrix for all columns."""
+        assert self.kernel_size == (self.strides, self.strides), "filters do not overlap"
+        kernel = ops.transpose(self.kernel(), (0, 3, 1, 2))  # [kh, F_in, kw, filters]
+        kernel = ops.reshape(kernel, (self.strides, -1, self.strides * self.filters))
+        bias = ops.tile(ops.cast(self.b, self.compute_dtype), self.strides)
+        return {"kernel": kernel, "bias": bias}
+
+    def row(self, weights, x):
+        """The last of the rows of the outputs that come from a row.
+
+        Args:
+          weights: What `step_weights` returned.
+          x: [W, B, F_in].
+
+        Returns:
+          [strides * W, B, filters].
+        """
+        width, batch_size, features = x.shape[0], ops.shape(x)[1], x.shape[2]
+        outputs = ops.matmul(ops.reshape(x, (-1, features)), weights["kernel"][-1])
+        outputs = ops.reshape(
+            outputs + weights["bias"], (width, batch_size, self.strides, self.filters)
+        )
+        outputs = ops.transpose(outputs, (0, 2, 1, 3))
+        return ops.reshape(outputs, (self.strides * width, batch_size, self.filters))
+
+    def pixel(self, weights, x):
+        """The pixels that come from a pixel, in the first of their rows.
+
+        Args:
+          weights: What `step_weights` returned.
+          x: [B, F_in].
+
+        Returns:
+          List of `strides` tensors [B, filters].
+        """
+        outputs = ops.matmul(x, weights["kernel"][0]) + weights["bias"]
+        return ops.split(outputs, self.strides, axis=-1)
 
 
 @_SERIALIZE
@@ -410,13 +557,119 @@ class GatedResidualBlock(keras.layers.Layer):
         Returns:
           Float tensor [B, H, W, F].
         """
-        return self._forward(apply, x, a, h, dropout)
+        return self._forward(apply, x, a, self._condition(h), dropout)
 
     def initialize(self, x, a=None, h=None, dropout=None):
         """Initialises the layers within, in the order of the forward pass; as `call` otherwise."""
-        return self._forward(initialize, x, a, h, dropout)
+        return self._forward(initialize, x, a, self._condition(h), dropout)
+
+    def state_sizes(self):
+        """{name: features per position}, the inputs that the cached step keeps."""
+        return {layer.name: layer.v.shape[2] for layer in (self.conv_in, self.conv_out)}
+
+    def above_sizes(self):
+        """{name: features per position}, what `row_above` returns."""
+        return {layer.name: layer.filters for layer in (self.conv_in, self.conv_out)}
+
+    def step_weights(self):
+        """{name of a layer within: its weights}, see `WeightNorm.step_weights`.
+
+        Of a short-cut input [d, r] the part d is known for a whole row at once, the part r only
+        pixel by pixel; the kernel of `skip` comes apart accordingly.
+        """
+        weights = {layer.name: layer.step_weights() for layer in (self.conv_in, self.conv_out)}
+        if self.skip is not None:
+            skip = self.skip.step_weights()
+            filters = self.skip.filters
+            widening = self.conv_in.v.shape[2] // filters
+            parts = ops.reshape(skip["kernel"], (widening, -1, filters, filters))
+            skip["kernel"] = ops.reshape(parts[:, 0], (-1, filters))
+            weights["skip"] = skip
+            if parts.shape[1] == 2:
+                weights["skip_pixel"] = ops.reshape(parts[:, 1], (-1, filters))
+        return weights
+
+    def row(self, weights, x, above, a=None, h=None):
+        """One row of `call` in the downward stream.
+
+        Args:
+          weights: What `step_weights` returned.
+          x: [W, B, F].
+          above: {name: [W, B, F']}, what this method returned for the row above; zeros at first.
+          a: [W, B, F_a], the short-cut input, or None.
+          h: [B, F_h], the conditioning, or None.
+
+        Returns:
+          Outputs [W, B, F], and what to hand to the next row as `above`.
+        """
+        inputs = {}
+
+        def run(layer, x):
+            if layer is self.skip:
+                return layer.step(weights["skip"], x)
+            inputs[layer.name] = x
+            return layer.row(weights[layer.name], x, above[layer.name])
+
+        return self._forward(run, x, a, self._project(h), None), inputs
+
+    def row_above(self, weights, above, a, h=None):
+        """What the row above, the downward stream and the conditioning contribute to a row.
+
+        Args:
+          weights: What `step_weights` returned.
+          above: {name: [W, B, F']}, what `pixel` returned for the row above; zeros at first.
+          a: [W, B, F], the short-cut from the downward stream.
+          h: [B, F_h], the conditioning, or None.
+
+        Returns:
+          {name: [W, B, F']}, of which `pixel` takes a pixel.
+        """
+        conv_in, conv_out = (
+            layer.row_above(weights[layer.name], above[layer.name])
+            for layer in (self.conv_in, self.conv_out)
+        )
+        conv_in = conv_in + self.skip.step(weights["skip"], NONLINEARITIES[self.nonlinearity](a))
+        if h is not None:
+            conv_out = conv_out + self._project(h)
+        return {self.conv_in.name: conv_in, self.conv_out.name: conv_out}
+
+    def pixel(self, weights, x, left, above, a=None):
+        """One pixel of `call` in the rightward stream.
+
+        Args:
+          weights: What `step_weights` returned.
+          x: [B, F].
+          left: {name: [B, F']}, what this method returned for the pixel on the left; zeros at the
+            left edge.
+          above: {name: [B, F']}, the pixel of what `row_above` returned.
+          a: [B, F], the short-cut from the rightward stream, or None.
+
+        Returns:
+          Outputs [B, F], and what to hand to the next pixel as `left`.
+        """
+        inputs = {}
+
+        def run(layer, x):
+            if layer is self.skip:
+                return ops.matmul(x, weights["skip_pixel"])
+            inputs[layer.name] = x
+            return layer.pixel(weights[layer.name], above[layer.name], left[layer.name], x)
+
+        return self._forward(run, x, a, None, None), inputs
+
+    def _project(self, h):
+        """The conditioning as it is added to the second convolution: [B, F_h] -> [B, 2 F]."""
+        if h is None:
+            return None
+        hw = ops.cast(self.hw, self.compute_dtype)
+        return ops.matmul(ops.cast(h, self.compute_dtype), hw)
+
+    def _condition(self, h):
+        """The same, as it is added to whole images: [B, 1, 1, 2 F]."""
+        return None if h is None else self._project(h)[:, None, None, :]
 
     def _forward(self, run, x, a, h, dropout):
+        """The equations above; `run` applies a layer within, `h` is projected already."""
         nonlinearity = NONLINEARITIES[self.nonlinearity]
         c = run(self.conv_in, nonlinearity(x))
         if a is not None:
@@ -426,8 +679,7 @@ class GatedResidualBlock(keras.layers.Layer):
             c = dropout(c)
         c = run(self.conv_out, c)
         if h is not None:
-            hw = ops.cast(self.hw, self.compute_dtype)
-            c = c + ops.matmul(ops.cast(h, self.compute_dtype), hw)[:, None, None, :]
+            c = c + h
         value, gate = ops.split(c, 2, axis=-1)
         return x + value * ops.sigmoid(gate)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from functools import partial
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -231,6 +232,96 @@ class PixelCNNPP(keras.Model):
             raw_params, self.config.image_shape[-1], self.config.num_levels
         )
 
+    def step_weights(self):
+        """{name of a layer: its weights}, the effective kernels that `next_row` computes with.
+
+        They are an argument there, so that kernels are normalised once for many rows.
+        """
+        return {layer.name: layer.step_weights() for layer in self.layers}
+
+    def empty_cache(self, batch_size, width):
+        """What `next_row` knows of the rows above the first one: zeros.
+
+        Args:
+          batch_size: B.
+          width: W, a multiple of 4.
+
+        Returns:
+          A list with a dict of rows [W', B, F'] for each resolution, the finest first. It grows
+          with the width of the image, not with its height.
+        """
+        caches = []
+        for level, sizes in enumerate(self._cache_sizes()):
+            zeros = partial(self._zeros, (width >> level, batch_size))
+            caches.append(
+                {
+                    "down": keras.tree.map_structure(zeros, sizes.down),
+                    "right": keras.tree.map_structure(zeros, sizes.right),
+                    "above": zeros(sum(keras.tree.flatten(sizes.above))),
+                }
+            )
+        return caches
+
+    def next_row(self, weights, caches, row, draw, labels=None):
+        """The cached step: one row of images, from what has been kept of the rows above.
+
+        Computes what `call` does, each term once and as early as it can be: the downward stream
+        for the whole row, then what the row above contributes to the rightward stream, and pixel
+        by pixel only the rest of that. A layer behind a stride runs on every second row and
+        column, or on every fourth.
+
+        Args:
+          weights: What `step_weights` returned.
+          caches: What `empty_cache`, or this method for the row above, returned.
+          row: Integer tensor [], the number of the row.
+          draw: Function (raw parameters [B, P], column) -> levels [B, C] of that pixel.
+          labels: Tensor [B] as in `call`.
+
+        Returns:
+          The caches for the next row; levels [W, B, C]; raw parameters [W, B, P].
+        """
+        sizes = self._cache_sizes()
+        row_step = _RowStep(weights, self._one_hot(labels), caches, row)
+        self._walk(row_step, self._enter_row(row_step))
+        caches = row_step.caches()
+        above = [cache["above"] for cache in caches]
+
+        def next_pixel(carry, column):
+            pixel_step = _PixelStep(weights, sizes, above, carry[0], row, column)
+            right = self.input_left.pixel(
+                weights[self.input_left.name],
+                pixel_step.above["input"],
+                pixel_step.left["image"],
+            )
+            right = self._walk(pixel_step, right)
+            output_layer = partial(self.output_layer.step, weights[self.output_layer.name])
+            raw_params = self._output(output_layer, right)
+            levels = draw(raw_params, column)
+            pixel_step.now["image"] = self._scale(levels)
+            carry = (pixel_step.states(), levels, raw_params)
+            return carry, carry
+
+        width, batch_size = above[0].shape[0], ops.shape(above[0])[1]
+        first = (
+            [self._zeros((batch_size,), sum(keras.tree.flatten(level.right))) for level in sizes],
+            ops.zeros(
+                (batch_size, self.config.image_shape[-1]),
+                likelihoods.level_dtype(self.config.num_levels),
+            ),
+            ops.zeros((batch_size, self.output_layer.filters), self.variable_dtype),
+        )
+        _, (states, levels, raw_params) = ops.scan(next_pixel, first, ops.arange(width))
+        for level, cache in enumerate(caches):
+            stride = 2**level
+            cache["right"] = ops.cond(
+                row % stride == 0,
+                lambda rows=states[level][::stride], level=level: _unpack_features(
+                    rows, sizes[level].right
+                ),
+                lambda cache=cache: cache["right"],
+            )
+        return caches, levels, raw_params
+
     def compile(self, *args, jit_compile="auto", **kwargs):
         """As `keras.Model.compile`; on TensorFlow, "auto" stands for no XLA.
 
@@ -304,38 +395,110 @@ class PixelCNNPP(keras.Model):
 
     def _forward(self, run, images, labels, dropout):
         """One pass through the network; `run` applies its layers, or initialises them."""
-        x = likelihoods.to_unit_scale(images, self.config.num_levels, self.variable_dtype)
+        x = self._scale(images)
+        h = self._one_hot(labels)
+        down = layers.down_shift(run(self.input_above, x))
+        right = layers.down_shift(run(self.input_row_above, x)) + layers.right_shift(
+            run(self.input_left, x)
+        )
+        _, right = self._walk(_WholeImages(run, h, dropout), (down, right))
+        return self._output(partial(run, self.output_layer), right)
+
+    def _scale(self, levels):
+        """Levels [..., C] as inputs of the first layers, [..., C + 1]."""
+        x = likelihoods.to_unit_scale(levels, self.config.num_levels, self.variable_dtype)
         x = ops.cast(x, self.compute_dtype)
         # A channel of ones tells the picture from the zeros around it.
-        x = ops.pad(x, [(0, 0), (0, 0), (0, 0), (0, 1)], constant_values=1)
-        h = None
-        if self.config.num_classes is not None:
-            h = ops.one_hot(labels, self.config.num_classes, dtype=self.compute_dtype)
-        run_block = partial(run, h=h, dropout=dropout)
+        return ops.pad(x, [*[(0, 0)] * (len(x.shape) - 1), (0, 1)], constant_values=1)
 
-        down = [layers.down_shift(run(self.input_above, x))]
-        right = [
-            layers.down_shift(run(self.input_row_above, x))
-            + layers.right_shift(run(self.input_left, x))
-        ]
-        for down_layer, right_layer in zip(self.encoder_down, self.encoder_right, strict=True):
-            if isinstance(down_layer, GatedResidualBlock):
-                down.append(run_block(down_layer, down[-1]))
-                right.append(run_block(right_layer, right[-1], a=down[-1]))
-            else:
-                down.append(run(down_layer, down[-1]))
-                right.append(run(right_layer, right[-1]))
+    def _one_hot(self, labels):
+        """Labels [B] as the conditioning of the blocks, [B, num_classes]; None without classes."""
+        if self.config.num_classes is None:
+            return None
+        return ops.one_hot(labels, self.config.num_classes, dtype=self.compute_dtype)
 
-        d, r = down.pop(), right.pop()
-        for down_layer, right_layer in zip(self.decoder_down, self.decoder_right, strict=True):
-            if isinstance(down_layer, GatedResidualBlock):
-                d = run_block(down_layer, d, a=down.pop())
-                r = run_block(right_layer, r, a=ops.concatenate([d, right.pop()], axis=-1))
-            else:
-                d, r = run(down_layer, d), run(right_layer, r)
-        assert not down and not right, "a short-cut leads nowhere"
+    def _output(self, output_layer, right):
+        """The raw parameters from the last of the rightward stream."""
         # elu whatever the nonlinearity of the blocks, as in the original release.
-        return ops.cast(run(self.output_layer, ops.elu(r)), self.variable_dtype)
+        return ops.cast(output_layer(ops.elu(right)), self.variable_dtype)
+
+    def _stages(self):
+        """The layers by resolution, the finest first."""
+        encoder = list(zip(self.encoder_down, self.encoder_right, strict=True))
+        decoder = list(zip(self.decoder_down, self.decoder_right, strict=True))
+        n = self.config.nr_resnet
+        stages = []
+        for halve, double in ((n, 2 * n + 2), (2 * n + 1, n)):
+            stages.append(
+                _Stage(
+                    encoder=encoder[halve - n : halve],
+                    halve=encoder[halve],
+                    double=decoder[double],
+                    decoder=decoder[double + 1 : double + n + 2],
+                )
+            )
+        return [*stages, _Stage(encoder[2 * n + 2 :], None, None, decoder[:n])]
+
+    def _cache_sizes(self):
+        """For each resolution, the finest first: how many features are kept under which name."""
+        filters, channels = self.config.nr_filters, self.config.image_shape[-1]
+        all_sizes = []
+        for level, stage in enumerate(self._stages()):
+            pairs = [*stage.encoder, *stage.decoder]
+            down = {block.name: block.state_sizes() for block, _ in pairs}
+            right = {block.name: block.state_sizes() for _, block in pairs}
+            above = {block.name: block.above_sizes() for _, block in pairs}
+            above["input"] = filters
+            if level == 0:
+                down["image"] = right["image"] = channels + 1
+            else:
+                down["output"] = right["output"] = filters
+            if stage.halve is not None:
+                for sizes, layer in zip((down, right), stage.halve, strict=True):
+                    sizes[layer.name] = filters
+                right["pending"] = above["double"] = filters
+            all_sizes.append(_CacheSizes(down, right, above))
+        return all_sizes
+
+    def _zeros(self, shape, num_features):
+        return ops.zeros((*shape, num_features), self.compute_dtype)
+
+    def _enter_row(self, step):
+        """The downward stream's input for a row; keeps what the rightward one takes from above."""
+        cache, weights = step.cache, step.weights
+        image_above = cache["right"]["image"]
+        down, row_above = (
+            # Shifting down fills with zeros, where a layer would give its bias.
+            ops.where(step.row > 0, layer.row(weights[layer.name], *rows), 0)
+            for layer, rows in (
+                (self.input_above, (image_above, cache["down"]["image"])),
+                (self.input_row_above, (image_above,)),
+            )
+        )
+        left = self.input_left.row_above(weights[self.input_left.name], image_above)
+        step.above["input"] = row_above + ops.pad(left[:-1], ((1, 0), (0, 0), (0, 0)))
+        step.down["image"] = image_above
+        return down
+
+    def _walk(self, step, x, level=0):
+        """Takes `x` through the stages from one resolution on, and back to it.
+
+        This is the plan of the network, whatever is taken through it: `step` makes of it a pass of
+        whole images, of a row of the downward stream, or of a pixel of the rightward stream.
+        """
+        stage = self._stages()[level]
+        skips = [x]
+        for pair in stage.encoder:
+            x = step.encode(pair, x)
+            skips.append(x)
+        if stage.halve is None:
+            x = skips.pop()
+        else:
+            x = step.coarser(stage, x, partial(self._walk, level=level + 1))
+        for pair in stage.decoder:
+            x = step.decode(pair, x, skips.pop())
+        assert not skips, "a short-cut leads nowhere"
+        return x
 
     def _as_inputs(self, data):
         """What `fit` was given, (images, labels, weights) or less, as ((images, labels), ...)."""
@@ -392,6 +555,190 @@ class PixelCNNPP(keras.Model):
                 f"Received: labels of shape {label_shape}"
             )
         _check_whole_numbers("labels", labels, num_classes - 1)
+
+
+class _Stage(NamedTuple):
+    """The layers at one resolution, in pairs: of the downward and of the rightward stream.
+
+    encoder: Blocks before a coarser resolution, decoder: behind it. halve, double: The way to that
+    resolution and back; None at the coarsest.
+    """
+
+    encoder: list
+    halve: tuple | None
+    double: tuple | None
+    decoder: list
+
+
+class _CacheSizes(NamedTuple):
+    """{name of a layer: features per position} of what the cached step keeps at one resolution.
+
+    down: Inputs of the downward stream's layers, for the next row.
+    right: Inputs of the rightward stream's layers, for the next pixel and the next row.
+    above: What the rightward stream gets from above, from the row to its pixels.
+    """
+
+    down: dict
+    right: dict
+    above: dict
+
+
+class _WholeImages:
+    """A pass of whole images; what goes through the stages is (downward, rightward) [B, H, W, F].
+
+    `run` applies the layers, or initialises them.
+    """
+
+    def __init__(self, run, h, dropout):
+        self._run = run
+        self._run_block = partial(run, h=h, dropout=dropout)
+
+    def encode(self, blocks, x):
+        down = self._run_block(blocks[0], x[0])
+        return down, self._run_block(blocks[1], x[1], a=down)
+
+    def decode(self, blocks, x, skip):
+        down = self._run_block(blocks[0], x[0], a=skip[0])
+        a = ops.concatenate([down, skip[1]], axis=-1)
+        return down, self._run_block(blocks[1], x[1], a=a)
+
+    def coarser(self, stage, x, walk):
+        x = walk(self, self._run_both(stage.halve, x))
+        return self._run_both(stage.double, x)
+
+    def _run_both(self, layers, x):
+        return tuple(self._run(layer, stream) for layer, stream in zip(layers, x, strict=True))
+
+
+class _RowStep:
+    """The downward stream of one row, [W, B, F], at one resolution and all coarser ones.
+
+    On its way it prepares what the rightward stream of the row gets from above. `down` and `above`
+    collect what `_CacheSizes` names.
+    """
+
+    def __init__(self, weights, h, caches, row):
+        self.weights, self.row = weights, row
+        self.cache, *self._coarser_caches = caches
+        self.down, self.above = {}, {}
+        self._h = h
+
+    def encode(self, blocks, x, a=None):
+        down, right = blocks
+        x, self.down[down.name] = down.row(
+            self.weights[down.name], x, self.cache["down"][down.name], a, self._h
+        )
+        self.above[right.name] = right.row_above(
+            self.weights[right.name], self.cache["right"][right.name], x, self._h
+        )
+        return x
+
+    def decode(self, blocks, x, skip):
+        return self.encode(blocks, x, skip)
+
+    def coarser(self, stage, x, walk):
+        (halve, halve_right), (double, double_right) = stage.halve, stage.double
+        is_even = self.row % 2 == 0
+
+        def compute():
+            step = _RowStep(self.weights, self._h, self._coarser_caches, self.row // 2)
+            step.above["input"] = halve_right.row_above(
+                self.weights[halve_right.name], self.cache["right"][halve_right.name]
+            )
+            halved = halve.row(self.weights[halve.name], x, self.cache["down"][halve.name])
+            step.down["output"] = walk(step, halved)
+            return step.caches()
+
+        self._coarser_caches = ops.cond(is_even, compute, lambda: self._coarser_caches)
+        output, output_right = (
+            self._coarser_caches[0][stream]["output"] for stream in ("down", "right")
+        )
+        self.down[halve.name] = x
+        # On odd rows the coarser row is complete; on even ones it comes pixel by pixel.
+        self.above["double"] = ops.cond(
+            is_even,
+            lambda: ops.zeros_like(x),
+            lambda: double_right.row(self.weights[double_right.name], output_right),
+        )
+        return double.row(self.weights[double.name], output, self.row % 2)
+
+    def caches(self):
+        """The caches of this resolution and of the coarser ones, but for `right`."""
+        above = _pack_features(self.above)
+        cache = {"down": self.down, "right": self.cache["right"], "above": above}
+        return [cache, *self._coarser_caches]
+
+
+class _PixelStep:
+    """The rightward stream of one pixel, [B, F], at one resolution and all coarser ones.
+
+    `left` is what was kept of the pixel on the left, `now` collects the same for the next one.
+    """
+
+    def __init__(self, weights, sizes, above, left, row, column):
+        self._weights, self._sizes, self._above = weights, sizes, above
+        self._row, self._column = row, column
+        self.above = _unpack_features(above[0][column], sizes[0].above)
+        self.left = _unpack_features(left[0], sizes[0].right)
+        self.now = {}
+        self._coarser_states = left[1:]
+
+    def encode(self, blocks, x, a=None):
+        _, right = blocks
+        name = right.name
+        x, self.now[name] = right.pixel(
+            self._weights[name], x, self.left[name], self.above[name], a
+        )
+        return x
+
+    def decode(self, blocks, x, skip):
+        return self.encode(blocks, x, skip)
+
+    def coarser(self, stage, x, walk):
+        (_, halve), (_, double) = stage.halve, stage.double
+        is_even_row = self._row % 2 == 0
+
+        def compute():
+            step = _PixelStep(
+                self._weights,
+                self._sizes[1:],
+                self._above[1:],
+                self._coarser_states,
+                self._row // 2,
+                self._column // 2,
+            )
+            halved = halve.pixel(
+                self._weights[halve.name], step.above["input"], self.left[halve.name], x
+            )
+            step.now["output"] = walk(step, halved)
+            present, pending = double.pixel(self._weights[double.name], step.now["output"])
+            return present, pending, step.states()
+
+        def hold():
+            pending = self.left["pending"]
+            present = ops.where(is_even_row, pending, self.above["double"])
+            return present, pending, self._coarser_states
+
+        present, self.now["pending"], self._coarser_states = ops.cond(
+            is_even_row & (self._column % 2 == 0), compute, hold
+        )
+        self.now[halve.name] = x
+        return present
+
+    def states(self):
+        """What is kept of this pixel, packed, for this resolution and the coarser ones."""
+        return [_pack_features(self.now), *self._coarser_states]
+
+
+def _pack_features(tensors):
+    """Joins a nest of tensors on their last axis: a loop carries one tensor at less cost."""
+    return ops.concatenate(keras.tree.flatten(tensors), axis=-1)
+
+
+def _unpack_features(packed, sizes):
+    """Undoes `_pack_features`; `sizes` is the nest of their numbers of features."""
+    ends = np.cumsum(keras.tree.flatten(sizes))[:-1]
+    return keras.tree.pack_sequence_as(sizes, ops.split(packed, ends.tolist(), axis=-1))
 
 
 def _streams(part, pairs, policy):
