@@ -64,7 +64,7 @@ class Dropout:
           seed: Integer tensor [2], such as (seed of the run, number of the step).
         """
         self._rate = rate
-        self._seeds = SeedSequence(seed)
+        self._seeds = _SeedSequence(seed)
 
     def __call__(self, x):
         """Drops units of a float tensor of any shape; returns the same shape and dtype."""
@@ -74,19 +74,17 @@ class Dropout:
         return ops.cast(dropped, x.dtype)
 
 
-class SeedSequence(keras.random.SeedGenerator):
-    """A seed generator that holds no variable: its state is the seed [2] it was made from."""
+class _SeedSequence(keras.random.SeedGenerator):
+    """A seed generator that holds no variable: its state is the seed it was made from."""
 
     # More seeds than any network takes from one sequence; keeps the sequences of two runs apart.
     _MAX_LENGTH = 4096
 
     def __init__(self, seed):
-        """Starts the sequence at an integer tensor [2]."""
         self._seed = seed
         self._num_drawn = 0
 
     def next(self, ordered=True):
-        """The next seed, integer tensor [2]."""
         run_seed, step = self._seed[0], self._seed[1]
         drawn = ops.stack([run_seed * self._MAX_LENGTH + self._num_drawn, step])
         self._num_drawn += 1
@@ -288,10 +286,11 @@ class DownShiftedConv2D(_ShiftedConv2D):
 
     def step_weights(self):
         """As `row` takes them: the rows of the filter beside each other, the present one first."""
-        height, width = self.kernel_size
-        kernel = ops.transpose(ops.flip(self.kernel(), axis=0), (1, 0, 2, 3))
-        kernel = ops.reshape(kernel, (width, 1, -1, self.filters))  # [kw, 1, kh F_in, filters]
-        return {**super().step_weights(), "kernel": kernel}
+        weights = super().step_weights()
+        rows = ops.unstack(weights["kernel"], axis=0)[::-1]  # [kw, F_in, filters] each
+        kernel = ops.concatenate(rows, axis=1)
+        kernel = ops.reshape(kernel, (self.kernel_size[1], 1, -1, self.filters))
+        return {**weights, "kernel": kernel}
 
     def row(self, weights, *rows):
         """One row of the outputs.
@@ -325,10 +324,11 @@ class DownRightShiftedConv2D(_ShiftedConv2D):
         """Apart, as `row_above` and `pixel` take them: the two rows of the filter."""
         height, width = self.kernel_size
         assert height == 2, "the cached step knows of one row above"
-        kernel_above, kernel = ops.unstack(self.kernel(), axis=0)  # [kw, F_in, filters] each
+        weights = super().step_weights()
+        kernel_above, kernel = ops.unstack(weights["kernel"], axis=0)  # [kw, F_in, filters] each
         return {
-            **super().step_weights(),
-            "kernel_above": kernel_above[:, None],
+            **weights,
+            "kernel_above": ops.expand_dims(kernel_above, axis=1),
             "kernel": ops.reshape(kernel, (-1, self.filters)),  # [kw F_in, filters]
         }
 
@@ -432,10 +432,10 @@ class DownShiftedConv2DTranspose(_ShiftedConv2DTranspose):
           [strides * W, B, filters].
         """
         assert self.kernel_size[0] == self.strides, "a row comes from one row of the inputs"
-        kernel = weights["kernel"][offset]  # [kw, filters, F_in]
+        kernel = ops.take(weights["kernel"], offset, axis=0)  # [kw, filters, F_in]
         outputs = ops.conv_transpose(
             x[None],
-            kernel[:, None],
+            ops.expand_dims(kernel, axis=1),
             (self.strides, 1),
             padding="valid",
             output_padding=(self.strides - 1, 0),
@@ -587,6 +587,8 @@ class GatedResidualBlock(keras.layers.Layer):
             weights["skip"] = skip
             if parts.shape[1] == 2:
                 weights["skip_pixel"] = ops.reshape(parts[:, 1], (-1, filters))
+        if self.hw is not None:
+            weights["hw"] = ops.cast(self.hw, self.compute_dtype)
         return weights
 
     def row(self, weights, x, above, a=None, h=None):
@@ -610,7 +612,8 @@ class GatedResidualBlock(keras.layers.Layer):
             inputs[layer.name] = x
             return layer.row(weights[layer.name], x, above[layer.name])
 
-        return self._forward(run, x, a, self._project(h), None), inputs
+        h = None if h is None else ops.matmul(h, weights["hw"])
+        return self._forward(run, x, a, h, None), inputs
 
     def row_above(self, weights, above, a, h=None):
         """What the row above, the downward stream and the conditioning contribute to a row.
@@ -630,7 +633,7 @@ class GatedResidualBlock(keras.layers.Layer):
         )
         conv_in = conv_in + self.skip.step(weights["skip"], NONLINEARITIES[self.nonlinearity](a))
         if h is not None:
-            conv_out = conv_out + self._project(h)
+            conv_out = conv_out + ops.matmul(h, weights["hw"])
         return {self.conv_in.name: conv_in, self.conv_out.name: conv_out}
 
     def pixel(self, weights, x, left, above, a=None):
@@ -657,16 +660,12 @@ class GatedResidualBlock(keras.layers.Layer):
 
         return self._forward(run, x, a, None, None), inputs
 
-    def _project(self, h):
-        """The conditioning as it is added to the second convolution: [B, F_h] -> [B, 2 F]."""
+    def _condition(self, h):
+        """The conditioning as it is added to the second convolution: [B, F_h] -> [B, 1, 1, 2 F]."""
         if h is None:
             return None
         hw = ops.cast(self.hw, self.compute_dtype)
-        return ops.matmul(ops.cast(h, self.compute_dtype), hw)
-
-    def _condition(self, h):
-        """The same, as it is added to whole images: [B, 1, 1, 2 F]."""
-        return None if h is None else self._project(h)[:, None, None, :]
+        return ops.matmul(ops.cast(h, self.compute_dtype), hw)[:, None, None, :]
 
     def _forward(self, run, x, a, h, dropout):
         """The equations above; `run` applies a layer within, `h` is projected already."""

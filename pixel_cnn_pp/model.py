@@ -117,7 +117,7 @@ class PixelCNNPP(keras.Model):
     def __call__(self, images, labels=None, **kwargs):
         """Checks the inputs, then runs `call`, in which Keras would wrap an error in more lines."""
         images, labels = _unpack(images, labels)
-        self._check(images, labels)
+        self.check_inputs(images, labels)
         return super().__call__(images, labels, **kwargs)
 
     def call(self, images, labels=None, training=False, seed=None):
@@ -139,7 +139,7 @@ class PixelCNNPP(keras.Model):
           ValueError: If images or labels are not of this form.
         """
         images, labels = _unpack(images, labels)
-        self._check(images, labels)
+        self.check_inputs(images, labels)
         dropout = None
         if training and self.config.dropout_p > 0:
             seed = self._seed_generator.next() if seed is None else seed
@@ -162,7 +162,7 @@ class PixelCNNPP(keras.Model):
         Raises:
           ValueError: If images or labels are not of the form that `call` asks for.
         """
-        self._check(images, labels)
+        self.check_inputs(images, labels)
         dropout = None
         if self.config.dropout_p > 0:
             seed = ops.convert_to_tensor([seed, 0], dtype=self._seed_generator.state.dtype)
@@ -315,9 +315,7 @@ class PixelCNNPP(keras.Model):
             stride = 2**level
             cache["right"] = ops.cond(
                 row % stride == 0,
-                lambda rows=states[level][::stride], level=level: _unpack_features(
-                    rows, sizes[level].right
-                ),
+                lambda rows=states[level], level=level, stride=stride: _unpack_features(rows[::stride], sizes[level].right),
                 lambda cache=cache: cache["right"],
             )
         return caches, levels, raw_params
@@ -511,10 +509,18 @@ class PixelCNNPP(keras.Model):
         """Checks what `fit` and its like got as arrays: in a compiled step there are no values."""
         x, y = _unpack(x, y)
         if hasattr(x, "shape"):
-            self._check(x, y if self.config.num_classes is not None else None)
+            self.check_inputs(x, y if self.config.num_classes is not None else None)
 
-    def _check(self, images, labels):
-        """Refuses what is not an image or a label, one line each; values where they are known."""
+    def check_inputs(self, images, labels=None):
+        """Refuses what is not an image or a label, in one line; values where they are known.
+
+        Args:
+          images: What stands for images [B, H, W, C].
+          labels: What stands for labels [B], or None.
+
+        Raises:
+          ValueError: If they are not of the form that `call` asks for.
+        """
         channels, num_levels = self.config.image_shape[-1], self.config.num_levels
         for name, value in (("images", images), ("labels", labels)):
             if not hasattr(value, "shape") and (name == "images" or value is not None):

@@ -1,68 +1,362 @@
 """Ancestral sampling: pixel after pixel in raster order, each from its exact distribution."""
 
+import concurrent.futures
+import math
 import numbers
+import os
+import threading
+import weakref
 
 import keras
 import numpy as np
+from keras import ops
 
 from pixel_cnn_pp import likelihoods
 
-_METHODS = ("naive",)
+METHODS = ("cached", "naive")
+MODES = ("sample", "map")
+
+# Images are drawn together by at most as many: more fill no core better, and their caches grow.
+_MAX_BATCH_SIZE = 64
+# The noise of images comes in blocks of this many, so that an image does not depend on how many are
+# drawn, nor on how they are divided into batches.
+_NOISE_BLOCK = 64
+_MAX_SEED = 2**31 - 1
+# Room for the numbers of the rows in a seed, beside those of the blocks.
+_MAX_ROWS = 2**16
 
 
-def sample(model, num_samples, labels=None, seed=0, method="naive"):
-    """Draws images from a model.
+def sample(
+    model,
+    num_samples,
+    labels=None,
+    seed=0,
+    method="cached",
+    image_shape=None,
+    temperature=1.0,
+    log_scale_offset=0.0,
+    mode="sample",
+    init_images=None,
+    known_mask=None,
+    progress=None,
+):
+    """Draws images from a model, or completes images of which some pixels are known.
 
-    The uniforms of all pixels are drawn from the seed first; the images are then a deterministic
-    function of them, and every draw is rounded to a level before it conditions the next, so the
-    images follow the model's `log_prob`.
+    Noise is drawn from the seed; the images are then a deterministic function of it, and every draw
+    is rounded to a level before it conditions the next. So the images follow the model's
+    `log_prob`, as long as temperature, offset and mode are left alone. Image i depends on the seed
+    and on i, not on how many are drawn.
+
+    With mixture logits m and log-scales s of a pixel, draws are made from
+
+        m / temperature,  s + log(temperature) - log_scale_offset.
+
+    Less variance gives cleaner, less varied pictures (Kolesnikov & Lampert 2017, section 4.2).
 
     Args:
       model: PixelCNNPP.
       num_samples: N, how many images.
       labels: Integers [N], the classes to draw, for a class-conditional model; None otherwise.
-      seed: Integer; the same seed gives the same images.
-      method: "naive", one pass of the whole network for every pixel.
+      seed: Whole number in [0, 2^31 - 1]; the same seed gives the same images.
+      method: "cached" computes each part of the network once for every pixel, "naive" the whole
+        network for the whole image for every pixel. Both draw the same images, but for the
+        rounding of floats. The cached one compiles itself at the first call for a batch size and
+        a width, which takes seconds.
+      image_shape: (H, W, C), H and W any multiples of 4; default: that of `init_images`, or else
+        that of the model's configuration.
+      temperature: Above 0.
+      log_scale_offset: Any number.
+      mode: "sample", or "map": of the mixture component, which is drawn all the same, the mode is
+        taken instead of a draw.
+      init_images: Integers [N, H, W, C] or [H, W, C], with the known pixels of each image, or of
+        all; what stands at the others has no influence.
+      known_mask: Booleans [N, H, W] or [H, W], true for the pixels to take from `init_images`.
+        They condition all pixels that come after them.
+      progress: Function (done, total), called now and then with the numbers of rows that are
+        drawn and to be drawn, of all images together; None for none.
 
     Returns:
       NumPy array [N, H, W, C] of integers in [0, L - 1], uint8 for L <= 256.
 
     Raises:
-      ValueError: If `method` or `num_samples` is out of range, or the labels do not fit the model.
+      ValueError: If an argument is out of its range, or does not fit the model or the others.
+
+    Example:
+
+    >>> from pixel_cnn_pp import ModelConfig, PixelCNNPP
+    >>> model = PixelCNNPP(ModelConfig(image_shape=(8, 8, 1), nr_resnet=1, nr_filters=4))
+    >>> images = sample(model, num_samples=2)
+    >>> upper_half = np.arange(8)[:, None] * np.ones(8) < 4
+    >>> completed = sample(model, 2, seed=1, init_images=images, known_mask=upper_half)
+    >>> bool((completed[:, :4] == images[:, :4]).all())
+    True
     """
-    if method not in _METHODS:
+    _check_choice("method", method, METHODS)
+    _check_choice("mode", mode, MODES)
+    _check_number("num_samples", num_samples, numbers.Integral, "a whole number of at least 1", 1)
+    _check_number("seed", seed, numbers.Integral, f"a whole number in [0, {_MAX_SEED}]", 0)
+    if seed > _MAX_SEED:
         raise ValueError(
-            f"`method` must be one of {', '.join(_METHODS)}. Received: method={method!r}"
+            f"`seed` must be a whole number in [0, {_MAX_SEED}]. Received: seed={seed!r}"
         )
-    if not isinstance(num_samples, numbers.Integral) or num_samples < 1:
-        raise ValueError(
-            "`num_samples` must be a whole number of at least 1. "
-            f"Received: num_samples={num_samples!r}"
-        )
-    config = model.config
-    shape = (num_samples, *config.image_shape)
-    mixture_uniforms, logistic_uniforms = _draw_uniforms(shape, config.nr_logistic_mix, seed)
-    images = np.zeros(shape, likelihoods.level_dtype(config.num_levels))
-    inputs = images if labels is None else (images, np.asarray(labels))
-    for row in range(shape[1]):
-        for column in range(shape[2]):
-            raw_params = model.predict_on_batch(inputs)[:, row, column]
-            images[:, row, column] = model.likelihood.sample(
-                model.likelihood.split(keras.ops.convert_to_tensor(raw_params)),
-                mixture_uniforms[:, row, column],
-                logistic_uniforms[:, row, column],
-            )
+    smallest = np.finfo("float32").tiny
+    _check_number("temperature", temperature, numbers.Real, "a number above 0", smallest)
+    _check_number("log_scale_offset", log_scale_offset, numbers.Real, "a number")
+    images, known_mask = _canvas(model.config, num_samples, image_shape, init_images, known_mask)
+    labels = None if labels is None else np.asarray(labels)
+    model.check_inputs(images, labels)
+    images = images.astype(likelihoods.level_dtype(model.config.num_levels))
+
+    controls = np.array([temperature, log_scale_offset, mode == "map"], model.variable_dtype)
+    draw = _sample_naive if method == "naive" else _sample_cached
+    return draw(model, images, known_mask, labels, seed, controls, progress or _ignore)
+
+
+def _sample_naive(model, images, known_mask, labels, seed, controls, progress):
+    num_images, height, width, channels = images.shape
+    num_uniforms = model.config.nr_logistic_mix + channels
+    inputs = images if labels is None else (images, labels)
+    for row in range(height):
+        uniforms = _uniforms(seed, row, 0, num_images, width, num_uniforms)
+        for column in range(width):
+            raw_params = ops.convert_to_tensor(model.predict_on_batch(inputs)[:, row, column])
+            levels = _draw_pixels(model.likelihood, raw_params, uniforms[column], controls)
+            is_drawn = ~known_mask[:, row, column]
+            images[is_drawn, row, column] = ops.convert_to_numpy(levels)[is_drawn]
+        progress((row + 1) * num_images, height * num_images)
     return images
 
 
-def _draw_uniforms(image_shape, nr_logistic_mix, seed):
-    """The randomness of images [N, H, W, C]: uniforms [N, H, W, K] and [N, H, W, C] in (0, 1)."""
-    seeds = keras.random.SeedGenerator(seed)
-    # 0 itself would send a logarithm to -inf.
-    smallest = float(np.finfo("float32").tiny)
-    return tuple(
-        keras.ops.convert_to_numpy(
-            keras.random.uniform((*image_shape[:3], size), minval=smallest, seed=seeds)
+def _sample_cached(model, images, known_mask, labels, seed, controls, progress):
+    num_images, height, width, _ = images.shape
+    num_workers = _num_workers()
+    batch_size = min(_MAX_BATCH_SIZE, math.ceil(num_images / num_workers))
+    # The last batch reaches back over images of the one before, which are drawn twice and alike, so
+    # that all batches have one size and one compiled function.
+    starts = [min(i, num_images - batch_size) for i in range(0, num_images, batch_size)]
+    draw_rows = _compiled_draw_rows(model)
+    weights = model.step_weights()
+    # Without a listener all rows in one go, otherwise as many as the coarsest layers look at.
+    num_rows = height if progress is _ignore else 4
+    lock, done = threading.Lock(), [0]
+
+    def draw_batch(start):
+        batch = slice(start, start + batch_size)
+        caches = model.empty_cache(batch_size, width)
+        drawn = np.moveaxis(images[batch], 0, 2)  # [H, W, B, C]
+        arguments = [
+            np.moveaxis(known_mask[batch], 0, 2),
+            None if labels is None else labels[batch].astype("int32"),
+            controls,
+            *(np.asarray(number, "int32") for number in (seed, start)),
+        ]
+        arguments = [None if x is None else ops.convert_to_tensor(x) for x in arguments]
+        drawn = ops.convert_to_tensor(drawn)
+        for row in range(0, height, num_rows):
+            rows = [ops.convert_to_tensor(r, dtype="int32") for r in (row, row + num_rows)]
+            caches, drawn = draw_rows(weights, caches, drawn, *arguments, *rows)
+            with lock:
+                done[0] += num_rows
+                progress(done[0] * num_images // len(starts), height * num_images)
+        return np.moveaxis(ops.convert_to_numpy(drawn), 2, 0)
+
+    with concurrent.futures.ThreadPoolExecutor(num_workers) as executor:
+        for start, drawn in zip(starts, executor.map(draw_batch, starts), strict=True):
+            images[start : start + batch_size] = drawn
+    return images
+
+
+def _num_workers():
+    """How many batches to draw at a time.
+
+    The steps from pixel to pixel are too small to be divided among the cores of a CPU, so each core
+    gets a batch of its own. Other devices do one thing at a time.
+    """
+    if not keras.distribution.list_devices()[0].startswith("cpu"):
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# {model: its compiled function}; the functions know their models by weak references only.
+_COMPILED = weakref.WeakKeyDictionary()
+
+
+def _compiled_draw_rows(model):
+    """The model's `draw_rows`, compiled; the same for every call.
+
+    On TensorFlow the rows are drawn by a graph, and each of them in it by one call of XLA, which
+    measures faster than the graph's own executor (benchmarks/sampling.py prints both). The noise
+    stays outside XLA, which has a generator of its own: it is the same wherever it is drawn.
+    """
+    if model not in _COMPILED:
+        draw_rows = make_draw_rows(weakref.proxy(model), lambda step: _compile(step, True))
+        _COMPILED[model] = _compile(draw_rows, False)
+    return _COMPILED[model]
+
+
+def make_draw_rows(model, compile_step):
+    """Makes the function that draws rows of a batch, the whole way from the seed to the integers.
+
+    Args:
+      model: PixelCNNPP.
+      compile_step: Function that compiles a function, applied to the step that draws one row.
+
+    Returns:
+      Function (weights, caches, images, known_mask, labels, controls, seed, first_image, first_row,
+      last_row) -> (caches, images). `weights` and `caches` are those of `PixelCNNPP.next_row`;
+      images [H, W, B, C] and known_mask [H, W, B] hold the known pixels, labels [B] or None;
+      controls are [temperature, log_scale_offset, 1 for the mode "map" or else 0]; `first_image`
+      is the number of the first image, counted over all batches; all from `seed` on integers [].
+    """
+    config, likelihood = model.config, model.likelihood
+
+    def draw_row(weights, caches, images, known_mask, labels, controls, uniforms, row):
+        def draw(raw_params, column):
+            levels = _draw_pixels(likelihood, raw_params, uniforms[column], controls)
+            return ops.where(known_mask[column][:, None], images[column], levels)
+
+        caches, levels, _ = model.next_row(weights, caches, row, draw, labels)
+        return caches, levels
+
+    draw_row = compile_step(draw_row)
+
+    def draw_rows(
+        weights,
+        caches,
+        images,
+        known_mask,
+        labels,
+        controls,
+        seed,
+        first_image,
+        first_row,
+        last_row,
+    ):
+        _, width, batch_size, channels = images.shape
+        num_uniforms = config.nr_logistic_mix + channels
+
+        def next_row(row, caches, images):
+            uniforms = _uniforms(seed, row, first_image, batch_size, width, num_uniforms)
+            caches, levels = draw_row(
+                weights, caches, images[row], known_mask[row], labels, controls, uniforms, row
+            )
+            return row + 1, caches, ops.slice_update(images, (row, 0, 0, 0), levels[None])
+
+        _, caches, images = ops.while_loop(
+            lambda row, *_: row < last_row, next_row, (first_row, caches, images)
         )
-        for size in (nr_logistic_mix, image_shape[3])
+        return caches, images
+
+    return draw_rows
+
+
+def _compile(function, with_xla):
+    """Compiles a function of tensors for the backend in use; JAX has XLA only."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    # Only here, and only where it is there anyway: this room runs on other backends too.
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=with_xla, autograph=False)
+
+
+def _draw_pixels(likelihood, raw_params, uniforms, controls):
+    """Levels [B, C] of a pixel, from its raw parameters [B, P] and its uniforms [B, K + C]."""
+    params = likelihood.split(raw_params)
+    temperature, log_scale_offset, is_map = (controls[i] for i in range(3))
+    params = params._replace(
+        mixture_logits=params.mixture_logits / temperature,
+        log_scale=params.log_scale + (ops.log(temperature) - log_scale_offset),
     )
+    uniforms = ops.cast(uniforms, raw_params.dtype)
+    num_components = params.mixture_logits.shape[-1]
+    mixture_uniforms, logistic_uniforms = ops.split(uniforms, [num_components], axis=-1)
+    # The median of a logistic is its mode.
+    logistic_uniforms = ops.where(is_map > 0, 0.5, logistic_uniforms)
+    return likelihood.sample(params, mixture_uniforms, logistic_uniforms)
+
+
+def _uniforms(seed, row, first_image, num_images, width, size):
+    """The noise of a row of images: uniforms [W, B, size] in (0, 1)."""
+    first_block = first_image // _NOISE_BLOCK
+    blocks = []
+    for i in range(math.ceil(num_images / _NOISE_BLOCK) + 1):
+        number = row + _MAX_ROWS * (first_block + i)
+        # 0 itself would send a logarithm to -inf.
+        smallest = float(np.finfo("float32").tiny)
+        shape = (_NOISE_BLOCK, width, size)
+        seed_of_block = _FixedSeed(ops.stack([seed, number]))
+        blocks.append(keras.random.uniform(shape, smallest, dtype="float32", seed=seed_of_block))
+    start = first_image % _NOISE_BLOCK
+    uniforms = ops.slice(ops.concatenate(blocks), (start, 0, 0), (num_images, width, size))
+    return ops.transpose(uniforms, (1, 0, 2))
+
+
+class _FixedSeed(keras.random.SeedGenerator):
+    """Hands one given seed, an integer tensor [2], to a function of `keras.random`."""
+
+    def __init__(self, seed):
+        self._seed = seed
+
+    def next(self, ordered=True):
+        # JAX insists on the dtype of its keys; TensorFlow takes any integers.
+        is_jax = keras.backend.backend() == "jax"
+        return ops.cast(self._seed, "uint32" if is_jax else "int32")
+
+
+def _canvas(config, num_samples, image_shape, init_images, known_mask):
+    """Arrays [N, H, W, C] with what is known of the images, and [N, H, W], where it is."""
+    if (init_images is None) != (known_mask is None):
+        given, missing = ("init_images", "known_mask")[:: 1 if known_mask is None else -1]
+        raise ValueError(
+            f"`init_images` and `known_mask` belong together. "
+            f"Received: `{given}` without `{missing}`"
+        )
+    if image_shape is None:
+        image_shape = config.image_shape if init_images is None else np.shape(init_images)[-3:]
+    shape, channels = tuple(image_shape), config.image_shape[-1]
+    is_shape = len(shape) == 3 and all(isinstance(side, numbers.Integral) for side in shape)
+    if not is_shape or min(shape) < 1 or shape[0] % 4 or shape[1] % 4 or shape[2] != channels:
+        raise ValueError(
+            f"`image_shape` must be (height, width, {channels}), height and width multiples of 4. "
+            f"Received: image_shape={image_shape!r}"
+        )
+    if init_images is None:
+        return np.zeros((num_samples, *shape), "uint8"), np.zeros((num_samples, *shape[:2]), bool)
+    init_images, known_mask = np.asarray(init_images), np.asarray(known_mask)
+    for name, array, end in (
+        ("init_images", init_images, shape),
+        ("known_mask", known_mask, shape[:2]),
+    ):
+        if array.shape not in (end, (num_samples, *end)):
+            raise ValueError(
+                f"`{name}` must have the shape {end} or {(num_samples, *end)}. "
+                f"Received: {name} of shape {array.shape}"
+            )
+    if known_mask.dtype != bool:
+        raise ValueError(f"`known_mask` must be booleans. Received: dtype {known_mask.dtype}")
+    return (
+        np.broadcast_to(init_images, (num_samples, *shape)),
+        np.broadcast_to(known_mask, (num_samples, *shape[:2])),
+    )
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}"
+        )
+
+
+def _check_number(name, value, kind, rule, smallest=-math.inf):
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < smallest:
+        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")
+
+
+def _ignore(done, total):
+    """The progress that nobody listens to."""
