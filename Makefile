@@ -12,6 +12,8 @@ demo: .venv
 	  --max_epochs 40 --num_samples 0
 	$(BIN)/python evaluate.py save/digits --baselines
 	$(BIN)/python sample.py save/digits --num_samples 100
+	$(BIN)/python sample.py save/digits --complete test --num_samples 8 --keep_rows 4 \
+	  --out save/digits/samples/completed
 
 # Photographs, 32x32 in colour: under 20 minutes on 2 cores.
 demo-photos: .venv

@@ -1,11 +1,15 @@
-"""Draws images from a trained run: python sample.py save/digits --num_samples 100."""
+"""Draws or completes images from a trained run: python sample.py save/digits --num_samples 100."""
 
 import math
+import os
 import pathlib
+import re
+import sys
 import time
 
 import numpy as np
 from absl import flags
+from tqdm import tqdm
 
 from pixel_cnn_pp import scripts
 
@@ -15,6 +19,30 @@ flags.DEFINE_list("labels", None, "Classes to draw, such as 0,3,3; default: all 
 flags.DEFINE_integer("seed", 0, "Random seed", short_name="s", lower_bound=0)
 flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "Averaged weights, or those of the last step")
 flags.DEFINE_string("out", None, "Files to write, without ending; default: RUN_DIR/samples/drawn")
+flags.DEFINE_string(
+    "image_size", None, "Size to draw, 64 or 48x64 (height x width); default: that of the training"
+)
+flags.DEFINE_float(
+    "temperature", 1.0, "Divides the mixture logits and multiplies the scales; below 1: cleaner"
+)
+flags.DEFINE_float("log_scale_offset", 0.0, "Subtracted from the log-scales; above 0: cleaner")
+flags.DEFINE_enum(
+    "mode", "sample", ["sample", "map"], "map: the mode of the mixture component that was drawn"
+)
+flags.DEFINE_enum(
+    "method", "cached", ["cached", "naive"], "naive: the whole network for every pixel, slow"
+)
+flags.DEFINE_string(
+    "complete",
+    None,
+    "Complete images instead: a picture, an npz that this script wrote, or 'test' for images of "
+    "the test split; num_samples completions of each, or one for each of the labels",
+)
+flags.DEFINE_integer(
+    "keep_rows", None, "Rows from the top that are known; default: half of them", lower_bound=1
+)
+flags.DEFINE_integer("num_originals", 4, "How many images of a set to complete", lower_bound=1)
+flags.DEFINE_string("data_dir", None, "Directory of the data sets; default: that of the training")
 
 
 def main(run_dir):
@@ -22,21 +50,147 @@ def main(run_dir):
     from pixel_cnn_pp import checkpoints, plots, sampling
 
     model = checkpoints.load(run_dir, FLAGS.weights)
+    num_levels = model.config.num_levels
     labels, num_samples, num_columns = _labels(model.config.num_classes)
-    start = time.perf_counter()
-    images = sampling.sample(model, num_samples, labels, FLAGS.seed)
-    seconds = time.perf_counter() - start
+    image_shape = _image_shape(model.config)
+    arrays, known = {}, {}
+    if FLAGS.complete is None:
+        _refuse("keep_rows", "num_originals", reason="`complete` says what to complete")
+    else:
+        originals, own_labels = _originals(run_dir, image_shape, model.config)
+        if own_labels is not None and FLAGS.labels is None:
+            labels = np.repeat(own_labels, num_samples)
+        elif labels is not None:
+            labels = np.tile(labels, len(originals))
+        known_mask = _known_mask(image_shape)
+        num_columns = num_samples + 2
+        num_samples *= len(originals)
+        known = {
+            "init_images": np.repeat(originals, num_columns - 2, axis=0),
+            "known_mask": known_mask,
+        }
+        arrays = {"originals": originals, "known_mask": known_mask}
 
     stem = FLAGS.out or str(pathlib.Path(run_dir) / "samples" / "drawn")
-    picture = plots.image_grid(
-        images, num_columns, model.config.num_levels, scale=max(1, 32 // images.shape[1])
+    _check_writable(pathlib.Path(stem).parent)
+    progress = _Progress()
+    images = sampling.sample(
+        model,
+        num_samples,
+        labels,
+        FLAGS.seed,
+        method=FLAGS.method,
+        image_shape=image_shape,
+        temperature=FLAGS.temperature,
+        log_scale_offset=FLAGS.log_scale_offset,
+        mode=FLAGS.mode,
+        progress=progress,
+        **known,
     )
+    progress.close()
+
+    shown = images
+    if FLAGS.complete is not None:
+        masked = np.where(known_mask[..., None], originals, (num_levels - 1) // 2)
+        completed = images.reshape(len(originals), -1, *image_shape)
+        shown = np.concatenate([originals[:, None], masked[:, None], completed], axis=1)
+        shown = shown.reshape(-1, *image_shape)
+    picture = plots.image_grid(shown, num_columns, num_levels, scale=max(1, 32 // image_shape[0]))
     plots.save_png(f"{stem}.png", picture)
-    np.savez(f"{stem}.npz", images=images, **({} if labels is None else {"labels": labels}))
-    print(
-        f"Wrote {num_samples} images to {stem}.png and {stem}.npz: "
-        f"{num_samples / seconds:.2f} images/s, {seconds / num_samples:.2f} s/image"
-    )
+    if labels is not None:
+        arrays["labels"] = labels
+    np.savez(f"{stem}.npz", images=images, **arrays)
+    print(f"Wrote {num_samples} images to {stem}.png and {stem}.npz: {progress.rate(num_samples)}")
+
+
+class _Progress:
+    """A bar of the rows that are drawn, and the rate at which they are."""
+
+    def __init__(self):
+        self._start = time.perf_counter()
+        self._reports = []
+        self._bar = None
+
+    def __call__(self, done, total):
+        """Takes a report of `sampling.sample`."""
+        if self._bar is None:
+            self._bar = tqdm(total=total, unit="row", leave=False, disable=None, file=sys.stderr)
+        self._bar.update(done - self._bar.n)
+        self._reports.append((time.perf_counter(), done / total))
+
+    def close(self):
+        """Removes the bar."""
+        self._bar.close()
+
+    def rate(self, num_images):
+        """Images a second and seconds an image, without the compilation before the first rows."""
+        (first_time, first_share), (last_time, last_share) = self._reports[0], self._reports[-1]
+        seconds = last_time - self._start
+        drawing, share = last_time - first_time, last_share - first_share
+        if share <= 0:
+            drawing, share = seconds, 1
+        per_image = drawing / (share * num_images)
+        return (
+            f"{1 / per_image:.2f} images/s, {per_image:.3f} s/image; {seconds:.1f} s in all with "
+            "the compilation"
+        )
+
+
+def _check_writable(directory):
+    """Complains before the work of drawing, not behind it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if not os.access(directory, os.W_OK):
+        raise PermissionError(f"`out` must lie in a directory to write to. Received: {directory}")
+
+
+def _image_shape(config):
+    """The size to draw, (H, W, C)."""
+    if FLAGS.image_size is None:
+        return config.image_shape
+    sides = re.fullmatch(r"(\d+)(?:x(\d+))?", FLAGS.image_size)
+    if sides is None:
+        raise ValueError(
+            "`image_size` must be a number or two, such as 64 or 48x64. "
+            f"Received: image_size={FLAGS.image_size}"
+        )
+    height, width = sides.groups()
+    return int(height), int(width or height), config.image_shape[-1]
+
+
+def _originals(run_dir, image_shape, config):
+    """The images [N, H, W, C] to complete, and their labels [N] or None."""
+    from pixel_cnn_pp import checkpoints, data
+
+    labels = None
+    if FLAGS.complete == "test":
+        settings = checkpoints.load_config(run_dir).data
+        data_dir = FLAGS.data_dir or settings.data_dir
+        test_data = data.load(settings.data_set, "test", data_dir, settings.image_size)
+        images = test_data.images[: FLAGS.num_originals]
+        if config.num_classes is not None:
+            labels = test_data.labels[: FLAGS.num_originals]
+    else:
+        images = data.read_images(FLAGS.complete, image_shape[-1], config.num_levels)
+        images = images[: FLAGS.num_originals]
+    if images.shape[1:] != tuple(image_shape):
+        (height, width), (found_height, found_width) = image_shape[:2], images.shape[1:3]
+        raise ValueError(
+            f"Images to complete must be {height} x {width}, or `image_size` say their size. "
+            f"Received: {found_height} x {found_width} in {FLAGS.complete}"
+        )
+    return images, labels
+
+
+def _known_mask(image_shape):
+    """Booleans [H, W], true in the rows to keep."""
+    height, width, _ = image_shape
+    keep_rows = height // 2 if FLAGS.keep_rows is None else FLAGS.keep_rows
+    if keep_rows >= height:
+        raise ValueError(
+            f"`keep_rows` must be less than the {height} rows of the images. "
+            f"Received: keep_rows={keep_rows}"
+        )
+    return np.repeat(np.arange(height)[:, None] < keep_rows, width, axis=1)
 
 
 def _labels(num_classes):
@@ -51,11 +205,7 @@ def _labels(num_classes):
             f"`labels` must be left out: the model is not class-conditional. "
             f"Received: labels={','.join(FLAGS.labels)}"
         )
-    if FLAGS["num_samples"].present:
-        raise ValueError(
-            "`num_samples` and `labels` exclude each other: labels draws one image a label. "
-            f"Received: num_samples={FLAGS.num_samples}"
-        )
+    _refuse("num_samples", reason="`labels` draws one image a label")
     try:
         labels = np.array([int(label) for label in FLAGS.labels])
     except ValueError:
@@ -63,6 +213,15 @@ def _labels(num_classes):
             f"`labels` must be whole numbers. Received: labels={','.join(FLAGS.labels)}"
         ) from None
     return labels, len(labels), math.ceil(math.sqrt(len(labels)))
+
+
+def _refuse(*names, reason):
+    """Refuses flags that have no meaning beside the others, or without them."""
+    for name in names:
+        if FLAGS[name].present:
+            raise ValueError(
+                f"`{name}` must be left out: {reason}. Received: {name}={FLAGS[name].value}"
+            )
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ To add a data set, write a loader `(split, data_dir, image_size) -> ImageData` a
 """
 
 import dataclasses
+import zipfile
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image, UnidentifiedImageError
 
 _SPLITS = ("train", "test")
 _MAX_SEED = 2**32 - 1  # The Mersenne twister of `np.random.RandomState` is seeded by 32-bit words.
@@ -83,6 +85,64 @@ def load(name, split, data_dir="data", image_size=None):
     if split not in _SPLITS:
         raise ValueError(f"`split` must be one of {', '.join(_SPLITS)}. Received: split={split!r}")
     return _LOADERS[name](split, data_dir, image_size)
+
+
+def read_images(path, num_channels, num_levels):
+    """Reads images from a picture (PNG, JPEG, WebP, TIFF), or from an npz that sample.py wrote.
+
+    The brightness of a picture is brought from its own range, 0 .. 255 or 0 .. 65535, to
+    0 .. L - 1, the inverse of what `plots.image_grid` shows; an npz holds levels.
+
+    Args:
+      path: File; the array of an npz is called `images` and has the shape [N, H, W, C].
+      num_channels: C.
+      num_levels: L, at least 2.
+    Returns:
+      Integer array [N, H, W, C] in [0, L - 1], N = 1 for a picture.
+    Raises:
+      ValueError: If the file holds no images, or other channels or levels.
+      OSError: If the file cannot be read.
+    """
+    if str(path).endswith(".npz"):
+        images = _read_npz(path)
+    else:
+        images = _read_picture(path, num_levels)[np.newaxis]
+    _check_integer_array(f"images of {path}", images, "[N, H, W, C]", 4, num_levels - 1)
+    if images.shape[-1] != num_channels:
+        raise ValueError(
+            f"Images must have C = {num_channels}. Received: C = {images.shape[-1]} in {path}"
+        )
+    return images
+
+
+def _read_npz(path):
+    try:
+        with np.load(path) as arrays:
+            return arrays["images"]
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"An npz must hold `images`. Received: {path} ({error})") from None
+
+
+def _read_picture(path, num_levels):
+    try:
+        with Image.open(path) as picture:
+            if picture.mode in ("P", "1"):  # colours by number, black and white
+                picture = picture.convert("RGB" if picture.mode == "P" else "L")
+            values = np.asarray(picture)
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        raise ValueError(f"The file must be a picture. Received: {path} ({error})") from None
+    if values.dtype.kind not in "ui":
+        raise ValueError(
+            f"Pixels must be whole numbers. Received: {values.dtype} in {path} (mode "
+            f"{picture.mode})"
+        )
+    # Pillow reads 16-bit grey into more than 16 bits.
+    brightest = 255 if values.dtype == np.uint8 else 65535
+    steps = num_levels - 1
+    levels = (values.astype(np.int64) * steps + brightest // 2) // brightest
+    if levels.ndim == 2:
+        levels = levels[..., np.newaxis]
+    return levels.astype(np.uint8 if num_levels <= 256 else np.int32)
 
 
 def epoch_order(num_images, seed, epoch):

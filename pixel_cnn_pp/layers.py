@@ -44,7 +44,7 @@ def right_shift(x):
 
 
 def _convolve_row(x, kernel, pads, strides):
-    """Convolves a row [W, B, F_in] with [kw, 1, F_in, F], zeros at its ends: [W / strides, B, F]."""
+    """Convolves a row [W, B, F_in] with a kernel [kw, 1, F_in, F], zeros beyond the row's ends."""
     x = ops.pad(x, (pads, (0, 0), (0, 0)))
     return ops.conv(x[None], kernel, (strides, 1), padding="valid", data_format="channels_last")[0]
 
@@ -322,8 +322,7 @@ class DownRightShiftedConv2D(_ShiftedConv2D):
 
     def step_weights(self):
         """Apart, as `row_above` and `pixel` take them: the two rows of the filter."""
-        height, width = self.kernel_size
-        assert height == 2, "the cached step knows of one row above"
+        assert self.kernel_size[0] == 2, "the cached step knows of one row above"
         weights = super().step_weights()
         kernel_above, kernel = ops.unstack(weights["kernel"], axis=0)  # [kw, F_in, filters] each
         return {

@@ -312,12 +312,15 @@ class PixelCNNPP(keras.Model):
         )
         _, (states, levels, raw_params) = ops.scan(next_pixel, first, ops.arange(width))
         for level, cache in enumerate(caches):
-            stride = 2**level
-            cache["right"] = ops.cond(
-                row % stride == 0,
-                lambda rows=states[level], level=level, stride=stride: _unpack_features(rows[::stride], sizes[level].right),
-                lambda cache=cache: cache["right"],
-            )
+            stride = 2**level  # a coarser resolution has its pixels in every second row and column
+
+            def kept(cache=cache):
+                return cache["right"]
+
+            def computed(level=level, stride=stride):
+                return _unpack_features(states[level][::stride], sizes[level].right)
+
+            caches[level] = {**cache, "right": ops.cond(row % stride == 0, computed, kept)}
         return caches, levels, raw_params
 
     def compile(self, *args, jit_compile="auto", **kwargs):

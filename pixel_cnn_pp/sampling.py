@@ -21,7 +21,7 @@ _MAX_BATCH_SIZE = 64
 # The noise of images comes in blocks of this many, so that an image does not depend on how many are
 # drawn, nor on how they are divided into batches.
 _NOISE_BLOCK = 64
-_MAX_SEED = 2**31 - 1
+_MAX_SEED = 2**32 - 1
 # Room for the numbers of the rows in a seed, beside those of the blocks.
 _MAX_ROWS = 2**16
 
@@ -108,6 +108,7 @@ def sample(
     images = images.astype(likelihoods.level_dtype(model.config.num_levels))
 
     controls = np.array([temperature, log_scale_offset, mode == "map"], model.variable_dtype)
+    seed = int(np.uint32(seed).astype(np.int32))  # TensorFlow's seeds are signed
     draw = _sample_naive if method == "naive" else _sample_cached
     return draw(model, images, known_mask, labels, seed, controls, progress or _ignore)
 

@@ -1,7 +1,12 @@
+import gc
+
 import numpy as np
 import pytest
+import scipy.stats
+import specimens
+from keras import ops
 
-from pixel_cnn_pp import sampling
+from pixel_cnn_pp import likelihoods, sampling
 from pixel_cnn_pp.config import ModelConfig
 from pixel_cnn_pp.model import PixelCNNPP
 
@@ -100,6 +105,314 @@ def test_draws_are_levels_of_the_image_type(draws, conditional_model):
     assert many_levels.min() >= 0 and 255 < many_levels.max() <= 299
 
 
+# Whole images: 3 levels, a distribution so sharp that some images come up again and again
+
+
+@pytest.fixture(scope="module")
+def sharp_model():
+    """61 of the 43 million images have nine tenths of its probability."""
+    model = random_model(ModelConfig(image_shape=(4, 4, 1), num_levels=3, **TINY), seed=1)
+    bias = np.array(model.output_layer.b)
+    bias[4:6] -= 2.5  # the log-scales, behind the weights and the means of the two components
+    model.output_layer.b.assign(bias)
+    return model
+
+
+@pytest.fixture(scope="module")
+def last_pixels():
+    """The 81 values of the last four pixels in raster order, as images [81, 4, 4, 1]."""
+    images = np.zeros((81, 16), np.uint8)
+    images[:, 12:] = np.arange(81)[:, None] // 3 ** np.arange(4) % 3
+    return images.reshape(81, 4, 4, 1)
+
+
+def assert_follows(counts, probs):
+    """Pearson's test of counts under probabilities, which may sum to less than 1: the rest."""
+    num_draws = counts.sum()
+    expected = probs * num_draws
+    common = expected >= 5  # the usual rule
+    counts, expected = counts[common], expected[common]
+    counts = np.append(counts, num_draws - counts.sum())
+    expected = np.append(expected, num_draws - expected.sum())
+    statistic = np.sum((counts - expected) ** 2 / expected)
+    # One seed in a thousand would fail.
+    assert statistic < scipy.stats.chi2.ppf(0.999, df=len(counts) - 1)
+
+
+def test_whole_images_come_up_as_often_as_their_log_prob_says(sharp_model):
+    drawn = sampling.sample(sharp_model, 8000, seed=1)
+    images, counts = np.unique(drawn, axis=0, return_counts=True)
+    probs = np.exp(np.asarray(sharp_model.log_prob(images), np.float64))
+    assert (probs * 8000 >= 5).sum() > 50 and probs.sum() > 0.9
+    assert_follows(counts, probs)
+    with pytest.raises(AssertionError):
+        assert_follows(counts[::-1], probs)
+
+
+def complete_last_pixels(model, images, num_draws, **controls):
+    """How often each of the 81 comes up where the other twelve pixels are known."""
+    known_mask = np.arange(16).reshape(4, 4) < 12
+    drawn = sampling.sample(
+        model, num_draws, seed=2, init_images=images[0], known_mask=known_mask, **controls
+    )
+    found = (drawn[:, None] == images[None]).all(axis=(2, 3, 4)).argmax(axis=1)
+    return np.bincount(found, minlength=81)
+
+
+def test_completions_follow_the_conditional_distribution(sharp_model, last_pixels):
+    log_prob = np.asarray(sharp_model.log_prob(last_pixels), np.float64)
+    probs = np.exp(log_prob - scipy.special.logsumexp(log_prob))
+    assert_follows(complete_last_pixels(sharp_model, last_pixels, 4000), probs)
+
+
+@pytest.mark.parametrize(("temperature", "log_scale_offset"), [(0.5, 0.0), (2.0, 0.7), (1, -1)])
+def test_temperature_and_offset_do_to_the_mixture_what_they_say(
+    sharp_model, last_pixels, temperature, log_scale_offset
+):
+    params = sharp_model.likelihood.split(sharp_model(last_pixels))
+    params = params._replace(
+        mixture_logits=params.mixture_logits / temperature,
+        log_scale=params.log_scale + np.log(temperature) - log_scale_offset,
+    )
+    log_prob = sharp_model.likelihood.log_prob(params, last_pixels)  # [81, H, W]
+    log_prob = np.asarray(log_prob, np.float64).reshape(81, 16)[:, 12:].sum(axis=1)
+    controls = {"temperature": temperature, "log_scale_offset": log_scale_offset}
+    counts = complete_last_pixels(sharp_model, last_pixels, 4000, **controls)
+    assert_follows(counts, np.exp(log_prob))
+    with pytest.raises(AssertionError):
+        assert_follows(complete_last_pixels(sharp_model, last_pixels, 4000), np.exp(log_prob))
+
+
+# Cached and naive
+
+
+@pytest.mark.parametrize("name", specimens.SPECIMENS)
+def test_cached_and_naive_draw_identical_images(name):
+    config = specimens.SPECIMENS[name]
+    model = specimens.fresh(config, dtype="float64")
+    images, labels = specimens.images(config, 16), specimens.labels(config, 16)
+    model.initialize(images, labels)
+    labels = None if labels is None else labels[:5]
+    known_mask = np.random.default_rng(3).random((5, *config.image_shape[:2])) < 0.3
+    for arguments in (
+        {"seed": 11},
+        {
+            "seed": 2**32 - 1,
+            "temperature": 0.8,
+            "log_scale_offset": 0.4,
+            "mode": "map",
+            "init_images": images[:5],
+            "known_mask": known_mask,
+        },
+    ):
+        cached, naive = (
+            sampling.sample(model, 5, labels, method=method, **arguments)
+            for method in ("cached", "naive")
+        )
+        np.testing.assert_array_equal(cached, naive)
+        assert len(np.unique(cached, axis=0)) == 5
+
+
+def test_cached_and_naive_agree_on_images_of_another_size():
+    config = specimens.SPECIMENS["rgb"]
+    model = specimens.fresh(config, dtype="float64")
+    model.initialize(specimens.images(config, 16))
+    cached, naive = (
+        sampling.sample(model, 2, seed=1, method=method, image_shape=(20, 16, 3))
+        for method in ("cached", "naive")
+    )
+    assert cached.shape == (2, 20, 16, 3)
+    np.testing.assert_array_equal(cached, naive)
+
+
+def test_in_float32_rounding_changes_less_than_one_draw_in_a_thousand():
+    config = specimens.SPECIMENS["rgb"]
+    model = specimens.fresh(config)
+    model.initialize(specimens.images(config, 16))
+    cached, naive = (
+        sampling.sample(model, 16, seed=4, method=method).reshape(16, -1)
+        for method in ("cached", "naive")
+    )
+    # Behind its first difference an image is another one: count the draws up to there.
+    differs = cached != naive
+    first = np.where(differs.any(axis=1), differs.argmax(axis=1) + 1, cached.shape[1])
+    assert differs.any(axis=1).sum() < 1e-3 * first.sum()
+
+
+def test_on_jax_cached_and_naive_draw_the_same_too_and_need_no_tensorflow(run_python):
+    code = """if True:
+        import sys; sys.modules["tensorflow"] = None
+        import numpy as np, specimens
+        from pixel_cnn_pp import sampling
+        config = specimens.SPECIMENS["digits"]
+        model = specimens.fresh(config)
+        model.initialize(specimens.images(config, 16), specimens.labels(config, 16))
+        labels = np.array([3, 9, 4])
+        cached, naive = (
+            sampling.sample(model, 3, labels, method=method) for method in ("cached", "naive")
+        )
+        print((cached == naive).mean(), len(np.unique(cached)))
+    """
+    same, num_values = run_python(code, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu").split()
+    # 17 levels: that rounding tips one of 288 draws happens once in a thousand seeds.
+    assert float(same) == 1 and int(num_values) > 5
+
+
+# What a call costs
+
+
+@pytest.fixture
+def traces(monkeypatch):
+    """The names of the functions that were traced, in order."""
+    names = []
+    compile_function = sampling._compile
+
+    def compile_and_note(function, with_xla):
+        def traced(*arguments):
+            names.append(function.__name__)
+            return function(*arguments)
+
+        return compile_function(traced, with_xla)
+
+    monkeypatch.setattr(sampling, "_compile", compile_and_note)
+    return names
+
+
+def test_it_compiles_once_for_a_shape_whatever_the_values(traces):
+    config = specimens.SPECIMENS["one_component"]
+    model = specimens.fresh(config)
+    images = specimens.images(config, 4)
+    known_mask = np.zeros((4, 8, 12), bool)
+    sampling.sample(model, 4, [0, 1, 2, 0])
+    assert sorted(traces) == ["draw_row", "draw_rows"]
+    for arguments in (
+        {"seed": 5},
+        {"temperature": 0.5, "log_scale_offset": 1},
+        {"mode": "map"},
+        {"init_images": images, "known_mask": known_mask},
+        {"init_images": images[0], "known_mask": ~known_mask[0]},
+        {"progress": lambda done, total: None},
+    ):
+        sampling.sample(model, 4, [2, 1, 1, 0], **arguments)
+    for weight in model.trainable_variables:
+        weight.assign(weight * 0.9)
+    before = sampling.sample(model, 4, [2, 1, 1, 0])
+    assert len(traces) == 2
+    # More rows are more rounds of a loop, around the same step.
+    sampling.sample(model, 4, [2, 1, 1, 0], image_shape=(16, 12, 1))
+    assert traces[2:] == ["draw_rows"]
+    # And the changed weights were those that it drew with.
+    naive = sampling.sample(model, 4, [2, 1, 1, 0], method="naive")
+    assert (before == naive).mean() > 0.9
+
+
+def test_a_model_that_is_gone_takes_its_compiled_functions_along():
+    config = specimens.SPECIMENS["relu"]
+    sampling.sample(specimens.fresh(config), 1)
+    gc.collect()
+    known = [model for model in sampling._COMPILED if model.config == config]
+    assert known == []
+
+
+def test_an_image_does_not_depend_on_how_many_are_drawn_nor_on_the_batches(monkeypatch):
+    config = specimens.SPECIMENS["relu"]
+    model = specimens.fresh(config, dtype="float64")
+    model.initialize(specimens.images(config, 16))
+    seven = sampling.sample(model, 7, seed=9)
+    np.testing.assert_array_equal(sampling.sample(model, 3, seed=9), seven[:3])
+    monkeypatch.setattr(sampling, "_MAX_BATCH_SIZE", 2)
+    for num_workers in (1, 3):
+        monkeypatch.setattr(sampling, "_num_workers", lambda n=num_workers: n)
+        np.testing.assert_array_equal(sampling.sample(model, 7, seed=9), seven)
+
+
+def test_the_noise_of_an_image_is_the_same_in_every_batch():
+    def noise(first_image, num_images, row=3, seed=5):
+        return np.asarray(sampling._uniforms(seed, row, first_image, num_images, 4, 2))
+
+    whole = noise(0, 200)
+    assert whole.shape == (4, 200, 2) and whole.min() > 0 and whole.max() < 1
+    assert len(np.unique(whole)) > 0.999 * whole.size
+    for first_image, num_images in ((0, 1), (63, 2), (64, 64), (100, 64), (199, 1)):
+        part = noise(first_image, num_images)
+        np.testing.assert_array_equal(part, whole[:, first_image : first_image + num_images])
+    for other in (noise(0, 200, row=4), noise(0, 200, seed=6), noise(0, 200, seed=5 - 2**31)):
+        assert (other == whole).mean() < 0.01
+
+
+@pytest.mark.parametrize("method", sampling.METHODS)
+def test_progress_goes_up_to_all_rows_of_all_images(binary_model, method):
+    reports = []
+    sampling.sample(
+        binary_model,
+        5,
+        method=method,
+        image_shape=(12, 4, 1),
+        progress=lambda *report: reports.append(report),
+    )
+    done, totals = zip(*reports, strict=True)
+    assert set(totals) == {60} and done[-1] == 60
+    assert list(done) == sorted(done) and len(set(done)) >= 3
+
+
+# Control and completion
+
+
+def test_the_mode_of_a_single_component_is_the_level_nearest_to_its_mean():
+    config = specimens.SPECIMENS["one_component"]
+    model = specimens.fresh(config)
+    images, labels = specimens.images(config, 16), specimens.labels(config, 16)
+    model.initialize(images, labels)
+    drawn = sampling.sample(model, 3, labels[:3], seed=1, mode="map")
+    # Nothing is left to chance, nor to the scale.
+    again = sampling.sample(model, 3, labels[:3], seed=2, mode="map", temperature=3)
+    assert (drawn == again).mean() > 0.99
+    loc = model.likelihood.split(model(drawn, labels[:3])).loc[..., 0]
+    expected = np.asarray(likelihoods.from_unit_scale(ops.clip(loc, -1, 1), 256))
+    assert (drawn == expected).mean() > 0.99
+    assert len(np.unique(drawn)) > 20
+
+
+def test_known_pixels_are_kept_and_condition_what_comes_after_them(conditional_model):
+    labels = [0, 1, 2]
+    init_images = np.random.default_rng(1).integers(0, 300, (3, 4, 8, 2))
+    known_mask = np.zeros((3, 4, 8), bool)
+    known_mask[:, 1, 3:6] = known_mask[1, 2, 0] = True
+    free = sampling.sample(conditional_model, 3, labels, seed=3)
+    completed, others, longer = (
+        sampling.sample(
+            conditional_model, 3, labels, seed=3, init_images=images, known_mask=known_mask
+        )
+        for images in (
+            init_images,
+            np.where(known_mask[..., None], init_images, 7),
+            np.where(known_mask[..., None], 299 - init_images, 7),
+        )
+    )
+    np.testing.assert_array_equal(completed[known_mask], init_images[known_mask])
+    np.testing.assert_array_equal(completed, others)
+    assert completed.dtype == np.int32
+    before = np.arange(32).reshape(4, 8) < 8 + 3
+    np.testing.assert_array_equal(completed[:, before], free[:, before])
+    after = np.arange(32).reshape(4, 8) > 8 + 5
+    assert (completed[:, after] != free[:, after]).any(axis=(1, 2)).all()
+    assert (completed[:, after] != longer[:, after]).any(axis=(1, 2)).all()
+
+
+def test_one_image_and_one_mask_serve_all_samples(binary_model):
+    init_image = np.random.default_rng(1).integers(0, 2, (8, 12, 1))
+    known_mask = np.arange(12) < np.arange(8)[:, None]
+    completed = sampling.sample(
+        binary_model, 4, seed=3, init_images=init_image, known_mask=known_mask
+    )
+    assert completed.shape == (4, 8, 12, 1)  # that of the image, not of the model
+    assert (completed[:, known_mask] == init_image[known_mask]).all()
+    assert len(np.unique(completed, axis=0)) == 4
+
+
+# What goes wrong
+
+
 def test_the_same_seed_gives_the_same_images_and_another_seed_others(conditional_model):
     labels = np.array([0, 1, 2, 1, 0])
     first, again, other = (
@@ -125,10 +438,64 @@ def test_num_samples_that_is_no_number_of_images_is_one_line(conditional_model, 
         sampling.sample(conditional_model, num_samples, labels=[0])
 
 
-def test_an_unknown_method_lists_the_known_ones(conditional_model):
-    message = "`method` must be one of naive.*. Received: method='gibbs'"
-    with pytest.raises(ValueError, match=message):
-        sampling.sample(conditional_model, 1, labels=[0], method="gibbs")
+IMAGE, MASK = np.zeros((4, 4, 1), np.uint8), np.zeros((4, 4), bool)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "gibbs"}, "`method` must be one of cached, naive. Received: method='gibbs'"),
+        ({"mode": "mean"}, "`mode` must be one of sample, map. Received: mode='mean'"),
+        ({"seed": -1}, r"`seed` must be a whole number in \[0, 4294967295\]. Received: seed=-1"),
+        ({"seed": 2**32}, "`seed` must be a whole number .* Received: seed=4294967296"),
+        ({"seed": 0.5}, "`seed` must be a whole number .* Received: seed=0.5"),
+        ({"temperature": 0}, "`temperature` must be a number above 0. Received: temperature=0"),
+        ({"temperature": -1.0}, "`temperature` must be a number above 0. Received: "),
+        ({"temperature": np.nan}, "`temperature` must be a number above 0. Received: .*nan"),
+        ({"temperature": "hot"}, "`temperature` must be a number above 0. Received: .*'hot'"),
+        ({"log_scale_offset": np.inf}, "`log_scale_offset` must be a number. Received: .*inf"),
+        ({"image_shape": (6, 4, 1)}, r"`image_shape` must be \(height, width, 1\), .*of 4. Rec"),
+        ({"image_shape": (4, 0, 1)}, r"`image_shape` must be .* Received: image_shape=\(4, 0, 1"),
+        ({"image_shape": (4, 4, 3)}, r"`image_shape` must be .* Received: image_shape=\(4, 4, 3"),
+        ({"image_shape": (4, 4)}, r"`image_shape` must be .* Received: image_shape=\(4, 4\)"),
+        ({"init_images": IMAGE}, "belong together. Received: `init_images` without `known_mask`"),
+        ({"known_mask": MASK}, "belong together. Received: `known_mask` without `init_images`"),
+        (
+            {"init_images": IMAGE, "known_mask": MASK[:3]},
+            r"`known_mask` must have the shape \(4, 4\) or \(2, 4, 4\). Received: .*\(3, 4\)",
+        ),
+        (
+            {"init_images": IMAGE, "known_mask": np.stack([MASK] * 3)},
+            r"`known_mask` must have the shape .* Received: known_mask of shape \(3, 4, 4\)",
+        ),
+        (
+            {"init_images": IMAGE, "known_mask": MASK.astype(int)},
+            "`known_mask` must be booleans. Received: dtype int64",
+        ),
+        (
+            {"init_images": np.stack([IMAGE] * 3), "known_mask": MASK},
+            r"`init_images` must have the shape \(4, 4, 1\) or \(2, 4, 4, 1\). Received: .*\(3, 4",
+        ),
+        (
+            {"init_images": IMAGE, "known_mask": MASK, "image_shape": (8, 4, 1)},
+            r"`init_images` must have the shape \(8, 4, 1\) or .* Received: .* \(4, 4, 1\)",
+        ),
+        (
+            {"init_images": IMAGE + 2, "known_mask": MASK},
+            r"images must be whole numbers in \[0, 1\]. Received: values in \[2, 2\]",
+        ),
+        (
+            {"init_images": IMAGE + 0.5, "known_mask": MASK},
+            "images must be whole numbers in .* Received: fractions",
+        ),
+    ],
+)
+def test_arguments_that_are_out_of_range_or_do_not_fit_are_one_line(
+    binary_model, arguments, message
+):
+    with pytest.raises(ValueError, match=message) as caught:
+        sampling.sample(binary_model, 2, **arguments)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
