@@ -598,6 +598,144 @@ def test_initialised_outputs_have_mean_0_and_deviation_1(name):
     assert_close(outputs.std(axis=(0, 1, 2)), 1, 40 * EPS)
 
 
+# The cached step
+
+
+@functools.cache
+def initialised(name, dtype="float32"):
+    """The specimen of this name, initialised from data; shared, so that no test may change it."""
+    model = specimens.fresh(SPECIMENS[name], dtype=dtype)
+    if dtype == "float32":
+        model.initialize(specimens.images(model.config, 8), specimens.labels(model.config, 8))
+    else:
+        model.set_weights(initialised(name).get_weights())
+    return model
+
+
+def make_next_row(model):
+    """The model's `next_row`, with a draw that hands out the pixels of a given row [W, B, C]."""
+
+    def next_row(weights, caches, row, pixels, labels=None):
+        def draw(raw_params, column):
+            return pixels[column]
+
+        return model.next_row(weights, caches, row, draw, labels)
+
+    return next_row
+
+
+def step_through(model, images, labels=None, weights=None, next_row=None):
+    """The raw parameters [B, H, W, P] that the cached step computes on its way through images."""
+    weights = model.step_weights() if weights is None else weights
+    next_row = make_next_row(model) if next_row is None else next_row
+    caches = model.empty_cache(len(images), images.shape[2])
+    rows = []
+    for number, pixels in enumerate(images.transpose(1, 2, 0, 3)):
+        caches, levels, raw_params = next_row(
+            weights, caches, tf.constant(number), tf.constant(pixels), labels
+        )
+        assert_all_equal([levels.numpy()], [pixels])
+        rows.append(raw_params.numpy())
+    return np.stack(rows).transpose(2, 0, 1, 3)
+
+
+def largest_error(actual, expected):
+    """The largest difference, relative to the largest expected entry."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
+    return np.abs(actual - expected).max() / np.abs(expected).max()
+
+
+compile_step = functools.partial(tf.function, autograph=False)  # there is nothing to convert
+
+
+@ALL
+@pytest.mark.parametrize(
+    "dtype, prepare",
+    [("float64", lambda step: step), ("float32", compile_step)],
+    ids=["float64", "float32_compiled"],
+)
+def test_the_cached_step_gives_the_raw_parameters_of_the_whole_images(name, dtype, prepare):
+    model = initialised(name, dtype)
+    images, labels = specimens.images(model.config, 3, 1), specimens.labels(model.config, 3, 1)
+    stepped = step_through(model, images, labels, next_row=prepare(make_next_row(model)))
+    # The same sums in another order: some EPS for each of about 40 layers. Our issue asks for 1e-4.
+    assert largest_error(stepped, model(images, labels)) < 40 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("name, sides", [("rgb", (16, 4)), ("digits", (4, 16))])
+def test_the_cached_step_takes_images_of_other_sides(name, sides):
+    model = initialised(name, "float64")
+    config = dataclasses.replace(model.config, image_shape=(*sides, model.config.image_shape[-1]))
+    images, labels = specimens.images(config, 3), specimens.labels(config, 3)
+    error = largest_error(step_through(model, images, labels), model(images, labels))
+    assert error < 40 * np.finfo("float64").eps
+
+
+def test_the_cached_step_computes_with_the_weights_that_it_is_given():
+    model, other = initialised("relu"), specimens.fresh(SPECIMENS["relu"])
+    rng = np.random.default_rng(2)
+    for ours, theirs in zip(model.weights, other.weights, strict=True):
+        theirs.assign(ours + 0.1 * rng.normal(size=ours.shape))
+    images = specimens.images(model.config, 3)
+    next_row = compile_step(make_next_row(model))
+    for source in (model, other):
+        stepped = step_through(model, images, weights=source.step_weights(), next_row=next_row)
+        assert largest_error(stepped, source(images)) < 40 * EPS
+    assert next_row.experimental_get_tracing_count() == 1, "no weight is a constant of the graph"
+    assert largest_error(other(images), model(images)) > 0.1
+
+
+def cache_size(model, batch_size, width):
+    return sum(math.prod(x.shape) for x in keras.tree.flatten(model.empty_cache(batch_size, width)))
+
+
+@pytest.mark.parametrize("name", ["digits", "deep"])
+def test_caches_grow_with_the_width_and_the_batch_and_not_with_the_height(name):
+    model = specimens.build(name)
+    height, width, channels = model.config.image_shape
+    size = cache_size(model, 1, 4)
+    for batch_size, columns in ((1, 8), (1, 20), (3, 4), (5, 12)):
+        assert cache_size(model, batch_size, columns) == size * batch_size * (columns // 4)
+    taller = PixelCNNPP(
+        dataclasses.replace(model.config, image_shape=(2 * height, width, channels))
+    )
+    assert cache_size(taller, 1, 4) == size
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "mixed_bfloat16"])
+def test_a_row_returns_caches_like_those_that_it_was_given_and_leaves_these_alone(dtype):
+    model = initialised("relu", dtype)
+    images = specimens.images(model.config, 3)
+    weights, caches = model.step_weights(), model.empty_cache(3, images.shape[2])
+    for number, pixels in enumerate(images.transpose(1, 2, 0, 3)):
+        given = keras.tree.map_structure(lambda x: x.numpy().copy(), caches)
+        returned, *_ = make_next_row(model)(weights, caches, number, pixels)
+        keras.tree.assert_same_structure(returned, caches)
+        for new, old in zip(*map(keras.tree.flatten, (returned, caches)), strict=True):
+            assert (new.shape, new.dtype) == (old.shape, old.dtype)
+            assert new.dtype == model.compute_dtype
+        keras.tree.map_structure(np.testing.assert_array_equal, caches, given)
+        caches = returned
+    assert number == 3, "a row of every kind: at each resolution, at the finest only, between"
+
+
+def test_the_cached_step_takes_no_product_of_more_than_two_axes():
+    model = specimens.build("digits")  # with labels
+    images, labels = specimens.images(model.config, 2), specimens.labels(model.config, 2)
+    graph = compile_step(make_next_row(model)).get_concrete_function(
+        model.step_weights(),
+        model.empty_cache(2, images.shape[2]),
+        tf.constant(0),
+        tf.constant(images.transpose(1, 2, 0, 3)[0]),
+        labels,
+    )
+    definition = graph.graph.as_graph_def()
+    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+    kinds = {node.op for node in nodes}
+    assert "MatMul" in kinds and not any("BatchMatMul" in kind for kind in kinds)
+
+
 # A keras.Model
 
 
@@ -829,6 +967,17 @@ def test_mixed_bfloat16_is_near_float32(name):
     np.testing.assert_allclose(bits_per_dim, full.bits_per_dim(images, labels), rtol=2**-8)
 
 
+def test_the_cached_step_of_a_mixed_bfloat16_model_is_as_near_to_float32():
+    full, model = initialised("digits"), initialised("digits", "mixed_bfloat16")
+    images, labels = specimens.images(full.config, 3), specimens.labels(full.config, 3)
+    stepped = step_through(model, images, labels)
+    assert stepped.dtype == np.float32
+    for expected in (full(images, labels).numpy(), model(images, labels).numpy()):
+        error = np.sqrt(np.mean(np.square(stepped - expected)) / np.mean(np.square(expected)))
+        # As above. The call on whole images rounds other sums, but takes the same rounded kernels.
+        assert 0 < error < math.sqrt(40) * 2**-8
+
+
 def test_a_mixed_bfloat16_model_trains_and_survives_its_file(tmp_path):
     config = SPECIMENS["digits"]
     model = specimens.fresh(config, dtype="mixed_bfloat16")
@@ -934,6 +1083,19 @@ import keras
 import numpy as np
 import specimens
 assert keras.backend.backend() == "jax"
+import jax
+
+def step_through(model, images, labels):
+    @jax.jit
+    def next_row(weights, caches, number, pixels):
+        return model.next_row(weights, caches, number, lambda _, column: pixels[column], labels)
+
+    weights, caches = model.step_weights(), model.empty_cache(len(images), images.shape[2])
+    rows = []
+    for number, pixels in enumerate(images.transpose(1, 2, 0, 3)):
+        caches, _, raw_params = next_row(weights, caches, number, pixels)
+        rows.append(raw_params)
+    return np.stack(rows).transpose(2, 0, 1, 3)
 
 folder = pathlib.Path(sys.argv[1])
 for name in sys.argv[2:]:
@@ -942,6 +1104,8 @@ for name in sys.argv[2:]:
     model.load_weights(folder / f"{name}.weights.h5")
     images, labels = specimens.images(config, 4), specimens.labels(config, 4)
     results = {"outputs": model(images, labels), "log_prob": model.log_prob(images, labels)}
+    if name == "digits":
+        results["stepped"] = step_through(model, images, labels)
     if not config.dropout_p:
         model.initialize(images, labels)
         results |= {f"initialised_{i}": v for i, v in enumerate(model.weights)}
@@ -978,6 +1142,8 @@ def test_jax_gives_what_tensorflow_gives_and_needs_no_tensorflow(run_python, tmp
             expected = model(images, labels).numpy()
             # Some EPS for each of about 40 layers.
             assert_close(arrays["outputs"], expected, 40 * EPS * np.abs(expected).max())
+            if name == "digits":
+                assert largest_error(arrays["stepped"], expected) < 40 * EPS
             log_prob = model.log_prob(images, labels)
             np.testing.assert_allclose(arrays["log_prob"], log_prob, rtol=40 * EPS)
             if config.dropout_p:
