@@ -425,7 +425,7 @@ class DownShiftedConv2DTranspose(_ShiftedConv2DTranspose):
         Args:
           weights: What `step_weights` returned.
           x: The row [W, B, F_in] of the inputs that it comes from.
-          offset: Which of the rows that come from it: 0 or 1, also as a tensor.
+          offset: Which of the rows that come from it, in [0, strides - 1], also as a tensor.
 
         Returns:
           [strides * W, B, filters].
@@ -581,6 +581,7 @@ class GatedResidualBlock(keras.layers.Layer):
             skip = self.skip.step_weights()
             filters = self.skip.filters
             widening = self.conv_in.v.shape[2] // filters
+            assert self.skip.v.shape[0] in (widening * filters, 2 * widening * filters)
             parts = ops.reshape(skip["kernel"], (widening, -1, filters, filters))
             skip["kernel"] = ops.reshape(parts[:, 0], (-1, filters))
             weights["skip"] = skip
@@ -626,14 +627,14 @@ class GatedResidualBlock(keras.layers.Layer):
         Returns:
           {name: [W, B, F']}, of which `pixel` takes a pixel.
         """
-        conv_in, conv_out = (
-            layer.row_above(weights[layer.name], above[layer.name])
+        terms = {
+            layer.name: layer.row_above(weights[layer.name], above[layer.name])
             for layer in (self.conv_in, self.conv_out)
-        )
-        conv_in = conv_in + self.skip.step(weights["skip"], NONLINEARITIES[self.nonlinearity](a))
+        }
+        terms["conv_in"] += self.skip.step(weights["skip"], NONLINEARITIES[self.nonlinearity](a))
         if h is not None:
-            conv_out = conv_out + ops.matmul(h, weights["hw"])
-        return {self.conv_in.name: conv_in, self.conv_out.name: conv_out}
+            terms["conv_out"] += ops.matmul(h, weights["hw"])
+        return terms
 
     def pixel(self, weights, x, left, above, a=None):
         """One pixel of `call` in the rightward stream.

@@ -240,7 +240,7 @@ class PixelCNNPP(keras.Model):
         return {layer.name: layer.step_weights() for layer in self.layers}
 
     def empty_cache(self, batch_size, width):
-        """What `next_row` knows of the rows above the first one: zeros.
+        """What `next_row` knows of the rows above the first one, and room for more: zeros.
 
         Args:
           batch_size: B.
@@ -250,6 +250,7 @@ class PixelCNNPP(keras.Model):
           A list with a dict of rows [W', B, F'] for each resolution, the finest first. It grows
           with the width of the image, not with its height.
         """
+        assert width % 4 == 0, "the coarsest layers see every fourth column"
         caches = []
         for level, sizes in enumerate(self._cache_sizes()):
             zeros = partial(self._zeros, (width >> level, batch_size))
@@ -274,7 +275,8 @@ class PixelCNNPP(keras.Model):
           weights: What `step_weights` returned.
           caches: What `empty_cache`, or this method for the row above, returned.
           row: Integer tensor [], the number of the row.
-          draw: Function (raw parameters [B, P], column) -> levels [B, C] of that pixel.
+          draw: Function (raw parameters [B, P], column) -> levels [B, C] of that pixel, of the dtype
+            `likelihoods.level_dtype`.
           labels: Tensor [B] as in `call`.
 
         Returns:
