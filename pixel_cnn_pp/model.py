@@ -275,7 +275,7 @@ class PixelCNNPP(keras.Model):
           weights: What `step_weights` returned.
           caches: What `empty_cache`, or this method for the row above, returned.
           row: Integer tensor [], the number of the row.
-          draw: Function (raw parameters [B, P], column) -> levels [B, C] of that pixel, of the dtype
+          draw: Function (raw parameters [B, P], column) -> levels [B, C] of that pixel, their dtype
             `likelihoods.level_dtype`.
           labels: Tensor [B] as in `call`.
 
