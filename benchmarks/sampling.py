@@ -297,7 +297,8 @@ def _cached_sampler_without_xla(model, batch_size):
     from pixel_cnn_pp import sampling
 
     draw_rows = sampling.make_draw_rows(model, compile_step=lambda step: step)
-    sampling._COMPILED[model] = sampling._compile(draw_rows, False)
+    step_weights, _ = sampling._compiled_functions(model)
+    sampling._COMPILED[model] = step_weights, sampling._compile(draw_rows, False)
 
     def draw():
         sampling.sample(model, batch_size)

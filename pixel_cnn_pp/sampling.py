@@ -135,8 +135,8 @@ def _sample_cached(model, images, known_mask, labels, seed, controls, progress):
     # The last batch reaches back over images of the one before, which are drawn twice and alike, so
     # that all batches have one size and one compiled function.
     starts = [min(i, num_images - batch_size) for i in range(0, num_images, batch_size)]
-    draw_rows = _compiled_draw_rows(model)
-    weights = model.step_weights()
+    step_weights, draw_rows = _compiled_functions(model)
+    weights = step_weights()
     # Without a listener all rows in one go, otherwise as many as the coarsest layers look at.
     num_rows = height if progress is _ignore else 4
     lock, done = threading.Lock(), [0]
@@ -180,20 +180,27 @@ def _num_workers():
     return os.cpu_count() or 1
 
 
-# {model: its compiled function}; the functions know their models by weak references only.
+# {model: its compiled functions}; the functions know their models by weak references only.
 _COMPILED = weakref.WeakKeyDictionary()
 
 
-def _compiled_draw_rows(model):
-    """The model's `draw_rows`, compiled; the same for every call.
+def _compiled_functions(model):
+    """The model's `step_weights` and `draw_rows`, compiled; the same for every call.
 
     On TensorFlow the rows are drawn by a graph, and each of them in it by one call of XLA, which
     measures faster than the graph's own executor (benchmarks/sampling.py prints both). The noise
     stays outside XLA, which has a generator of its own: it is the same wherever it is drawn.
     """
     if model not in _COMPILED:
-        draw_rows = make_draw_rows(weakref.proxy(model), lambda step: _compile(step, True))
-        _COMPILED[model] = _compile(draw_rows, False)
+        model_proxy = weakref.proxy(model)
+
+        def step_weights():
+            return model_proxy.step_weights()
+
+        if keras.backend.backend() == "tensorflow":  # JAX would compile the weights' values in
+            step_weights = _compile(step_weights, False)
+        draw_rows = make_draw_rows(model_proxy, lambda step: _compile(step, True))
+        _COMPILED[model] = step_weights, _compile(draw_rows, False)
     return _COMPILED[model]
 
 
