@@ -24,7 +24,7 @@ def main(run_dir):
     data_dir = FLAGS.data_dir or run.data.data_dir
 
     def load(split):
-        return data.load(run.data.data_set, split, data_dir, run.data.image_size)
+        return data.load_split(run.data, split, data_dir=data_dir)
 
     scored = load(FLAGS.split)
     print(f"{run.data.data_set}, {FLAGS.split} split")

@@ -165,7 +165,7 @@ def _originals(run_dir, image_shape, config):
     if FLAGS.complete == "test":
         settings = checkpoints.load_config(run_dir).data
         data_dir = FLAGS.data_dir or settings.data_dir
-        test_data = data.load(settings.data_set, "test", data_dir, settings.image_size)
+        test_data = data.load_split(settings, "test", data_dir=data_dir)
         images = test_data.images[: FLAGS.num_originals]
         if config.num_classes is not None:
             labels = test_data.labels[: FLAGS.num_originals]

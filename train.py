@@ -19,10 +19,7 @@ def main():
         data_config = run.data
     else:
         data_config = config.DataConfig(**config.values_from_flags(config.DataConfig))
-    train_data, test_data = (
-        data.load(data_config.data_set, split, data_config.data_dir, data_config.image_size)
-        for split in ("train", "test")
-    )
+    train_data, test_data = (data.load_split(data_config, split) for split in ("train", "test"))
     if not FLAGS.load_params:
         training_config = config.TrainingConfig(**config.values_from_flags(config.TrainingConfig))
         if training_config.class_conditional and train_data.num_classes is None:

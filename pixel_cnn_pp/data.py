@@ -87,6 +87,22 @@ def load(name, split, data_dir="data", image_size=None):
     return _LOADERS[name](split, data_dir, image_size)
 
 
+def load_split(settings, split, **changes):
+    """Loads one split of the data set that a run names.
+
+    Args:
+      settings: DataConfig.
+      split: "train" or "test".
+      **changes: Fields of `settings` to replace, such as `data_dir`.
+    Returns:
+      `ImageData`, as `load` returns it.
+    Raises:
+      ValueError, OSError: As `load` does.
+    """
+    options = {**dataclasses.asdict(settings), **changes}
+    return load(options.pop("data_set"), split, **options)
+
+
 def read_images(path, num_channels, num_levels):
     """Reads images from a picture (PNG, JPEG, WebP, TIFF), or from an npz that sample.py wrote.
 

@@ -17,6 +17,7 @@ FLOORS = {
     "likelihoods": 0,
     "layers": 0,
     "data": 0,
+    "optimizers": 0,
     "plots": 0,
     "scripts": 0,  # how a script starts and ends; known to the roof only
     "model": 1,

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import types
 
-import keras
 import numpy as np
 import pytest
 import specimens
@@ -66,86 +65,6 @@ def value_of(variable):
 
 def cpu_strategy():
     return training.make_strategy(0)
-
-
-# The optimizers
-
-
-@pytest.mark.parametrize(("step", "tolerance"), [(0, 1e-6), (24, 1e-6), (10**6, 1e-5)])
-def test_the_learning_rate_decays_by_the_step_before_the_first_one_too(step, tolerance):
-    schedule = training.DecayPerStep(0.001, 0.999995)
-    # float32 rounds the exponent, 5 at a million steps, to 2e-7: twice that, relative, in the rate.
-    expected = 0.001 * 0.999995 ** (step + 1)
-    assert float(schedule(tf.constant(step, tf.int64))) == pytest.approx(expected, rel=tolerance)
-
-
-def test_the_learning_rates_are_the_recorded_ones():
-    recorded = specimens.golden("init_train_uncond_start.npz")["lr"]
-    schedule = training.DecayPerStep(0.001, 0.999995)
-    found = [float(schedule(step)) for step in range(len(recorded))]
-    np.testing.assert_allclose(found, recorded, rtol=2e-7)  # float32
-
-
-def test_the_schedule_and_the_optimizer_come_back_from_their_configuration():
-    optimizer = training.make_optimizer(TrainingConfig(optimizer="adam", learning_rate=0.5))
-    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
-    assert type(again) is training.ReleaseAdam
-    assert again.get_config() == optimizer.get_config()
-    assert float(again.learning_rate) == float(optimizer.learning_rate)
-
-
-def twenty_steps(optimizer):
-    """Parameters [20, ...] by name, after each of the recorded gradients."""
-    recorded = specimens.golden("adamax.npz")
-    names = [key.removeprefix("p0/") for key in recorded if key.startswith("p0/")]
-    variables = [keras.Variable(recorded[f"p0/{name}"], name=name) for name in names]
-    optimizer.build(variables)
-    found = {name: [] for name in names}
-    for step in range(20):
-        optimizer.apply([tf.constant(recorded[f"grads/{name}"][step]) for name in names])
-        for name, variable in zip(names, variables, strict=True):
-            found[name].append(value_of(variable))
-    return recorded, found
-
-
-# Parameters lie in [-4, 4], where float32 rounds each of 20 differences by at most 1.2e-7.
-TWENTY_ROUNDINGS = 20 * 1.2e-7
-
-
-def test_release_adam_is_the_recorded_one():
-    recorded, found = twenty_steps(
-        training.ReleaseAdam(learning_rate=0.001, beta_1=0.95, beta_2=0.9995, epsilon=1e-8)
-    )
-    for name, values in found.items():
-        np.testing.assert_allclose(
-            values, recorded[f"adam_095_09995/p/{name}"], rtol=0, atol=TWENTY_ROUNDINGS
-        )
-
-
-def test_the_adam_of_a_run_has_the_constants_of_the_release():
-    optimizer = training.make_optimizer(TrainingConfig(optimizer="adam", polyak_decay=0.99))
-    assert type(optimizer) is training.ReleaseAdam
-    constants = optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
-    assert constants == (0.95, 0.9995, 1e-8)
-    assert optimizer.use_ema and optimizer.ema_momentum == 0.99
-    assert optimizer.ema_overwrite_frequency is None
-
-
-def test_the_default_optimizer_is_the_adamax_of_keras_with_averages():
-    optimizer = training.make_optimizer(TrainingConfig(lr_decay=1.0))
-    assert type(optimizer) is keras.optimizers.Adamax
-    assert optimizer.use_ema and optimizer.ema_momentum == 0.9995
-    assert optimizer.ema_overwrite_frequency is None
-    # Kingma & Ba 2015, algorithm 2, in float64; epsilon as Keras documents it.
-    recorded, found = twenty_steps(optimizer)
-    for name, values in found.items():
-        p = recorded[f"p0/{name}"].astype(np.float64)
-        m, u = np.zeros_like(p), np.zeros_like(p)
-        for step, gradient in enumerate(recorded[f"grads/{name}"].astype(np.float64)):
-            m = 0.9 * m + 0.1 * gradient
-            u = np.maximum(0.999 * u, np.abs(gradient))
-            p = p - 0.001 / (1 - 0.9 ** (step + 1)) * m / (u + 1e-7)
-            np.testing.assert_allclose(values[step], p, rtol=0, atol=TWENTY_ROUNDINGS)
 
 
 # Five steps as recorded
