@@ -12,6 +12,8 @@ There, a row is a tensor [W, B, F], columns first, because a loop over columns t
 slices; a pixel is [B, F].
 """
 
+import math
+
 import keras
 from keras import ops
 
@@ -43,6 +45,65 @@ def right_shift(x):
     return ops.pad(x[:, :, :-1], [[0, 0], [0, 0], [1, 0], [0, 0]])
 
 
+def _pad(x, pads):
+    """Zeros (top, bottom), (left, right) around images [B, H, W, F]."""
+    return ops.pad(x, [(0, 0), *pads, (0, 0)])
+
+
+def _is_on_cpu():
+    return keras.distribution.list_devices()[0].startswith("cpu")
+
+
+def _convolve_on_cpu(x, kernel, pads):
+    """Convolves padded images, with a gradient that is fast on CPUs; otherwise nothing new.
+
+    The libraries take up to three times as long for a kernel's gradient as for the convolution. It
+    is a matrix product for each tap of the filter, of the inputs and of the outputs' gradient. With
+    both in the same padded layout, the tap (i, j) shifts all positions of all images by one number,
+    so that rows [positions, F] are cut off at their ends and nothing is copied.
+
+    Args:
+      x: Float tensor [B, H, W, F_in].
+      kernel: Float tensor [kh, kw, F_in, F].
+      pads: Zeros (top, bottom), (left, right), kh - 1 and kw - 1 of them in all.
+
+    Returns:
+      Float tensor [B, H, W, F].
+    """
+    kernel_height, kernel_width, in_features, features = kernel.shape
+    (top, bottom), (left, right) = pads
+
+    @ops.custom_gradient
+    def convolve(x, kernel):
+        padded = _pad(x, pads)
+        outputs = ops.conv(padded, kernel, padding="valid", data_format="channels_last")
+
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            # The inputs' gradient is a convolution again, its filter turned by half a turn.
+            upstream = _pad(upstream, ((bottom, top), (right, left)))
+            turned = ops.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))
+            x_gradient = ops.conv(upstream, turned, padding="valid", data_format="channels_last")
+            inputs = ops.reshape(padded, (-1, in_features))
+            outputs_gradient = ops.reshape(upstream, (-1, features))
+            width = ops.shape(padded)[2]
+            taps = []
+            for i in range(kernel_height):
+                for j in range(kernel_width):
+                    shift = (i - bottom) * width + (j - right)
+                    x_rows, y_rows = inputs, outputs_gradient
+                    if (i, j) > (bottom, right):  # shift > 0; as a tensor it cannot be asked
+                        x_rows, y_rows = x_rows[shift:], y_rows[:-shift]
+                    elif (i, j) < (bottom, right):
+                        x_rows, y_rows = x_rows[:shift], y_rows[-shift:]
+                    taps.append(ops.matmul(ops.transpose(x_rows), y_rows))
+            return x_gradient, ops.reshape(ops.stack(taps), kernel.shape)
+
+        return outputs, gradient
+
+    return convolve(x, kernel)
+
+
 def _convolve_row(x, kernel, pads, strides):
     """Convolves a row [W, B, F_in] with a kernel [kw, 1, F_in, F], zeros beyond the row's ends."""
     x = ops.pad(x, (pads, (0, 0), (0, 0)))
@@ -50,46 +111,67 @@ def _convolve_row(x, kernel, pads, strides):
 
 
 class Dropout:
-    """Dropout whose randomness is an argument: calls use up a sequence of seeds, made from one.
+    """Dropout whose randomness is an argument: the units of an image depend on its number alone.
 
-    Two objects with the same seed, called on the same tensors in the same order, drop the same
-    units, in every process and however often it is done.
+    An image drops the same units in every process, on every device and in whatever batch it
+    stands, because its random bits are a function of (seed, number of the image, call). They are
+    drawn for all calls at once, as few as the rate needs: 8 for a unit where 256 times the rate is
+    a whole number, otherwise 16, which brings the rate to the nearest multiple of 2^-16.
     """
 
-    def __init__(self, rate, seed):
-        """Makes the function.
+    # More images than any batch has; keeps the numbers of the images of two seeds apart.
+    _MAX_IMAGES = 2**16
+
+    def __init__(self, rate, seed, num_images, num_units, first_image=0):
+        """Draws the bits.
 
         Args:
-          rate: Probability of a unit to be dropped; the others are divided by 1 - rate.
+          rate: Probability of a unit to be dropped, in (0, 1); the others are divided by 1 - rate.
           seed: Integer tensor [2], such as (seed of the run, number of the step).
+          num_images: B, how many images, also as a tensor.
+          num_units: Units of an image that will be asked for, all calls together, also as a tensor.
+          first_image: Number of the first image, also as a tensor.
         """
-        self._rate = rate
-        self._seeds = _SeedSequence(seed)
+        seed = ops.convert_to_tensor(seed)
+        self._keep = 1 - rate
+        num_bytes = 1 if float(256 * rate).is_integer() else 2
+        self._threshold = min(round(self._keep * 256**num_bytes), 256**num_bytes - 1)
+        # Whole words: more bytes than are needed, if that.
+        num_words = (num_units * num_bytes + 3) // 4
+
+        def draw(image):
+            number = ops.stack([seed[0] * self._MAX_IMAGES + image, seed[1]])
+            words = keras.random.randint(
+                (num_words, 1), -(2**31), 2**31 - 1, "int32", seed=FixedSeed(number)
+            )
+            return ops.reshape(ops.view(words, f"uint{8 * num_bytes}"), (-1,))
+
+        numbers = ops.cast(first_image, seed.dtype) + ops.arange(num_images, dtype=seed.dtype)
+        self._bits = ops.map(draw, numbers)  # [B, at least num_units]
+        self._num_used = 0
 
     def __call__(self, x):
-        """Drops units of a float tensor of any shape; returns the same shape and dtype."""
-        # Drawn in float32: TensorFlow draws bfloat16 uniforms in steps of 1/128, so that a rate of
-        # 0.3 would keep 89/128 of the units instead of 0.7.
-        dropped = keras.random.dropout(ops.cast(x, "float32"), self._rate, seed=self._seeds)
-        return ops.cast(dropped, x.dtype)
+        """Drops units of a float tensor [B, ...]; returns the same shape and dtype."""
+        shape = ops.shape(x)
+        num_units = math.prod(shape[1:])
+        bits = self._bits[:, self._num_used : self._num_used + num_units]
+        self._num_used += num_units
+        is_kept = ops.reshape(bits, shape) < self._threshold
+        return x * (ops.cast(is_kept, x.dtype) * (1 / self._keep))
 
 
-class _SeedSequence(keras.random.SeedGenerator):
-    """A seed generator that holds no variable: its state is the seed it was made from."""
-
-    # More seeds than any network takes from one sequence; keeps the sequences of two runs apart.
-    _MAX_LENGTH = 4096
+class FixedSeed(keras.random.SeedGenerator):
+    """Hands one given seed, an integer tensor [2], to a function of `keras.random`."""
 
     def __init__(self, seed):
+        """Keeps the seed; there is no variable, as other generators have."""
         self._seed = seed
-        self._num_drawn = 0
 
     def next(self, ordered=True):
-        run_seed, step = self._seed[0], self._seed[1]
-        drawn = ops.stack([run_seed * self._MAX_LENGTH + self._num_drawn, step])
-        self._num_drawn += 1
+        """The seed, the same at every call."""
         # JAX insists on the dtype of its keys; TensorFlow takes any integers.
-        return ops.cast(drawn, "uint32") if keras.backend.backend() == "jax" else drawn
+        is_jax = keras.backend.backend() == "jax"
+        return ops.cast(self._seed, "uint32") if is_jax else self._seed
 
 
 class WeightNorm(keras.layers.Layer):
@@ -263,8 +345,9 @@ class _ShiftedConv2D(WeightNormConv2D):
 
     def linear(self, inputs, kernel):
         """The convolution of the padded inputs."""
-        rows, columns = self._pads()
-        return super().linear(ops.pad(inputs, [(0, 0), rows, columns, (0, 0)]), kernel)
+        if self.strides == 1 and _is_on_cpu():
+            return _convolve_on_cpu(inputs, kernel, self._pads())
+        return super().linear(_pad(inputs, self._pads()), kernel)
 
     def compute_output_shape(self, input_shape):
         """[B, H, W, F_in] -> [B, H / strides, W / strides, filters], rounded up."""

@@ -120,7 +120,7 @@ class PixelCNNPP(keras.Model):
         self.check_inputs(images, labels)
         return super().__call__(images, labels, **kwargs)
 
-    def call(self, images, labels=None, training=False, seed=None):
+    def call(self, images, labels=None, training=False, seed=None, first_image=0):
         """Raw parameters of every pixel's distribution; each depends on the pixels before it only.
 
         Args:
@@ -130,6 +130,8 @@ class PixelCNNPP(keras.Model):
           training: Whether dropout is active.
           seed: Integer tensor [2] that determines the dropout, or None to let the model draw on a
             generator of its own.
+          first_image: Number of the first image within the whole batch, also as a tensor: the
+            dropout of an image depends on its number, not on how a batch is divided.
 
         Returns:
           Float tensor [B, H, W, (1 + 2 C + C (C - 1) / 2) K], the layout of
@@ -143,7 +145,7 @@ class PixelCNNPP(keras.Model):
         dropout = None
         if training and self.config.dropout_p > 0:
             seed = self._seed_generator.next() if seed is None else seed
-            dropout = layers.Dropout(self.config.dropout_p, seed)
+            dropout = self._dropout(images, seed, first_image)
         return self._forward(layers.apply, images, labels, dropout)
 
     def initialize(self, images, labels=None, seed=0):
@@ -166,7 +168,7 @@ class PixelCNNPP(keras.Model):
         dropout = None
         if self.config.dropout_p > 0:
             seed = ops.convert_to_tensor([seed, 0], dtype=self._seed_generator.state.dtype)
-            dropout = layers.Dropout(self.config.dropout_p, seed)
+            dropout = self._dropout(images, seed)
         self._forward(layers.initialize, ops.convert_to_tensor(images), labels, dropout)
 
     def log_prob(self, images, labels=None):
@@ -441,6 +443,20 @@ class PixelCNNPP(keras.Model):
                 )
             )
         return [*stages, _Stage(encoder[2 * n + 2 :], None, None, decoder[:n])]
+
+    def _dropout(self, images, seed, first_image=0):
+        """The dropout of a pass of images [B, H, W, C]."""
+        num_images, height, width, _ = ops.shape(images)
+        num_units = 0
+        for level, stage in enumerate(self._stages()):
+            # Each block drops units of the inputs of its second convolution.
+            features = sum(
+                block.state_sizes()["conv_out"]
+                for pair in (*stage.encoder, *stage.decoder)
+                for block in pair
+            )
+            num_units += features * (height // 2**level) * (width // 2**level)
+        return layers.Dropout(self.config.dropout_p, seed, num_images, num_units, first_image)
 
     def _cache_sizes(self):
         """For each resolution, the finest first: how many features are kept under which name."""

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from pixel_cnn_pp import likelihoods
+from pixel_cnn_pp import layers, likelihoods
 
 METHODS = ("cached", "naive")
 MODES = ("sample", "map")
@@ -297,23 +297,11 @@ def _uniforms(seed, row, first_image, num_images, width, size):
         # 0 itself would send a logarithm to -inf.
         smallest = float(np.finfo("float32").tiny)
         shape = (_NOISE_BLOCK, width, size)
-        seed_of_block = _FixedSeed(ops.stack([seed, number]))
+        seed_of_block = layers.FixedSeed(ops.stack([seed, number]))
         blocks.append(keras.random.uniform(shape, smallest, dtype="float32", seed=seed_of_block))
     start = first_image % _NOISE_BLOCK
     uniforms = ops.slice(ops.concatenate(blocks), (start, 0, 0), (num_images, width, size))
     return ops.transpose(uniforms, (1, 0, 2))
-
-
-class _FixedSeed(keras.random.SeedGenerator):
-    """Hands one given seed, an integer tensor [2], to a function of `keras.random`."""
-
-    def __init__(self, seed):
-        self._seed = seed
-
-    def next(self, ordered=True):
-        # JAX insists on the dtype of its keys; TensorFlow takes any integers.
-        is_jax = keras.backend.backend() == "jax"
-        return ops.cast(self._seed, "uint32" if is_jax else "int32")
 
 
 def _canvas(config, num_samples, image_shape, init_images, known_mask):

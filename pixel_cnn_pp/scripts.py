@@ -44,6 +44,8 @@ def _import_tensorflow():
     They come from C++ before any log level is read, and tell a user without a GPU of errors.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Left alone, TensorFlow uses oneDNN on the newest CPUs only; it is faster on older ones too.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _silent_stderr():
         importlib.import_module("tensorflow").config.list_physical_devices()
     if not flags.FLAGS["verbosity"].present:

@@ -1,6 +1,7 @@
 """layers.py: equal to the original release number for number, causal, and initialised from data."""
 
 import inspect
+import math
 import pathlib
 
 import keras
@@ -732,34 +733,37 @@ def test_a_kernel_of_zeros_gives_no_nan(name):
         assert np.all(np.isfinite(weight))
 
 
-def masks(rate, seed, num_calls=2, dtype="float32", shape=(40, 50, 51)):
-    """What consecutive calls of one Dropout make of ones."""
-    dropout = layers.Dropout(rate, seed)
+def masks(rate, seed, num_calls=2, dtype="float32", shape=(40, 50, 51), first_image=0):
+    """What consecutive calls of one Dropout make of ones: [num_calls, *shape]."""
+    num_units = num_calls * math.prod(shape[1:])
+    dropout = layers.Dropout(rate, seed, shape[0], num_units, first_image)
     outputs = [dropout(ops.ones(shape, dtype)) for _ in range(num_calls)]
     assert all(output.dtype == dtype for output in outputs)
-    return np.stack([np.asarray(ops.cast(output, "float32")) for output in outputs])
+    return ops.stack([ops.cast(output, "float32") for output in outputs])
 
 
 def test_dropout_is_the_same_for_the_same_seed():
-    seed = np.array([3, 8], "int32")
-    np.testing.assert_array_equal(masks(0.5, seed), masks(0.5, ops.convert_to_tensor(seed)))
-    traced = tf.function(lambda seed: masks_in_graph(0.5, seed))
-    np.testing.assert_array_equal(masks(0.5, seed), traced(tf.constant(seed)))
-    np.testing.assert_array_equal(masks(0.5, seed), traced(tf.constant(seed)))
+    expected = masks(0.5, [3, 8])
+    np.testing.assert_array_equal(masks(0.5, [3, 8]), expected)
+    traced = tf.function(lambda seed: masks(0.5, seed))
+    np.testing.assert_array_equal(traced(tf.constant([3, 8])), expected)
 
 
-def masks_in_graph(rate, seed):
-    dropout = layers.Dropout(rate, seed)
-    return tf.stack([dropout(tf.ones((40, 50, 51))) for _ in range(2)])
+@pytest.mark.parametrize("rate", [0.5, 0.3])
+def test_dropout_of_an_image_depends_on_its_number_not_on_its_batch(rate):
+    whole = masks(rate, [3, 8], shape=(6, 5, 7))
+    parts = [masks(rate, [3, 8], shape=(2, 5, 7), first_image=first) for first in (0, 2, 4)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
 
 
 def test_dropout_differs_between_seeds_steps_and_calls():
-    kept = [masks(0.5, np.array(seed)) > 0 for seed in ([3, 8], [3, 9], [4, 8], [8, 3])]
+    kept = [masks(0.5, seed) > 0 for seed in ([3, 8], [3, 9], [4, 8], [8, 3])]
+    kept.append(masks(0.5, [3, 8], first_image=40) > 0)
     kept = np.concatenate(kept)
     size = kept[0].size
     for first in range(len(kept)):
         for second in range(first):
-            # Independent masks agree on half of the units; 5 standard errors, 28 pairs.
+            # Independent masks agree on half of the units; 5 standard errors, 45 pairs.
             agreement = np.mean(kept[first] == kept[second])
             assert abs(agreement - 0.5) < 5 * 0.5 / np.sqrt(size)
 
@@ -767,7 +771,7 @@ def test_dropout_differs_between_seeds_steps_and_calls():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.8])
 def test_dropout_keeps_one_minus_rate_of_the_units_and_scales_them(dtype, rate):
-    outputs = masks(rate, np.array([1, 2]), dtype=dtype)
+    outputs = np.asarray(masks(rate, [1, 2], dtype=dtype))
     kept = np.mean(outputs > 0)
     standard_error = np.sqrt(rate * (1 - rate) / outputs.size)
     assert abs(kept - (1 - rate)) < 4 * standard_error
@@ -775,5 +779,40 @@ def test_dropout_keeps_one_minus_rate_of_the_units_and_scales_them(dtype, rate):
     np.testing.assert_allclose(outputs[outputs > 0], 1 / (1 - rate), rtol=eps)
 
 
-def test_dropout_at_rate_0_keeps_everything():
-    np.testing.assert_array_equal(masks(0.0, np.array([1, 2])), np.ones((2, 40, 50, 51)))
+@pytest.mark.parametrize(
+    ("layer", "kernel_size"),
+    [
+        (DownShiftedConv2D, (2, 3)),
+        (DownShiftedConv2D, (1, 3)),
+        (DownShiftedConv2D, (3, 5)),
+        (DownRightShiftedConv2D, (2, 2)),
+        (DownRightShiftedConv2D, (2, 1)),
+        (DownRightShiftedConv2D, (3, 4)),
+    ],
+)
+@pytest.mark.parametrize("is_static", [True, False])
+def test_the_gradients_of_a_convolution_on_the_cpu_are_those_of_the_plain_one(
+    layer, kernel_size, is_static
+):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 5, 7, 4)), rng.normal(size=(*kernel_size, 4, 3))
+    pads = layer(3, kernel_size)._pads()
+    weights = tf.constant(rng.normal(size=(2, 5, 7, 3)))
+
+    def gradients(convolve):
+        def run(x, kernel):
+            with tf.GradientTape() as tape:
+                tape.watch([x, kernel])
+                outputs = convolve(x, kernel)
+                total = tf.reduce_sum(weights * outputs)
+            return [outputs, *tape.gradient(total, [x, kernel])]
+
+        shape = x.shape if is_static else (None, None, None, 4)
+        signature = [tf.TensorSpec(shape, tf.float64), tf.TensorSpec(kernel.shape, tf.float64)]
+        return tf.function(run, input_signature=signature)(x, kernel)
+
+    found = gradients(lambda x, kernel: layers._convolve_on_cpu(x, kernel, pads))
+    expected = gradients(lambda x, kernel: ops.conv(layers._pad(x, pads), kernel, padding="valid"))
+    for ours, plain in zip(found, expected, strict=True):
+        # Sums of at most 2 * 5 * 7 float64 terms of size 1 or so.
+        np.testing.assert_allclose(ours, plain, rtol=0, atol=100 * FLOAT64_EPS)
