@@ -323,7 +323,7 @@ def _write_arrays(folder, path, image_size, crop, test_fraction):
             for start in range(0, len(rows), image_store.CHUNK):
                 chunk = rows[start : start + image_store.CHUNK]
                 for row, pixels in zip(chunk, images[chunk].astype(dtype), strict=True):
-                    label = None if labels is None else int(labels[row])
+                    label = None if labels is None else labels[row].item()
                     writer.append(pixels.reshape(*shape[:2], num_channels), label)
     num_classes = max(int(labels.max()) for labels in all_labels) + 1 if all_labels else None
     image_store.write_about(folder, num_levels, num_classes, has_alpha=False)

@@ -75,6 +75,7 @@ def read(file):
       ValueError: If it is no whole picture, or of a kind with no whole numbers in grey or RGB.
       OSError: If there is no such file, or it must not be read.
     """
+
     def use(picture):
         header = _header(picture)  # Once its pixels are loaded, a picture has forgotten their bits.
         return _pixels(picture, header, file), header
@@ -188,8 +189,8 @@ def _header(picture):
         num_bits = max(picture.tag_v2.get(_BITS_PER_SAMPLE, (1,)))
     elif mode == "1":
         num_bits = 1
-    elif ";" in raw_mode:  # such as L;4 and RGB;16B
-        num_bits = int(re.search(r";(\d+)", raw_mode)[1])
+    elif bits := re.search(r";(\d+)", raw_mode):  # such as L;4 and RGB;16B
+        num_bits = int(bits[1])
     if num_bits == 16 and raw_mode.startswith("LA"):
         mode = "LA"  # Pillow reads grey with alpha of 16 bits into RGBA.
     # Colours that were multiplied by alpha cannot be had back exactly.
