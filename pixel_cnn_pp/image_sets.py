@@ -248,7 +248,8 @@ def _tar_items(path):
                 if member.isfile() and is_picture and not base_name.startswith("."):
                     yield member.name, archive.extractfile(member).read(), None
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise ValueError(f"A tar file must be whole. Received: {path} ({error})") from None
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"A tar file must be whole. Received: {path} ({reason})") from None
 
 
 def _entry_of_batches(name, paths, split, data_dir, shape):
