@@ -24,7 +24,7 @@ def load_folder(path, split, data_dir, image_size, crop, test_fraction, num_leve
       path: Folder. Its sub-folders are the classes; or it holds `train` and one of `test`, `valid`
         and `val`, of which this is true.
       split: "train" or "test".
-      data_dir: Folder with the cache.
+      data_dir: Folder with the cache; `path` may also be a path in it.
       image_size: H = W of square crops; smaller images are left out. None where all images have
         one size.
       crop: "center", or "random" for the training split to have `uncropped` too.
@@ -38,7 +38,7 @@ def load_folder(path, split, data_dir, image_size, crop, test_fraction, num_leve
       OSError: If it cannot be read, or the cache cannot be written.
     """
     _check_crop(image_size, crop)
-    root = pathlib.Path(path).expanduser()
+    root = _located(path, data_dir)
     listed = _list_splits(root, test_fraction)
     states = {
         part: [[file.name, *image_store.file_state(file.path)] for file in files]
@@ -51,6 +51,13 @@ def load_folder(path, split, data_dir, image_size, crop, test_fraction, num_leve
         lambda folder: _write_folder(folder, root, listed, image_size, crop),
     )
     return image_store.load_stored(folder, split, num_levels)
+
+
+def _located(path, data_dir):
+    """The path, or that in the data directory: a run can go on where its data have moved."""
+    path = pathlib.Path(path).expanduser()
+    moved = pathlib.Path(data_dir) / path
+    return moved if moved.exists() and not path.exists() else path
 
 
 def _list_splits(root, test_fraction):
@@ -250,7 +257,7 @@ def load_arrays(path, split, data_dir, image_size, crop, test_fraction, num_leve
         `y_test`, or with one array of whatever name; or an .npy. Images are whole numbers in
         [0, 65535], [N, H, W] or [N, H, W, C].
       split: "train" or "test".
-      data_dir: Folder with the cache.
+      data_dir: Folder with the cache; `path` may also be a path in it.
       image_size: H = W of square crops, or None for whole images.
       crop: "center", or "random" for the training split to have `uncropped` too.
       test_fraction: As `load_folder` has it; the names are the numbers of the images.
@@ -263,7 +270,7 @@ def load_arrays(path, split, data_dir, image_size, crop, test_fraction, num_leve
       OSError: If it cannot be read, or the cache cannot be written.
     """
     _check_crop(image_size, crop)
-    path = pathlib.Path(path).expanduser()
+    path = _located(path, data_dir)
     state = image_store.file_state(path)
     folder = image_store.entry(
         data_dir,

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import sklearn.datasets
+from absl import flags
 from PIL import Image
 
 from pixel_cnn_pp import config, data, image_store, plots
@@ -300,6 +301,24 @@ def test_a_folder_with_a_broken_file_of_16_bits_trains_on_the_rest(folder, tmp_p
     assert run.model.image_shape == (8, 8, 1)
     assert (run.model.num_levels, run.model.num_classes) == (1000, 2)
     assert (run.data.num_levels, run.data.crop, run.training.augment) == (1000, "random", "flip")
+
+
+def test_every_command_that_names_a_data_set_in_the_documents_takes_it():
+    lines = [
+        line.partition("#")[0]
+        for path in (ROOT / "README.md", ROOT / "docs" / "data.md")
+        for line in path.read_text().splitlines()
+        if re.match(r"python train.py .*--data_set", line)
+    ]
+    assert len(lines) > 8
+    kinds = set()
+    for line in lines:
+        flag_values = flags.FlagValues()
+        config.define_flags(config.RunConfig, flag_values)
+        flag_values(line.split()[1:])
+        kinds.add(flag_values.data_set.partition(":")[0])
+    assert kinds <= {name.partition(":")[0] for name in data.names()}
+    assert kinds >= {"cifar", "imagenet32", "imagenet64", "celeba", "folder", "npz"}
 
 
 # Files of images

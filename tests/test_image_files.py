@@ -176,6 +176,14 @@ def test_a_second_load_decodes_nothing_and_a_changed_file_is_seen(tmp_path, data
     assert changed.tobytes() in as_set(every)
 
 
+def test_a_path_is_looked_for_in_the_data_directory_too(tmp_path, data_dir):
+    save(data_dir / "set", {f"{number}.png": colours() for number in range(4)})
+    np.save(data_dir / "set.npy", np.zeros((4, 8, 12), np.uint8))
+    for load, name in ((load_folder, "set"), (load_arrays, "set.npy")):
+        train, test = load(name, data_dir)
+        assert len(train.images) + len(test.images) == 4
+
+
 def test_grey_of_16_bits_has_its_levels_or_those_given(tmp_path, data_dir):
     pictures = {f"{n}.png": RANDOM.integers(0, 4096, (8, 12)).astype(np.uint16) for n in range(9)}
     pictures["0.png"][0, 0] = 4095
