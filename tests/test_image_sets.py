@@ -37,11 +37,11 @@ def load_imagenet(data_dir, size=32):
 # TensorFlow Datasets
 
 
-@pytest.fixture(scope="module")
-def mock(tmp_path_factory):
+@pytest.fixture
+def mock(tmp_path):
     """Five random examples of each set, as TensorFlow Datasets makes them for tests."""
     with tfds.testing.mock_data(num_examples=5):
-        yield tmp_path_factory.mktemp("mock")
+        yield tmp_path
 
 
 def test_cifar_is_what_tensorflow_datasets_gives(mock):
@@ -54,19 +54,8 @@ def test_cifar_is_what_tensorflow_datasets_gives(mock):
         np.testing.assert_array_equal(cifar.labels, [example["label"] for example in expected])
 
 
-def test_down_sampled_imagenet_of_tensorflow_datasets_is_the_last_resort(mock):
-    train, test = load_imagenet(mock / "empty", size=64)
-    assert train.images.shape == test.images.shape == (5, 64, 64, 3)
-    assert train.labels is None and train.num_levels == 256
-    assert train.description == (
-        "5 images, of van den Oord et al. (2016), from TensorFlow Datasets; the whole split has "
-        "1281149"
-    )
-    assert test.description.endswith("the whole split has 49999")
-
-
 def test_celeba_of_tensorflow_datasets_is_read_where_nothing_else_is(mock):
-    train, test = load_both(image_sets.load_celeba, mock / "empty", 12)
+    train, test = load_both(image_sets.load_celeba, mock, 12)
     assert train.images.shape == test.images.shape == (5, 12, 12, 3)
     assert "the validation split of CelebA, from TensorFlow Datasets" in test.description
 
@@ -144,6 +133,27 @@ def write_batch(path, images, labels):
     path.parent.mkdir(parents=True, exist_ok=True)
     flat = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
     np.savez(path, data=flat, labels=labels, mean=flat.mean(axis=0))
+
+
+def test_what_tensorflow_datasets_has_prepared_is_the_last_resort(monkeypatch, tmp_path):
+    images = {"train": colours(5, 64), "valid": colours(3, 64)}
+    for part, pixels in images.items():
+        write_tar(tmp_path / "downloaded", f"{part}_64x64", pixels)
+    monkeypatch.setattr(
+        tfds.download.DownloadManager,
+        "download",
+        lambda self, urls: [str(tmp_path / "downloaded" / url.split("/")[-1]) for url in urls],
+    )
+    train, test = load_imagenet(tmp_path / "data", size=64)
+    for stored, expected in ((train, images["train"]), (test, images["valid"])):
+        # TensorFlow Datasets shuffles once, when it writes.
+        assert sorted(map(bytes, stored.images)) == sorted(map(bytes, expected))
+        assert stored.labels is None and stored.num_levels == 256
+    assert train.description == (
+        "5 images, of van den Oord et al. (2016), from TensorFlow Datasets; the whole split has "
+        "1281149"
+    )
+    assert test.description.endswith("the whole split has 49999")
 
 
 @pytest.mark.parametrize("write", [write_folder, write_tar])
