@@ -58,14 +58,14 @@ def _to_int(value):
     return int(value)  # NumPy's integers too
 
 
-def _to_optional_int(value):
-    return None if value is None else _to_int(value)
-
-
 def _to_float(value):
     if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
         raise TypeError
     return float(value)
+
+
+def _to_optional(convert):
+    return lambda value: None if value is None else convert(value)
 
 
 def _to_bool(value):
@@ -90,8 +90,9 @@ def _to_image_shape(value):
 # Type of a field -> its rule in words, its conversion (any error: not of this type), its flag.
 _TYPES = {
     int: ("an integer", _to_int, flags.DEFINE_integer),
-    int | None: ("None or an integer", _to_optional_int, flags.DEFINE_integer),
+    int | None: ("None or an integer", _to_optional(_to_int), flags.DEFINE_integer),
     float: ("a finite number", _to_float, flags.DEFINE_float),
+    float | None: ("None or a finite number", _to_optional(_to_float), flags.DEFINE_float),
     bool: ("True or False", _to_bool, flags.DEFINE_boolean),
     str: ("a non-empty string", _to_str, flags.DEFINE_string),
     tuple[int, int, int]: (
@@ -227,12 +228,16 @@ class DataConfig:
 
     data_set: str = field(
         default="cifar",
-        metadata=_about("Name of the data set", short_name="d"),
+        metadata=_about(
+            "Name of the data set: digits, photos, cifar, imagenet32, imagenet64, celeba, or "
+            "folder:PATH of pictures, or npz:PATH of an array",
+            short_name="d",
+        ),
     )
     data_dir: str = field(
         default="data",
         metadata=_about(
-            "Directory of the data sets",
+            "Directory of the data sets, and of the cache of decoded images",
             short_name="i",
             may_change=True,
         ),
@@ -242,6 +247,29 @@ class DataConfig:
         metadata=_about(
             "Height and width of the images, for a data set with no size of its own",
             bounds=[(">=", 4), ("a multiple of", 4)],
+        ),
+    )
+    crop: str = field(
+        default="center",
+        metadata=_about(
+            "Which image_size x image_size pixels of larger training images, for folder: and npz:; "
+            "random takes others in every epoch",
+            choices=("center", "random"),
+        ),
+    )
+    test_fraction: float | None = field(
+        default=None,
+        metadata=_about(
+            "Part of the images to test on, for a folder: or npz: without a test split of its own; "
+            "default: 0.1",
+            bounds=[(">", 0), ("<", 1)],
+        ),
+    )
+    num_levels: int | None = field(
+        default=None,
+        metadata=_about(
+            "Levels of a sub-pixel, for folder: and npz:; default: what follows from the files",
+            bounds=[(">=", 2), ("<=", 65536)],
         ),
     )
 
@@ -288,6 +316,14 @@ class TrainingConfig:
     class_conditional: bool = field(
         default=False,
         metadata=_about("Condition the model on the labels", short_name="c"),
+    )
+    augment: str = field(
+        default="none",
+        metadata=_about(
+            "Whether to mirror half of the training images, others in every epoch",
+            choices=("none", "flip"),
+            may_change=True,
+        ),
     )
     optimizer: str = field(
         default="adamax",
@@ -404,7 +440,10 @@ class RunConfig:
 
 
 def _fields(config_class):
-    """The fields of a class; of `RunConfig`, those of its parts, whose names never repeat."""
+    """The fields of a class; of `RunConfig`, those of its parts.
+
+    One name is there twice: `num_levels`, a flag of the data, and of the model that follows them.
+    """
     found = []
     for config_field in dataclasses.fields(config_class):
         is_part = dataclasses.is_dataclass(config_field.type)
@@ -413,11 +452,11 @@ def _fields(config_class):
 
 
 def _values(config):
-    """A dict, field name -> value; of a `RunConfig`, over the fields of its parts."""
-    found = {}
+    """Pairs (field name, value); of a `RunConfig`, over the fields of its parts."""
+    found = []
     for config_field in dataclasses.fields(config):
         value = getattr(config, config_field.name)
-        found |= _values(value) if dataclasses.is_dataclass(value) else {config_field.name: value}
+        found += _values(value) if dataclasses.is_dataclass(value) else [(config_field.name, value)]
     return found
 
 
@@ -572,11 +611,10 @@ def differences(a, b):
       ['nr_filters: 160 != 192']
     """
     assert type(a) is type(b), (a, b)
-    b_values = _values(b)
     return [
-        f"{name}: {value!r} != {b_values[name]!r}"
-        for name, value in _values(a).items()
-        if value != b_values[name]
+        f"{name}: {value!r} != {b_value!r}"
+        for (name, value), (_, b_value) in zip(_values(a), _values(b), strict=True)
+        if value != b_value
     ]
 
 
@@ -613,7 +651,7 @@ def resume(stored, explicit):
         raise ValueError(
             "A resumed run must keep the model, data set and optimizer of its checkpoint: leave "
             "these flags out, or train anew in another save_dir. "
-            f"Received: {', '.join(clashes)} (checkpoint != given)"
+            f"Received: {', '.join(dict.fromkeys(clashes))} (checkpoint != given)"
         )
     return _replace(stored, explicit)
 

@@ -244,7 +244,9 @@ def train(run, train_data, test_data, strategy=None, log=print):
     writer = tf.summary.create_file_writer(str(run_dir / "tensorboard"))
     with contextlib.closing(writer), writer.as_default():
         for epoch in range(state.epoch, training.max_epochs):
-            batches = data.train_batches(train_data, batch_size, training.seed, epoch)
+            batches = data.train_batches(
+                train_data, batch_size, training.seed, epoch, augment=training.augment
+            )
             start = time.perf_counter()
             losses = _train_epoch(trainer, batches, epoch + 1, log)
             images_per_second = len(losses) * batch_size / (time.perf_counter() - start)

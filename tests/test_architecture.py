@@ -16,13 +16,17 @@ FLOORS = {
     "config": 0,
     "likelihoods": 0,
     "layers": 0,
-    "data": 0,
+    "pictures": 0,
+    "image_store": 0,
     "optimizers": 0,
     "plots": 0,
     "scripts": 0,  # how a script starts and ends; known to the roof only
+    "image_files": 1,
+    "image_sets": 1,
     "model": 1,
     "distributions": 1,
     "sampling": 2,
+    "data": 2,
     "evaluation": 2,
     "checkpoints": 2,
     "auxiliary": 2,
@@ -31,7 +35,7 @@ FLOORS = {
     "tf1_import": 3,
     "compression": 3,
 }
-ON_TENSORFLOW = {"data", "distributions", "training", "export", "tf1_import"}
+ON_TENSORFLOW = {"data", "image_sets", "distributions", "training", "export", "tf1_import"}
 # Handing out a distribution is a method of the model, for its users' sake, and the only thing that
 # goes along a floor. It is imported when it is called, so that the model needs no TensorFlow.
 LAZY_EXCEPTION = ("model", "distribution", "distributions")

@@ -19,8 +19,9 @@ ROOT = pathlib.Path(config.__file__).parents[1]
 PARTS = (ModelConfig, DataConfig, TrainingConfig)
 
 # (class, field, short name, default, kind of flag), from train.py of the original's last release.
-# Two defaults are ours (there, paths of the author's machine): data_dir and save_dir. Two flags
-# are ours: image_size and optimizer (there, Adam alone).
+# Two defaults are ours (there, paths of the author's machine): data_dir and save_dir. More flags
+# are ours: those of images that the original does not read, augment, and optimizer (there, Adam
+# alone).
 ORIGINAL_FLAGS = [
     (ModelConfig, "nr_resnet", "q", 5, "int"),
     (ModelConfig, "nr_filters", "n", 160, "int"),
@@ -30,10 +31,14 @@ ORIGINAL_FLAGS = [
     (DataConfig, "data_set", "d", "cifar", "string"),
     (DataConfig, "data_dir", "i", "data", "string"),
     (DataConfig, "image_size", None, None, "int"),
+    (DataConfig, "crop", None, "center", "string enum"),
+    (DataConfig, "test_fraction", None, None, "float"),
+    (DataConfig, "num_levels", None, None, "int"),
     (TrainingConfig, "save_dir", "o", "save", "string"),
     (TrainingConfig, "save_interval", "t", 20, "int"),
     (TrainingConfig, "load_params", "r", False, "bool"),
     (TrainingConfig, "class_conditional", "c", False, "bool"),
+    (TrainingConfig, "augment", None, "none", "string enum"),
     (TrainingConfig, "optimizer", None, "adamax", "string enum"),
     (TrainingConfig, "learning_rate", "l", 0.001, "float"),
     (TrainingConfig, "lr_decay", "e", 0.999995, "float"),
@@ -60,10 +65,14 @@ BAD_VALUES = [
     (DataConfig, "data_set", ["", None, 3]),
     (DataConfig, "data_dir", ["", None, pathlib.Path("data"), b"data"]),
     (DataConfig, "image_size", [0, 2, -8, 30, 32.0, "32", True]),
+    (DataConfig, "crop", ["centre", "", None, 1]),
+    (DataConfig, "test_fraction", [0, 1, 1.0, -0.5, "0.1", True, float("nan")]),
+    (DataConfig, "num_levels", [1, 0, 65537, 256.0, "256", True]),
     (TrainingConfig, "save_dir", ["", None]),
     (TrainingConfig, "save_interval", [0, -1, 1.5]),
     (TrainingConfig, "load_params", [1, 0, "true", None]),
     (TrainingConfig, "class_conditional", [1, "no"]),
+    (TrainingConfig, "augment", ["flips", True, None]),
     (TrainingConfig, "optimizer", ["sgd", "Adam", None]),
     (TrainingConfig, "learning_rate", [0, 0.0, -1e-3, float("nan"), float("inf"), 10**400, "1"]),
     (TrainingConfig, "lr_decay", [0, -0.5, 1.000001, float("nan")]),
@@ -81,12 +90,13 @@ def specimen():
     """A run in which no field has its default."""
     return RunConfig(
         ModelConfig((8, 12, 1), 17, 2, 24, 3, "elu", 0.1, 10),
-        DataConfig("digits", "/data/é", 8),
+        DataConfig("folder:é", "/data/é", 8, "random", 0.25, 17),
         TrainingConfig(
             save_dir="runs/a",
             save_interval=3,
             load_params=True,
             class_conditional=True,
+            augment="flip",
             optimizer="adam",
             learning_rate=1 / 3,
             lr_decay=0.9,
@@ -321,16 +331,26 @@ def test_every_field_is_a_flag_but_those_that_follow_from_the_data():
         item.name
         for part in PARTS
         for item in dataclasses.fields(part)
-        if item.name not in {"image_shape", "num_levels", "num_classes"}
+        if part is not ModelConfig or item.name not in {"image_shape", "num_levels", "num_classes"}
     ]
     assert list(config.values_from_flags(RunConfig, parsed())) == [
         name for _, name, *_ in ORIGINAL_FLAGS
     ]
 
 
-def test_no_two_fields_share_a_name():
+def test_no_two_fields_share_a_name_but_the_levels_that_the_model_takes_from_the_data():
     names = [item.name for part in PARTS for item in dataclasses.fields(part)]
-    assert len(names) == len(set(names))
+    assert [name for name in names if names.count(name) > 1] == ["num_levels"] * 2
+    assert parsed("--num_levels=9").num_levels == 9
+    values = config.values_from_flags(ModelConfig, parsed("--num_levels=9"))
+    assert "num_levels" not in values
+
+
+def test_levels_on_resume_are_those_of_the_data():
+    stored = RunConfig(ModelConfig(num_levels=9), DataConfig(num_levels=9), TrainingConfig())
+    assert config.resume(stored, {"num_levels": 9}) == stored
+    message = error_of(config.resume, stored, {"num_levels": 10})
+    assert message.endswith("Received: num_levels: 9 != 10 (checkpoint != given)")
 
 
 def test_unparsed_defaults_make_the_default_configurations():
@@ -477,6 +497,7 @@ def test_a_bad_flag_of_a_real_script_is_one_line_and_no_traceback(script, argume
 MAY_CHANGE = {
     "save_dir": "elsewhere",
     "data_dir": "elsewhere",
+    "augment": "none",
     "save_interval": 9,
     "load_params": False,
     "learning_rate": 0.5,
@@ -500,6 +521,8 @@ MAY_NOT_CHANGE = {
     "num_classes": None,
     "data_set": "cifar",
     "image_size": None,
+    "crop": "center",
+    "test_fraction": None,
     "class_conditional": False,
     "optimizer": "adamax",
 }

@@ -1,12 +1,18 @@
 import dataclasses
+import pathlib
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import sklearn.datasets
-import tensorflow_datasets as tfds
+from absl import flags
 from PIL import Image
 
-from pixel_cnn_pp import data, plots
+from pixel_cnn_pp import config, data, image_store, plots
+
+ROOT = pathlib.Path(data.__file__).parents[1]
 
 
 def numbered_images(num_images, with_labels=True):
@@ -52,6 +58,14 @@ def test_image_data_cannot_be_reassigned():
         ({"num_classes": None}, r"given together.*labels=an array, num_classes=None"),
         ({"num_classes": 0}, r"`num_classes` .*at least 1.*num_classes=0"),
         ({"num_levels": 1}, r"`num_levels` .*at least 2.*num_levels=1"),
+        (
+            {
+                "uncropped": image_store.UncroppedImages(
+                    np.zeros(3, np.uint8), np.ones((1, 2)), 3, 3
+                )
+            },
+            r"`uncropped` must hold one image for every image. Received: 1 for 4",
+        ),
         ({"num_levels": 16.0}, r"`num_levels` .*whole number.*num_levels=16.0"),
     ],
 )
@@ -69,13 +83,15 @@ def test_image_data_says_in_one_line_what_is_wrong(change, message):
 
 
 def test_the_known_names_are_these():
-    assert data.names() == ("digits", "photos", "cifar")
+    sets = ("digits", "photos", "cifar", "imagenet32", "imagenet64", "celeba")
+    assert data.names() == (*sets, "folder:PATH", "npz:PATH")
 
 
-def test_an_unknown_name_lists_the_known_ones():
-    message = r"`name` must be one of digits, photos, cifar. Received: name='mnist'"
-    with pytest.raises(ValueError, match=message):
-        data.load("mnist", "train")
+@pytest.mark.parametrize("name", ["mnist", "folder", "folder:", "zip:a.zip", "digits:", ""])
+def test_an_unknown_name_lists_the_known_ones(name):
+    known = "digits, photos, cifar, imagenet32, imagenet64, celeba, folder:PATH, npz:PATH"
+    with pytest.raises(ValueError, match=f"`name` must be one of {known}. Received: name='{name}'"):
+        data.load(name, "train")
 
 
 @pytest.mark.parametrize("name", data.names())
@@ -90,6 +106,10 @@ def test_an_unknown_split_lists_the_known_ones(name):
     [
         ("digits", 16, r"`image_size` must be 8 for 'digits', or None. Received: image_size=16"),
         ("cifar", 8, r"`image_size` must be 32 for 'cifar', or None. Received: image_size=8"),
+        ("imagenet64", 32, r"must be 64 for 'imagenet64', or None. Received: image_size=32"),
+        ("celeba", 149, r"`image_size` .*\[1, 148\] for 'celeba'. Received: image_size=149"),
+        ("folder:x", 10, r"`image_size` must be a multiple of 4. Received: image_size=10"),
+        ("npz:x", 8.0, r"`image_size` .*whole number.*image_size=8.0"),
         ("photos", 161, r"`image_size` .*\[1, 160\]. Received: image_size=161"),
         ("photos", 0, r"`image_size` .*\[1, 160\]. Received: image_size=0"),
         ("photos", 32.0, r"`image_size` .*whole number.*image_size=32.0"),
@@ -184,39 +204,121 @@ def test_no_pixel_of_a_photograph_is_in_both_splits(monkeypatch, image_size):
     assert corner_set(train) == sorted(corners(0, 80, 8) + corners(240, 640, 8))
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_cifar_is_what_tensorflow_datasets_gives(monkeypatch, tmp_path, split):
-    calls = []
-    load = tfds.load
-
-    def spy(*args, **kwargs):
-        calls.append((args, kwargs))
-        return load(*args, **kwargs)
-
-    monkeypatch.setattr(tfds, "load", spy)
-    with tfds.testing.mock_data(num_examples=5):
-        cifar = data.load("cifar", split, data_dir=tmp_path, image_size=32)
-        expected = list(tfds.as_numpy(load("cifar10", split=split)))
-    ((args, kwargs),) = calls
-    assert args == ("cifar10",)
-    assert (kwargs["split"], kwargs["data_dir"]) == (split, tmp_path)
-    assert (cifar.images.shape, cifar.images.dtype) == ((5, 32, 32, 3), np.uint8)
-    assert (cifar.num_levels, cifar.num_classes, cifar.labels.dtype) == (256, 10, np.int32)
-    np.testing.assert_array_equal(cifar.images, [example["image"] for example in expected])
-    np.testing.assert_array_equal(cifar.labels, [example["label"] for example in expected])
+# Data sets on disk
 
 
-def test_cifar_that_cannot_be_had_is_one_line_with_folder_and_reason(monkeypatch):
-    def fail(*args, **kwargs):
-        raise ConnectionError("no route\nto host " + "and so on " * 1000)
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of grey images of 16 bits and several sizes in two classes, one broken; its data."""
+    random = np.random.default_rng(0)
+    for number in range(40):
+        pixels = random.integers(0, 1000, (8 + number % 5, 12)).astype(np.uint16)
+        path = tmp_path / "set" / "ab"[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    return tmp_path / "set"
 
-    monkeypatch.setattr(tfds, "load", fail)
-    message = r"CIFAR-10 .*data_dir='some/where'.*Reason: ConnectionError: no route to host and so"
-    with pytest.raises(OSError, match=message) as caught:
-        data.load("cifar", "train", data_dir="some/where")
-    assert type(caught.value) is OSError
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 400
+
+OPTIONS = {"image_size": 8, "crop": "random", "num_levels": 1000, "test_fraction": 0.3}
+
+
+def test_a_data_set_on_disk_is_named_by_its_path_and_says_what_was_found(folder, tmp_path):
+    lines = []
+    name = f"folder:{folder}"
+    loaded = {
+        split: data.load(name, split, tmp_path / "data", log=lines.append, **OPTIONS)
+        for split in ("train", "test")
+    }
+    train, test = loaded.values()
+    assert len(train.images) + len(test.images) == 39
+    assert train.images.shape[1:] == test.images.shape[1:] == (8, 8, 1)
+    assert (train.num_levels, train.num_classes, train.images.dtype) == (1000, 2, np.uint16)
+    assert isinstance(train.images, np.memmap)
+    assert train.uncropped is not None and test.uncropped is None
+    for line, (split, part) in zip(lines, loaded.items(), strict=True):
+        assert line.startswith(f"{name}, {split}: {len(part.images)} images")
+    assert "1 left out as unreadable: b/39.png (" in "".join(lines)
+
+    settings = config.DataConfig(name, str(tmp_path / "data"), **OPTIONS)
+    again = data.load_split(settings, "test", log=lines.append)
+    np.testing.assert_array_equal(again.images, test.images)
+
+
+def test_an_array_on_disk_is_named_by_its_path(tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 16, (30, 8, 12))
+    np.savez(tmp_path / "set.npz", x_train=images[:20], x_test=images[20:])
+    test = data.load(f"npz:{tmp_path / 'set.npz'}", "test", tmp_path / "data")
+    np.testing.assert_array_equal(test.images[..., 0], images[20:])
+    assert test.num_levels == 16
+    assert capsys.readouterr().out == f"npz:{tmp_path / 'set.npz'}, test: 10 images\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "message"),
+    [
+        ("digits", {"crop": "random"}, "`crop` must be left out for 'digits', .*: crop='random'"),
+        ("cifar", {"test_fraction": 0.1}, "`test_fraction` must be left out for 'cifar', .*=0.1"),
+        ("celeba", {"num_levels": 256}, "`num_levels` must be left out for 'celeba', .*=256"),
+        ("folder:x", {"crop": "top"}, "`crop` must be one of center, random. .*: crop='top'"),
+        ("folder:x", {"crop": "random"}, "`crop` must go with an `image_size`. Received: crop='ra"),
+        ("npz:x", {"test_fraction": 1}, "`test_fraction` must lie between 0 and 1. .*_fraction=1"),
+        ("npz:x", {"num_levels": 1}, r"`num_levels` must .* in \[2, 65536\]. .*: num_levels=1"),
+        ("folder:x", {}, "must be a folder of pictures. Received: x, which is none"),
+        ("npz:x.npz", {}, "No such file or directory: 'x.npz'"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(name, option, message, tmp_path):
+    with pytest.raises((ValueError, OSError), match=message):
+        data.load(name, "train", tmp_path / "data", **option)
+    assert not (tmp_path / "data" / "cache").exists() or not any(tmp_path.glob("data/cache/*"))
+
+
+def test_known_limits_save_reading_the_images():
+    class Unread(np.ndarray):
+        min = max = property(lambda self: pytest.fail("read"))
+
+    images = np.zeros((2, 4, 4, 1), np.uint16).view(Unread)
+    known = data.ImageData(images, None, 4096, None, value_range=(0, 4095))
+    assert known.num_levels == 4096
+    data.ImageData(images.astype(np.uint8).view(Unread), None, 256, None)  # no type for more
+    with pytest.raises(ValueError, match=r"\[0, 4095\]. Received: values in \[0, 4096\]"):
+        data.ImageData(images, None, 4096, None, value_range=(0, 4096))
+
+
+def test_a_folder_with_a_broken_file_of_16_bits_trains_on_the_rest(folder, tmp_path):
+    run_dir = tmp_path / "run"
+    arguments = f"-d folder:{folder} -i {tmp_path / 'data'} -o {run_dir} --image_size 8 -c "
+    arguments += "--crop random --augment flip --num_levels 1000 --test_fraction 0.3 -x 1 -ns 0 "
+    arguments += "-q 1 -n 4 -m 2 -b 8 -u 8 -g 0"
+    done = subprocess.run(
+        [sys.executable, "train.py", *arguments.split()], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 left out as unreadable: b/39.png (" in done.stdout
+    assert re.search(r"epoch 1/1  step 3  train \d+\.\d+  test \d+\.\d+ bits/dim", done.stdout)
+    run = config.from_json((run_dir / "config.json").read_text())
+    assert run.model.image_shape == (8, 8, 1)
+    assert (run.model.num_levels, run.model.num_classes) == (1000, 2)
+    assert (run.data.num_levels, run.data.crop, run.training.augment) == (1000, "random", "flip")
+
+
+def test_every_command_that_names_a_data_set_in_the_documents_takes_it():
+    lines = [
+        line.partition("#")[0]
+        for path in (ROOT / "README.md", ROOT / "docs" / "data.md")
+        for line in path.read_text().splitlines()
+        if re.match(r"python train.py .*--data_set", line)
+    ]
+    assert len(lines) > 8
+    kinds = set()
+    for line in lines:
+        flag_values = flags.FlagValues()
+        config.define_flags(config.RunConfig, flag_values)
+        flag_values(line.split()[1:])
+        kinds.add(flag_values.data_set.partition(":")[0])
+    assert kinds <= {name.partition(":")[0] for name in data.names()}
+    assert kinds >= {"cifar", "imagenet32", "imagenet64", "celeba", "folder", "npz"}
 
 
 # Files of images
@@ -384,12 +486,152 @@ def test_no_image_is_left_out_of_every_epoch():
         ({"start_batch": 3}, r"`start_batch` .*\[0, 2\]. Received: start_batch=3"),
         ({"start_batch": -1}, r"`start_batch` .*\[0, 2\]. Received: start_batch=-1"),
         ({"seed": None}, r"`seed` .*whole number.*Received: seed=None"),
+        ({"augment": "turn"}, r"`augment` must be one of none, flip. Received: augment='turn'"),
     ],
 )
 def test_training_refuses_batches_that_do_not_exist(change, message):
     arguments = {"batch_size": 4, "seed": 0, "epoch": 0} | change
     with pytest.raises(ValueError, match=message):
         data.train_batches(numbered_images(11), **arguments)
+
+
+# Augmentation
+
+
+def noise(num_images, height=5, width=4, num_levels=256):
+    """Images [N, H, W, 1] of which none is like another, nor like its mirror image."""
+    shape = (num_images, height, width, 1)
+    images = np.random.default_rng(0).integers(0, num_levels, shape, np.uint8)
+    return data.ImageData(images, None, num_levels, None)
+
+
+def flips(stream, images, order):
+    """Which images come mirrored, by the numbers of the images; fails where one is otherwise."""
+    found = {}
+    arrived = np.concatenate([batch for (batch,) in drain(stream)])
+    for row, image in zip(order, arrived, strict=False):
+        is_flipped = np.array_equal(image, images[row, :, ::-1])
+        assert is_flipped or np.array_equal(image, images[row])
+        found[row] = is_flipped
+    return found
+
+
+def test_half_of_the_images_are_mirrored_whatever_the_batches_are():
+    some = noise(600)
+    order = data.epoch_order(600, 3, 1)
+    found = flips(data.train_batches(some, 100, 3, 1, augment="flip"), some.images, order)
+    # Five standard deviations of 600 fair coins are 61.
+    assert 239 <= sum(found.values()) <= 361
+    again = flips(data.train_batches(some, 7, 3, 1, augment="flip"), some.images, order)
+    assert again.items() <= found.items()
+    resumed = data.train_batches(some, 100, 3, 1, start_batch=4, augment="flip")
+    assert flips(resumed, some.images, order[400:]).items() <= found.items()
+    order = data.epoch_order(600, 3, 2)
+    other = flips(data.train_batches(some, 100, 3, 2, augment="flip"), some.images, order)
+    assert 239 <= sum(found[row] == other[row] for row in range(600)) <= 361
+
+
+def test_images_are_not_changed_where_they_lie():
+    some = noise(40)
+    before = some.images.copy()
+    drain(data.train_batches(some, 40, 0, 0, augment="flip"))
+    np.testing.assert_array_equal(some.images, before)
+    assert flips(data.train_batches(some, 40, 0, 0), before, data.epoch_order(40, 0, 0)) == (
+        dict.fromkeys(range(40), False)
+    )
+
+
+def many_sizes(num_images):
+    """Images whose pixels are their own rows and columns, 16 * row + column, of many sizes."""
+    sizes = np.stack([4 + np.arange(num_images) % 7, 8 + np.arange(num_images) % 3], axis=-1)
+    places = [16 * np.arange(height)[:, None] + np.arange(width) for height, width in sizes]
+    values = np.concatenate([place.ravel() for place in places]).astype(np.uint8)
+    uncropped = image_store.UncroppedImages(values, sizes, num_channels=1, num_kept=1)
+    centres = [place[(len(place) - 4) // 2 :][:4, :8, None] for place in places]
+    return data.ImageData(np.array(centres, np.uint8), None, 256, None, uncropped), sizes
+
+
+def crop_corners(stream, order):
+    """{number of the image: first row and column of its crop}; fails where it is no crop."""
+    arrived = np.concatenate([batch for (batch,) in drain(stream)])
+    place = 16 * np.arange(4)[:, None] + np.arange(8)
+    np.testing.assert_array_equal(arrived[..., 0] - arrived[:, :1, :1, 0], [place] * len(arrived))
+    corners = arrived[:, 0, 0, 0]
+    return {
+        row: (corner // 16, corner % 16)
+        for row, corner in zip(order.tolist(), corners.tolist(), strict=False)
+    }
+
+
+def test_every_epoch_crops_anew_whatever_the_batches_are():
+    some, sizes = many_sizes(700)
+    found = crop_corners(data.train_batches(some, 100, 5, 0), data.epoch_order(700, 5, 0))
+    again = crop_corners(data.train_batches(some, 9, 5, 0), data.epoch_order(700, 5, 0))
+    assert again.items() <= found.items()
+    other = crop_corners(data.train_batches(some, 100, 5, 1), data.epoch_order(700, 5, 1))
+    assert other != found
+    # Every corner that fits is taken, and no other: 100 images of 10 rows have 7, of 4 rows one.
+    for height in range(4, 11):
+        tops = {top for row, (top, _) in found.items() if sizes[row, 0] == height}
+        assert tops == set(range(height - 4 + 1))
+    for width in range(8, 11):
+        lefts = {left for row, (_, left) in found.items() if sizes[row, 1] == width}
+        assert lefts == set(range(width - 8 + 1))
+    # A test image is its centre, always.
+    (centres, _, _), *_ = drain(data.eval_batches(some, 700))
+    np.testing.assert_array_equal(centres, some.images)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_the_parts_of_all_workers_are_the_global_batches(num_workers):
+    some, _ = many_sizes(50)
+    some = dataclasses.replace(some, labels=np.arange(50) % 5, num_classes=5)
+    whole = {
+        "train": data.train_batches(some, 12, 3, 1, start_batch=1, augment="flip"),
+        "eval": data.eval_batches(some, 12),
+    }
+    parts = {
+        "train": lambda worker: data.train_batches(
+            some, 12, 3, 1, start_batch=1, augment="flip", worker=worker
+        ),
+        "eval": lambda worker: data.eval_batches(some, 12, worker=worker),
+    }
+    for kind, stream in whole.items():
+        by_worker = [drain(parts[kind]((index, num_workers))) for index in range(num_workers)]
+        for expected, found in zip(drain(stream), zip(*by_worker, strict=True), strict=True):
+            assert {len(part[0]) for part in found} == {12 // num_workers}
+            for field, expected_field in enumerate(expected):
+                joined = np.concatenate([part[field] for part in found])
+                np.testing.assert_array_equal(joined, expected_field, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("worker", "message"),
+    [
+        ((0, 3), "`batch_size` must be a multiple of the number of workers, 3. .*batch_size=4"),
+        ((2, 2), r"`index of the worker` must be a whole number in \[0, 1\]. Received: .*=2"),
+        ((0, 0), "`number of workers` must be a whole number of at least 1. Received: .*=0"),
+    ],
+)
+def test_workers_that_do_not_exist_are_refused(worker, message):
+    with pytest.raises(ValueError, match=message):
+        data.train_batches(numbered_images(11), 4, seed=0, epoch=0, worker=worker)
+    with pytest.raises(ValueError, match=message):
+        data.eval_batches(numbered_images(11), 4, worker=worker)
+
+
+def test_batches_come_from_disk_as_from_memory(tmp_path):
+    some = noise(30)
+    np.save(tmp_path / "images.npy", np.repeat(some.images, 4, axis=-1))
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")[..., :1]  # as without its alpha
+    on_disk = dataclasses.replace(some, images=mapped)
+    for stream, expected in (
+        (data.train_batches(on_disk, 7, 0, 0), data.train_batches(some, 7, 0, 0)),
+        (data.eval_batches(on_disk, 7), data.eval_batches(some, 7)),
+    ):
+        for found_batch, expected_batch in zip(drain(stream), drain(expected), strict=True):
+            for found, wanted in zip(found_batch, expected_batch, strict=True):
+                np.testing.assert_array_equal(found, wanted, strict=True)
 
 
 @pytest.mark.parametrize(("batch_size", "num_batches"), [(1, 11), (4, 3), (11, 1), (16, 1)])
@@ -425,29 +667,3 @@ def test_more_than_256_levels_travel_unharmed():
     many_levels = data.ImageData(images, labels=None, num_levels=600, num_classes=None)
     ((found, _, _),) = drain(data.eval_batches(many_levels, 300))
     np.testing.assert_array_equal(found, images, strict=True)
-
-
-def test_cifar_is_prepared_from_the_archive_and_read_back(monkeypatch, tmp_path):
-    # An archive in the original's format, with 3 images a file: a class byte, then C, H, W bytes.
-    archive = tmp_path / "archive" / "cifar-10-batches-bin"
-    archive.mkdir(parents=True)
-    random = np.random.RandomState(0)
-    files = [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]
-    records = random.randint(256, size=(len(files), 3, 1 + 3 * 32 * 32)).astype(np.uint8)
-    records[..., 0] %= 10
-    for file, record in zip(files, records, strict=True):
-        (archive / file).write_bytes(record.tobytes())
-    class_names = "".join(f"class {label}\n" for label in range(10))
-    (archive / "batches.meta.txt").write_text(class_names)
-    monkeypatch.setattr(
-        tfds.download.DownloadManager,
-        "download_and_extract",
-        lambda self, url: str(archive.parent),
-    )
-    for split, expected in (("train", records[:5]), ("test", records[5:])):
-        expected = expected.reshape(-1, records.shape[-1])
-        cifar = data.load("cifar", split, data_dir=tmp_path / "data")
-        found = cifar.images.transpose(0, 3, 1, 2).reshape(len(expected), -1)
-        found = np.concatenate([cifar.labels[:, None], found], axis=1)
-        # TensorFlow Datasets shuffles once, when it writes.
-        assert sorted(found.tolist()) == sorted(expected.tolist())

@@ -327,7 +327,10 @@ TINY = "-d digits -q 1 -n 4 -m 2 -g 0"
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("-d mnist", "`name` must be one of digits, photos, cifar. Received: name='mnist'"),
+        (
+            "-d mnist",
+            "`name` must be one of digits, photos, cifar, .*npz:PATH. Received: name='mnist'",
+        ),
         (f"{TINY} --image_size 16", "`image_size` must be 8 for 'digits', or None. Received: "),
         (f"{TINY} extra", r"^usage: python train.py \[flags\] .* Received: \['extra'\]"),
         (f"{TINY} -b 2000", "`batch_size` times the replicas must be at most 1541, the "),
