@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -142,12 +143,28 @@ def best_compiled(function, arguments):
 # What the machine is capable of
 
 
-def matrix_product_rate(dtype):
-    """FLOP/s of a product of two big square matrices of a dtype, as the backend does it best."""
+def matrix_product_rate(dtype, side=MATRIX_SIDE, num_products=1):
+    """FLOP/s of products of big square matrices, as the backend does them best.
+
+    Args:
+      dtype: That of the matrices.
+      side: Number of their rows and columns.
+      num_products: How many of them, one after the other, are timed together: more where one takes
+        no longer than its call.
+
+    Returns:
+      A float.
+    """
     from keras import ops
 
-    arguments = [_normal((MATRIX_SIDE, MATRIX_SIDE), dtype) for _ in range(2)]
-    return 2 * MATRIX_SIDE**3 / best_compiled(ops.matmul, arguments)
+    def multiply(x, matrix):
+        for _ in range(num_products):
+            x = ops.matmul(x, matrix)
+        return x
+
+    # The second one keeps the size of the entries.
+    arguments = [_normal((side, side), dtype), _normal((side, side), dtype, 1 / math.sqrt(side))]
+    return num_products * 2 * side**3 / best_compiled(multiply, arguments)
 
 
 def convolution_rate(batch_size, size, channels, dtype):
@@ -178,10 +195,12 @@ def convolution_rate(batch_size, size, channels, dtype):
     return flops / best_compiled(convolve, arguments)
 
 
-def _normal(shape, dtype):
+def _normal(shape, dtype, stddev=1):
+    """A tensor of normal numbers."""
     from keras import ops
 
-    return ops.cast(np.random.default_rng(0).normal(size=shape).astype("float32"), dtype)
+    drawn = np.random.default_rng(0).standard_normal(shape, "float32") * np.float32(stddev)
+    return ops.cast(drawn, dtype)
 
 
 # Memory
@@ -259,6 +278,42 @@ def whole_numbers(name, texts):
     return values
 
 
+def network_cases(texts, size):
+    """The cases of a list flag `cases`, "filters/blocks/batch size" each, and their size of images.
+
+    Args:
+      texts: Values of the flag.
+      size: Height and width of the images.
+
+    Returns:
+      List of dicts with "filters", "nr_resnet", "batch_size" and "size".
+
+    Raises:
+      ValueError: If they are not of this form.
+    """
+    if size % 4:
+        raise ValueError(f"`size` must be a multiple of 4. Received: size={size}")
+    cases = []
+    for text in texts:
+        if not re.fullmatch(r"[1-9]\d*(/[1-9]\d*){2}", text):
+            raise ValueError(
+                "`cases` must be filters/blocks/batch size, three whole numbers of at least 1. "
+                f"Received: cases={text}"
+            )
+        filters, nr_resnet, batch_size = map(int, text.split("/"))
+        cases.append(
+            {"filters": filters, "nr_resnet": nr_resnet, "batch_size": batch_size, "size": size}
+        )
+    if not cases:
+        raise ValueError("`cases` must name at least one case. Received: cases=")
+    return cases
+
+
+def case_title(case):
+    """A case of `network_cases` as it stands in a table."""
+    return f"{case['filters']}/{case['nr_resnet']}/{case['batch_size']}"
+
+
 def table_row(cells):
     """A line of a Markdown table."""
     return f"| {' | '.join(map(str, cells))} |"
@@ -269,6 +324,11 @@ def digits(number):
     if number is None:
         return "-"
     return np.format_float_positional(number, 3, unique=False, fractional=False, trim="-")
+
+
+def percentage(rate, machine_rate, unit):
+    """The share that a rate has of what the machine is capable of, which follows in a unit."""
+    return f"{digits(100 * rate / machine_rate)}% of {digits(machine_rate / unit)}"
 
 
 def mebibytes(num_bytes):

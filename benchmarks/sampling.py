@@ -337,10 +337,7 @@ def _cells(case, measured):
 
 def _share(rate, machine_rate):
     """A rate in billions a second, and in brackets its share of what the machine is capable of."""
-    return (
-        f"{measure.digits(rate / 1e9)} ({measure.digits(100 * rate / machine_rate)}% of "
-        f"{measure.digits(machine_rate / 1e9)})"
-    )
+    return f"{measure.digits(rate / 1e9)} ({measure.percentage(rate, machine_rate, 1e9)})"
 
 
 if __name__ == "__main__":

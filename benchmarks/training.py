@@ -6,7 +6,6 @@ in a process. Beside the times stands what the machine is capable of, measured i
 """
 
 import collections
-import dataclasses
 import json
 import math
 import pathlib
@@ -124,29 +123,29 @@ def parse_variants(text):
     Raises:
       ValueError: If a name is not one of a field, or a value breaks its rule.
     """
-    variants = {}
-    for variant in text.split(";"):
-        assignments = [part.strip() for part in variant.split(",") if part.strip()]
-        values = flags.FlagValues()
-        define_flags(TrainingConfig, values)
-        try:
-            for assignment in assignments:
-                if assignment.startswith("-") or "=" not in assignment:
-                    raise flags.UnrecognizedFlagError(assignment)
-                values(["", f"--{assignment}"])
-            values(["variant", *(f"--{assignment}" for assignment in assignments)])
-        except flags.UnrecognizedFlagError:
-            names = ", ".join(field.name for field in dataclasses.fields(TrainingConfig))
+    return {
+        variant.strip() or "defaults": _variant_values(variant.strip())
+        for variant in text.split(";")
+    }
+
+
+def _variant_values(text):
+    """{name of a field: value} of one variant; the flags of the fields do the reading."""
+    values = flags.FlagValues()
+    define_flags(TrainingConfig, values)
+    given = [part.strip() for part in text.split(",")] if text else []
+    names = {values[name].name for name in values} - {"batch_size"}  # that is one of the case
+    for assignment in given:
+        if assignment.partition("=")[0] not in names:
             raise ValueError(
-                f"`variants` must be name=value, of the fields of TrainingConfig: {names}. "
-                f"Received: {assignment}"
-            ) from None
-        except flags.Error as error:
-            raise ValueError(f"`variants` must be right values. Received: {error}") from None
-        variants[",".join(assignments) or "defaults"] = explicit_values_from_flags(
-            TrainingConfig, values
-        )
-    return variants
+                f"`variants` must be name=value, each name one of {', '.join(sorted(names))}. "
+                f"Received: variants={text}"
+            )
+    try:
+        values(["", *(f"--{assignment}" for assignment in given)])
+    except flags.Error as error:
+        raise ValueError(f"`variants` must hold right values. Received: {error}") from None
+    return explicit_values_from_flags(TrainingConfig, values)
 
 
 def measure_case(case):
@@ -326,22 +325,8 @@ def _kind(plane, event):
 
 def _cases():
     """One dict a case, from the flags; complains before anything is measured."""
-    if FLAGS.size % 4:
-        raise ValueError(f"`size` must be a multiple of 4. Received: size={FLAGS.size}")
-    names = ("size", "nr_logistic_mix", "steps", "profile")
-    common = {name: FLAGS[name].value for name in names}
-    cases = []
-    for text in FLAGS.cases:
-        if not re.fullmatch(r"[1-9]\d*(/[1-9]\d*){2}", text):
-            raise ValueError(
-                "`cases` must be filters/blocks/batch size, three whole numbers of at least 1. "
-                f"Received: cases={text}"
-            )
-        filters, nr_resnet, batch_size = map(int, text.split("/"))
-        cases.append(
-            {"filters": filters, "nr_resnet": nr_resnet, "batch_size": batch_size, **common}
-        )
-    return cases
+    common = {name: FLAGS[name].value for name in ("nr_logistic_mix", "steps", "profile")}
+    return [{**case, **common} for case in measure.network_cases(FLAGS.cases, FLAGS.size)]
 
 
 def _measure_rows(case, variants):
@@ -372,7 +357,7 @@ def _cells(case, name, measured, first, tfp):
     rates = measured if name != TFP else first
     flops_per_s = rates["flops"] / step_s
     return [
-        _title(case),
+        measure.case_title(case),
         name,
         measure.digits(case["batch_size"] / step_s),
         measure.digits(step_s),
@@ -383,18 +368,13 @@ def _cells(case, name, measured, first, tfp):
         measure.digits(None if tfp is None else min(tfp["log_prob_s"]) / log_prob_s),
         measure.digits(flops_per_s / 1e12),
         *(
-            f"{measure.digits(100 * flops_per_s / rates[f'{what}_flops_per_s'])}% of "
-            f"{measure.digits(rates[f'{what}_flops_per_s'] / 1e12)}"
+            measure.percentage(flops_per_s, rates[f"{what}_flops_per_s"], 1e12)
             for what in ("matrix", "convolution")
         ),
         measure.mebibytes(measured["peak_bytes"]),
         measure.mebibytes(measured["step_bytes"]),
         measure.digits(measured["first_step_s"]),
     ]
-
-
-def _title(case):
-    return f"{case['filters']}/{case['nr_resnet']}/{case['batch_size']}"
 
 
 def _notes():
@@ -423,8 +403,8 @@ def _profile_table(case, name, measured):
     """The lines of the table of operations of a row."""
     total_s = sum(seconds for _, seconds, _ in measured["profile"])
     yield (
-        f"Operations of a step, {_title(case)}, {name}: {measure.digits(total_s)} s on all threads "
-        "together"
+        f"Operations of a step, {measure.case_title(case)}, {name}: "
+        f"{measure.digits(total_s)} s on all threads together"
     )
     yield ""
     yield measure.table_row(["operation", "s/step", "of all", "calls"])
