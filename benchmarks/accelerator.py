@@ -35,14 +35,9 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list("dtypes", ",".join(DTYPES), f"Of {', '.join(DTYPES)}")
 flags.DEFINE_integer("size", 32, "Height of the images, which are square", lower_bound=4)
-flags.DEFINE_integer("nr_logistic_mix", 10, "Components of the mixture", lower_bound=1)
 flags.DEFINE_integer("steps", 10, "Steps to time, and passes of log_prob", lower_bound=1)
 flags.DEFINE_boolean("sampling", True, "Whether to time the cached sampler, which compiles long")
 flags.DEFINE_integer("matrix_side", 8192, "Side of the matrices that are multiplied", lower_bound=1)
-# The script calls itself with it; listed by --helpfull only.
-flags.DEFINE(
-    flags.ArgumentParser(), "case", None, "Measure this one, print JSON", module_name="internal"
-)
 
 # Matrix products that are timed together, because one is too short on a GPU.
 _NUM_PRODUCTS = 4
@@ -111,7 +106,6 @@ def measure_case(case):
         image_shape=(size, size, 3),
         nr_filters=case["filters"],
         nr_resnet=case["nr_resnet"],
-        nr_logistic_mix=case["nr_logistic_mix"],
     )
     model = PixelCNNPP(config, dtype=case["dtype"])
     shape = (batch_size, *config.image_shape)
@@ -220,7 +214,7 @@ def _cases():
         raise ValueError(
             f"`dtypes` must be of {', '.join(DTYPES)}. Received: dtypes={','.join(FLAGS.dtypes)}"
         )
-    names = ("nr_logistic_mix", "steps", "sampling", "matrix_side")
+    names = ("steps", "sampling", "matrix_side")
     common = {name: FLAGS[name].value for name in names}
     return [
         {**case, **common, "dtype": dtype}

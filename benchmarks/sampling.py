@@ -32,10 +32,6 @@ flags.DEFINE_integer("nr_resnet", 5, "Residual blocks per stage", lower_bound=1)
 flags.DEFINE_integer("nr_logistic_mix", 10, "Components of the mixture", lower_bound=1)
 flags.DEFINE_integer("naive_pixels", 8, "Pixels to time the naive sampler on", lower_bound=1)
 flags.DEFINE_integer("repeats", 3, "Times are the best of so many", lower_bound=1)
-# The script calls itself with it; listed by --helpfull only.
-flags.DEFINE(
-    flags.ArgumentParser(), "case", None, "Measure this one, print JSON", module_name="internal"
-)
 
 # Matrix-vector products read at least so much in one call, the cost of which then does not count.
 _BYTES_AT_LEAST = 2**28

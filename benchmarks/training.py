@@ -40,15 +40,10 @@ flags.DEFINE_string(
     "the others are compared with, and empty is every default",
 )
 flags.DEFINE_integer("size", 32, "Height of the images, which are square", lower_bound=4)
-flags.DEFINE_integer("nr_logistic_mix", 10, "Components of the mixture", lower_bound=1)
 flags.DEFINE_integer("steps", 5, "Steps to time, and passes of log_prob", lower_bound=1)
 flags.DEFINE_integer("rounds", 1, "How often all rows of a case are measured", lower_bound=1)
 flags.DEFINE_boolean("tfp", True, "Whether to measure tfp.distributions.PixelCNN")
 flags.DEFINE_boolean("profile", False, "Also list the operations that a step consists of")
-# The script calls itself with it; listed by --helpfull only.
-flags.DEFINE(
-    flags.ArgumentParser(), "case", None, "Measure this one, print JSON", module_name="internal"
-)
 
 TFP = "tfp.distributions.PixelCNN"
 # Steps before those that are timed: the first traces and initialises.
@@ -199,7 +194,6 @@ def _our_contestant(case, images):
         image_shape=images.shape[1:],
         nr_filters=case["filters"],
         nr_resnet=case["nr_resnet"],
-        nr_logistic_mix=case["nr_logistic_mix"],
     )
     run_training = TrainingConfig(batch_size=len(images), **case["training"])
     run = RunConfig(config, DataConfig(), run_training)
@@ -227,7 +221,7 @@ def _tfp_contestant(case, images):
         num_resnet=case["nr_resnet"],
         num_hierarchies=3,
         num_filters=case["filters"],
-        num_logistic_mix=case["nr_logistic_mix"],
+        num_logistic_mix=ModelConfig.nr_logistic_mix,
         dropout_p=ModelConfig.dropout_p,
         resnet_activation=ModelConfig.resnet_nonlinearity,
         use_weight_norm=True,
@@ -325,7 +319,7 @@ def _kind(plane, event):
 
 def _cases():
     """One dict a case, from the flags; complains before anything is measured."""
-    common = {name: FLAGS[name].value for name in ("nr_logistic_mix", "steps", "profile")}
+    common = {name: FLAGS[name].value for name in ("steps", "profile")}
     return [{**case, **common} for case in measure.network_cases(FLAGS.cases, FLAGS.size)]
 
 
