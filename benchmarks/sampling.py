@@ -8,18 +8,15 @@ big matrix product for the arithmetic, that of matrix-vector products for the re
 import itertools
 import json
 import math
-import os
 import pathlib
-import platform
-import subprocess
 import sys
-import time
 
 import numpy as np
 from absl import flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from benchmarks import measure
 from pixel_cnn_pp import scripts
 from pixel_cnn_pp.config import ModelConfig
 
@@ -35,15 +32,7 @@ flags.DEFINE_integer("nr_resnet", 5, "Residual blocks per stage", lower_bound=1)
 flags.DEFINE_integer("nr_logistic_mix", 10, "Components of the mixture", lower_bound=1)
 flags.DEFINE_integer("naive_pixels", 8, "Pixels to time the naive sampler on", lower_bound=1)
 flags.DEFINE_integer("repeats", 3, "Times are the best of so many", lower_bound=1)
-# The script calls itself with it; listed by --helpfull only.
-flags.DEFINE(
-    flags.ArgumentParser(), "case", None, "Measure this one, print JSON", module_name="internal"
-)
 
-# Side of the square matrices whose product is timed.
-_MATRIX_SIDE = 2048
-# The machine's rates are the best of so many products.
-_RATE_REPEATS = 5
 # Matrix-vector products read at least so much in one call, the cost of which then does not count.
 _BYTES_AT_LEAST = 2**28
 
@@ -82,21 +71,25 @@ NOTES = """\
 def main():
     """Prints a row per case, what its columns mean, and the machine."""
     if FLAGS.case is not None:
-        print(json.dumps(measure(json.loads(FLAGS.case))))
+        print(json.dumps(measure_case(json.loads(FLAGS.case))))
         return
     cases = _cases()
-    print(_table_row(COLUMNS))
-    print(_table_row(["---:"] * len(COLUMNS)))
+    print(measure.table_row(COLUMNS))
+    print(measure.table_row(["---:"] * len(COLUMNS)))
     for case in cases:
-        print(_table_row(_cells(case, _measure_in_new_process(case))))
+        print(measure.table_row(_cells(case, measure.in_new_process(__file__, case))))
     print()
-    common = {"naive_pixels": FLAGS.naive_pixels, "repeats": FLAGS.repeats, "side": _MATRIX_SIDE}
+    common = {
+        "naive_pixels": FLAGS.naive_pixels,
+        "repeats": FLAGS.repeats,
+        "side": measure.MATRIX_SIDE,
+    }
     print(NOTES.format(**common))
     print()
-    print(_machine())
+    print(measure.machine())
 
 
-def measure(case):
+def measure_case(case):
     """Measures one case, in this process.
 
     Args:
@@ -116,13 +109,13 @@ def measure(case):
     def draw():
         sampling.sample(model, batch_size)
 
-    first_call_s = best_seconds(draw, 1)
-    cached_s = best_seconds(draw, repeats)
-    peak_bytes = peak_memory()
-    without_xla_s = best_seconds(_cached_sampler_without_xla(model, batch_size), repeats)
+    first_call_s = measure.best_seconds(draw, 1)
+    cached_s = measure.best_seconds(draw, repeats)
+    peak_bytes = measure.peak_memory()
+    without_xla_s = measure.best_seconds(_cached_sampler_without_xla(model, batch_size), repeats)
     draw_pixels = _naive_sampler(model, case)
-    best_seconds(draw_pixels, 1)
-    naive_s = best_seconds(draw_pixels, repeats) / case["naive_pixels"] * size**2
+    measure.best_seconds(draw_pixels, 1)
+    naive_s = measure.best_seconds(draw_pixels, repeats) / case["naive_pixels"] * size**2
 
     caches = keras.tree.flatten(model.empty_cache(batch_size, size))
     measured = {
@@ -132,8 +125,8 @@ def measure(case):
         "ratio": naive_s / cached_s,
         "ms_per_pixel": 1000 * cached_s / size**2,
         "first_call_s": first_call_s,
-        "flops_per_s": flops_per_image(model, size, size) * batch_size / cached_s,
-        "machine_flops_per_s": matrix_product_rate(model.compute_dtype),
+        "flops_per_s": measure.flops_per_image(model, size, size) * batch_size / cached_s,
+        "machine_flops_per_s": measure.matrix_product_rate(model.compute_dtype),
         "cache_bytes": _item(model) * sum(math.prod(cache.shape) for cache in caches),
         "peak_bytes": peak_bytes,
     }
@@ -142,31 +135,6 @@ def measure(case):
         measured["weight_bytes_per_s"] = bytes_per_pixel * size**2 / cached_s
         measured["machine_bytes_per_s"] = memory_rate(weight_bytes(model))
     return measured
-
-
-def flops_per_image(model, height, width):
-    """Additions and multiplications of one pass of the network over one image.
-
-    The cached sampler does the same ones, and so one image costs it as many. Counted are the
-    products with kernels, 2 F_in F_out a position and a tap of the filter, zeros of the padding
-    included; not counted is what a pass does by the element, such as nonlinearities.
-
-    Args:
-      model: PixelCNNPP.
-      height: H of the image.
-      width: W of the image.
-
-    Returns:
-      Whole number.
-    """
-    flops = 0
-    for layers, level in _all_layers(model):
-        for layer in layers:
-            flops += 2 * math.prod(layer.v.shape) * (height * width // 4**level)
-    if model.config.num_classes is not None:
-        blocks = [x for x in model.layers if getattr(x, "hw", None) is not None]
-        flops += sum(2 * math.prod(block.hw.shape) for block in blocks)  # once an image
-    return flops
 
 
 def pixel_weights(model):
@@ -185,8 +153,8 @@ def pixel_weights(model):
     found = []
     for stream in (
         [(model.input_left, 0)],
-        _with_levels(model.encoder_right, 0),
-        _with_levels(model.decoder_right, _coarsest(model)),
+        measure.with_levels(model.encoder_right, 0),
+        measure.with_levels(model.decoder_right, measure.coarsest(model)),
         [(model.output_layer, 0)],
     ):
         for layer, level in stream:
@@ -212,18 +180,6 @@ def weight_bytes_per_pixel(model):
     return sum(
         math.prod(kernel.shape) * _item(model) / 4**level for kernel, level in pixel_weights(model)
     )
-
-
-def matrix_product_rate(dtype):
-    """FLOP/s of a product of two big square matrices of a dtype, as the backend does it best."""
-    from keras import ops
-
-    rng = np.random.default_rng(0)
-    arguments = [
-        ops.cast(rng.normal(size=(_MATRIX_SIDE, _MATRIX_SIDE)).astype("float32"), dtype)
-        for _ in range(2)
-    ]
-    return 2 * _MATRIX_SIDE**3 / _best_compiled(ops.matmul, arguments)
 
 
 def memory_rate(num_bytes):
@@ -252,7 +208,7 @@ def memory_rate(num_bytes):
         return vector
 
     seconds = min(
-        _best_compiled(
+        measure.best_compiled(
             lambda vector, matrices, products=products: ops.fori_loop(
                 0, num_rounds, lambda i, vector: products(vector, matrices), vector
             ),
@@ -261,32 +217,6 @@ def memory_rate(num_bytes):
         for products, shape in ((from_left, (1, side)), (from_right, (side, 1)))
     )
     return num_rounds * num_bytes / seconds
-
-
-def peak_memory():
-    """Largest number of bytes of memory that this process has had at a time; None if unknown."""
-    # Not getrusage where it can be helped: its number starts from that of the parent process.
-    status = pathlib.Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    for line in lines:
-        if line.startswith("VmHWM:"):
-            return 1024 * int(line.split()[1])
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def best_seconds(function, repeats):
-    """Shortest time of a call, of so many."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def _cached_sampler_without_xla(model, batch_size):
@@ -339,62 +269,12 @@ def _item(model):
     return DTYPES[model.dtype_policy.name]
 
 
-def _all_layers(model):
-    """Pairs (weight-normalised layers, level) of the whole network."""
-    yield (model.input_above, model.input_row_above, model.input_left, model.output_layer), 0
-    for part, first_level in (("encoder", 0), ("decoder", _coarsest(model))):
-        for stream in ("down", "right"):
-            for layer, level in _with_levels(getattr(model, f"{part}_{stream}"), first_level):
-                if hasattr(layer, "v"):
-                    yield (layer,), level
-                else:
-                    inner = (layer.conv_in, layer.skip, layer.conv_out)
-                    yield tuple(x for x in inner if x is not None), level
-
-
-def _with_levels(stream, level):
-    """Pairs (layer, level) of a stream that starts at a level.
-
-    A filter is applied at H W / 4^level positions: at those of the outputs, or, where resolution
-    doubles, at those of the inputs, each of which it spreads over 2 x 2 outputs.
-    """
-    from pixel_cnn_pp.layers import WeightNormConv2D, WeightNormConv2DTranspose
-
-    for layer in stream:
-        if isinstance(layer, WeightNormConv2D):
-            level += 1
-        yield layer, level
-        if isinstance(layer, WeightNormConv2DTranspose):
-            level -= 1
-
-
-def _coarsest(model):
-    """The level that the encoder ends at."""
-    *_, (_, level) = _with_levels(model.encoder_down, 0)
-    return level
-
-
-def _best_compiled(function, arguments):
-    """Shortest time of a function from tensors to a tensor, compiled with and without XLA."""
-    from keras import ops
-
-    from pixel_cnn_pp import sampling
-
-    def run(compiled):
-        # Waits for devices that work on their own; one number in bfloat16 is more than NumPy takes.
-        ops.convert_to_numpy(compiled(*arguments)[:1])
-
-    times = []
-    for with_xla in (False, True):
-        compiled = sampling._compile(function, with_xla)
-        run(compiled)
-        times.append(best_seconds(lambda compiled=compiled: run(compiled), _RATE_REPEATS))
-    return min(times)
-
-
 def _cases():
     """One dict a case, from the flags; complains before anything is measured."""
-    numbers = {name: _whole_numbers(name) for name in ("filters", "sizes", "batch_sizes")}
+    numbers = {
+        name: measure.whole_numbers(name, FLAGS[name].value)
+        for name in ("filters", "sizes", "batch_sizes")
+    }
     for size in numbers["sizes"]:
         if size % 4:
             raise ValueError(f"`sizes` must be multiples of 4. Received: sizes={size}")
@@ -416,20 +296,6 @@ def _cases():
     ]
 
 
-def _whole_numbers(name):
-    """The values of a list flag."""
-    try:
-        values = [int(text) for text in FLAGS[name].value]
-    except ValueError:
-        values = []
-    if not values or min(values) < 1:
-        raise ValueError(
-            f"`{name}` must be whole numbers of at least 1, separated by commas. "
-            f"Received: {name}={','.join(FLAGS[name].value)}"
-        )
-    return values
-
-
 def _model_config(case):
     """The paper's network for CIFAR-10, but for what the flags change."""
     return ModelConfig(
@@ -440,29 +306,15 @@ def _model_config(case):
     )
 
 
-def _measure_in_new_process(case):
-    """What `measure` returns, measured by this script in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, os.path.abspath(__file__), "--case", json.dumps(case)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    if done.returncode != 0:
-        raise OSError(f"A case ended with exit status {done.returncode}: {json.dumps(case)}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def _cells(case, measured):
     """The cells of a row of the table."""
-    weights, peak = "-", "-"
+    weights = "-"
     if "weight_bytes_per_s" in measured:
         weights = _share(measured["weight_bytes_per_s"], measured["machine_bytes_per_s"])
-    if measured["peak_bytes"] is not None:
-        peak = f"{measured['peak_bytes'] / 2**20:.0f}"
     return [
         *(case[name] for name in ("filters", "size", "batch_size", "dtype")),
         *(
-            _digits(measured[name])
+            measure.digits(measured[name])
             for name in (
                 "naive_s_per_image",
                 "cached_s_per_image",
@@ -475,42 +327,13 @@ def _cells(case, measured):
         _share(measured["flops_per_s"], measured["machine_flops_per_s"]),
         weights,
         measured["cache_bytes"],
-        peak,
+        measure.mebibytes(measured["peak_bytes"]),
     ]
 
 
 def _share(rate, machine_rate):
     """A rate in billions a second, and in brackets its share of what the machine is capable of."""
-    return (
-        f"{_digits(rate / 1e9)} ({_digits(100 * rate / machine_rate)}% of "
-        f"{_digits(machine_rate / 1e9)})"
-    )
-
-
-def _digits(number):
-    """A number to three significant digits, without an exponent."""
-    return np.format_float_positional(number, 3, unique=False, fractional=False, trim="-")
-
-
-def _table_row(cells):
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def _machine():
-    """One line: cores, processor, versions, and what was computed on."""
-    import keras
-    import tensorflow as tf
-
-    has_affinity = hasattr(os, "sched_getaffinity")
-    num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return (
-        f"Machine: {num_cores} cores, {names[0] if names else platform.processor() or 'unknown'}; "
-        f"TensorFlow {tf.__version__}, Keras {keras.version()} on {keras.backend.backend()}, "
-        f"device {keras.distribution.list_devices()[0]}"
-    )
+    return f"{measure.digits(rate / 1e9)} ({measure.percentage(rate, machine_rate, 1e9)})"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 from absl import app, flags, logging
 
 
-def run(main, arguments=()):
+def run(main, arguments=(), on_tensorflow=True):
     """Parses the command line and calls `main`; flags may stand before or behind the arguments.
 
     A ValueError, OSError or FloatingPointError becomes one line and exit status 1; its traceback
@@ -17,6 +17,8 @@ def run(main, arguments=()):
     Args:
       main: Function, called with the positional arguments.
       arguments: Their names, as the usage shows them.
+      on_tensorflow: Whether the script runs on TensorFlow, which is then imported quietly before
+        `main`; otherwise it need not be installed.
     """
 
     def checked(argv):
@@ -26,7 +28,10 @@ def run(main, arguments=()):
             usage = " ".join(["usage: python", script, *arguments, "[flags]"])
             sys.exit(f"{usage}  (python {script} --help lists the flags). Received: {given}")
         try:
-            _import_tensorflow()
+            if on_tensorflow:
+                _import_tensorflow()
+            if not flags.FLAGS["verbosity"].present:
+                logging.set_verbosity(logging.WARNING)
             main(*given)
         except (ValueError, OSError, FloatingPointError) as error:
             logging.debug("Traceback:", exc_info=True)
@@ -48,8 +53,6 @@ def _import_tensorflow():
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _silent_stderr():
         importlib.import_module("tensorflow").config.list_physical_devices()
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
 import importlib.util
 import math
+import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
@@ -11,19 +13,38 @@ from absl import flags
 from absl.testing import flagsaver
 from keras import ops
 
+from benchmarks import measure, training
 from pixel_cnn_pp.config import ModelConfig
 from pixel_cnn_pp.model import PixelCNNPP
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "benchmarks" / "sampling.py"
+BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+SCRIPT = BENCHMARKS / "sampling.py"
 TINY = "--filters 4 --nr_resnet 1 --sizes 8 --dtypes float32 --naive_pixels 2 --repeats 1"
 # Two numbers of three significant digits each, one divided by the other.
 ROUNDING = 0.011
 
 
-def run_script(tmp_path, *arguments):
+def run_script(tmp_path, *arguments, script=SCRIPT, **environment):
     """The script with its arguments, as a user runs it who is somewhere else."""
-    command = [sys.executable, SCRIPT, *arguments]
-    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, script, *arguments],
+        env={**os.environ, **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+
+
+def table(lines):
+    """The rows of a Markdown table, {column: text} each."""
+    header, rule, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    assert len(rule) == len(header) and all(set(cell) <= set("-:") for cell in rule)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def tables(printed):
+    """All tables of a text, in order."""
+    return [table(block.splitlines()) for block in re.findall(r"(?:^\|.*\n)+", printed, re.M)]
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +58,9 @@ def printed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(printed):
-    """The rows of its table, {column: text} each."""
-    header, rule, *rows = (
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in printed.splitlines()
-        if line.startswith("|")
-    )
-    assert len(rule) == len(header) and all(set(cell) <= set("-:") for cell in rule)
-    return [dict(zip(header, row, strict=True)) for row in rows]
+    """The rows of its table."""
+    (found,) = tables(printed)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +106,7 @@ def test_the_numbers_of_a_row_agree_with_each_other(rows, benchmark):
 
         rate, percentage, machine_rate = shares(row["GFLOP/s (share of)"])
         assert 0 < percentage == pytest.approx(100 * rate / machine_rate, rel=ROUNDING)
-        flops = benchmark.flops_per_image(model, 8, 8)
+        flops = measure.flops_per_image(model, 8, 8)
         assert 1e9 * rate * cached == pytest.approx(flops, rel=ROUNDING)
 
         caches = [array for level in model.empty_cache(batch_size, 8) for array in arrays(level)]
@@ -119,7 +135,7 @@ def test_what_was_extrapolated_and_the_machine_stand_below(printed):
     assert "- naive: extrapolated from the time of 2 pixels to all pixels" in printed
     assert "- Times are the best of 1;" in printed
     assert re.fullmatch(
-        r"Machine: \d+ cores, .+; TensorFlow \d+\.\S+, Keras \d+\.\S+ on \w+, device \S+",
+        r"Machine: \d+ cores, .+; Keras \d+\.\S+ on \w+ \d+\.\S+, device \S+",
         printed.splitlines()[-1],
     )
 
@@ -169,7 +185,7 @@ def model_and_labels(fields):
 def test_flops_are_those_of_the_products_of_one_pass(fields, benchmark, products):
     model, labels = model_and_labels(fields)
     model(np.zeros((1, 8, 12, 3), "uint8"), labels)
-    assert benchmark.flops_per_image(model, 8, 12) == sum(flops for flops, *_ in products)
+    assert measure.flops_per_image(model, 8, 12) == sum(flops for flops, *_ in products)
 
 
 def cached_sampling(model):
@@ -187,7 +203,7 @@ def cached_sampling(model):
 def test_the_cached_sampler_makes_as_many(benchmark, products):
     model, _ = model_and_labels({"nr_filters": 4, "nr_resnet": 1})
     cached_sampling(model)
-    assert benchmark.flops_per_image(model, 8, 12) == sum(flops for flops, *_ in products)
+    assert measure.flops_per_image(model, 8, 12) == sum(flops for flops, *_ in products)
 
 
 def test_weights_of_a_pixel_are_those_of_its_products(benchmark, products):
@@ -234,3 +250,242 @@ def test_the_user_sees_one_line(tmp_path):
     done = run_script(tmp_path, "--sizes", "30")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "sampling.py: `sizes` must be multiples of 4. Received: sizes=30\n"
+
+
+# Training
+
+
+@pytest.fixture(scope="module")
+def training_printed(tmp_path_factory):
+    """What the benchmark of training prints, of one tiny case."""
+    arguments = ["--cases", "4/1/2", "--size", "8", "--steps", "2", "--profile"]
+    done = run_script(
+        tmp_path_factory.mktemp("elsewhere"), *arguments, script=BENCHMARKS / "training.py"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_training_is_timed_beside_that_of_tensorflow_probability(training_printed):
+    rows, *_ = tables(training_printed)
+    assert [list(row) for row in rows] == [list(training.COLUMNS)] * 2
+    assert [row["variant"] for row in rows] == ["tfp.distributions.PixelCNN", "defaults"]
+    model = PixelCNNPP(ModelConfig(image_shape=(8, 8, 3), nr_resnet=1, nr_filters=4))
+    tfp, ours = ({name: row[name] for name in row} for row in rows)
+    for row in rows:
+        step_s = number(row["s/step"])
+        assert number(row["median"]) >= step_s
+        assert number(row["first step s"]) > step_s
+        assert number(row["images/s"]) == pytest.approx(2 / step_s, rel=ROUNDING)
+        flops = 2 * measure.training_flops_per_image(model, 8, 8)
+        # A TFLOP/s of 0.000xyz keeps its three digits.
+        assert 1e12 * number(row["TFLOP/s"]) * step_s == pytest.approx(flops, rel=ROUNDING)
+        # TensorFlow alone takes more than 100 MiB.
+        assert number(row["peak MiB"]) > 100 + number(row["of the step MiB"]) > 100
+        ratio = number(tfp["s/step"]) / step_s
+        assert number(row["speed / TFP"]) == pytest.approx(ratio, rel=ROUNDING)
+        ratio = number(ours["s/step"]) / step_s
+        assert number(row["speed / first"]) == pytest.approx(ratio, rel=ROUNDING)
+        ratio = number(tfp["log_prob s"]) / number(row["log_prob s"])
+        assert number(row["log_prob speed / TFP"]) == pytest.approx(ratio, rel=ROUNDING)
+        for column in ("of matrix products", "of convolutions"):
+            percentage, machine_rate = re.fullmatch(r"(\S+)% of (\S+)", row[column]).groups()
+            share = 100 * number(row["TFLOP/s"]) / number(machine_rate)
+            assert number(percentage) == pytest.approx(share, rel=ROUNDING)
+
+
+def test_both_have_the_same_parameters_but_for_those_of_the_channel_of_ones(training_printed):
+    found = re.search(
+        r"^Parameters at 4 filters, 1 blocks: tfp.distributions.PixelCNN ([\d,]+) and ([\d,]+) "
+        r"masked ones; defaults ([\d,]+).$",
+        training_printed,
+        re.MULTILINE,
+    )
+    tfp, masked, ours = (int(text.replace(",", "")) for text in found.groups())
+    model = PixelCNNPP(ModelConfig(image_shape=(8, 8, 3), nr_resnet=1, nr_filters=4))
+    assert ours == sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    # Three input filters, 2x3, 1x3 and 2x1, see it.
+    assert ours - tfp == (6 + 3 + 2) * 4
+    assert masked > 0
+
+
+def test_a_profile_lists_the_operations_of_each_step(training_printed):
+    _, *profiles = tables(training_printed)
+    assert len(profiles) == 2
+    for rows in profiles:
+        times = [number(row["s/step"]) for row in rows]
+        assert times == sorted(times, reverse=True)
+        # Of each percentage half a unit of its third digit may be rounding.
+        assert sum(number(row["of all"].rstrip("%")) for row in rows) <= 100 * (1 + ROUNDING)
+        assert {"Conv2DBackpropFilter", "Conv2DBackpropInput"} <= {row["operation"] for row in rows}
+        assert not {"Run", "Process"} & {row["operation"] for row in rows}
+
+
+def test_time_in_what_an_operation_calls_is_not_its_own():
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    plane = xplane_pb2.XPlane()
+    plane.stat_metadata[1].name = "hlo_op"
+    names = ["f/call:PartitionedCall", "f/a:Mul", "ExecutorState::Process", "dot.12", "g:Sub"]
+    for number_of_name, name in enumerate(names):
+        plane.event_metadata[number_of_name].name = name
+    line = plane.lines.add()
+    for name, start, duration in ((1, 20, 30), (0, 10, 100), (2, 55, 20), (3, 60, 10), (4, 110, 5)):
+        event = line.events.add(metadata_id=name, offset_ps=start, duration_ps=duration)
+        if names[name] == "dot.12":
+            event.stats.add(metadata_id=1)
+    assert training._operations(plane, line) == [
+        ["PartitionedCall", 100 - 30 - 10],
+        ["Mul", 30],
+        ["XLA dot", 10],
+        ["Sub", 5],
+    ]
+
+
+def test_the_flops_of_a_step_are_those_that_the_literature_of_the_peers_counts():
+    model = PixelCNNPP(ModelConfig(nr_resnet=2, nr_filters=64))
+    # 3.5 GFLOP a pass of an image of 32 x 32.
+    assert measure.flops_per_image(model, 32, 32) / 1e9 == pytest.approx(3.5, abs=0.05)
+    assert measure.training_flops_per_image(model, 32, 32) == 3 * measure.flops_per_image(
+        model, 32, 32
+    )
+
+
+def made_up(step_s):
+    """What a row could have measured."""
+    return {
+        "step_s": [step_s, 2 * step_s],
+        "log_prob_s": [step_s / 4],
+        "first_step_s": 9.0,
+        "flops": 1e12,
+        "matrix_flops_per_s": 4e12,
+        "convolution_flops_per_s": 2e12,
+        "peak_bytes": 2**30,
+        "step_bytes": None,
+        "num_params": 7,
+    }
+
+
+def test_variants_are_compared_with_the_first_and_rounds_put_together(monkeypatch, capsys):
+    calls = []
+
+    def in_new_process(script, case, **environment):
+        calls.append((case["training"], environment))
+        return made_up({1: 1.0, 2: 0.5, 3: 2.0, 4: 0.25}[len(calls)])
+
+    monkeypatch.setattr(measure, "in_new_process", in_new_process)
+    flags.FLAGS.mark_as_parsed()
+    with flagsaver.as_parsed(
+        cases="4/1/8", variants="seed=3;seed=4,optimizer=adam", rounds="2", tfp="false"
+    ):
+        training.main()
+    assert calls == [({"seed": 3}, {}), ({"seed": 4, "optimizer": "adam"}, {})] * 2
+    first, second = table([x for x in capsys.readouterr().out.splitlines() if x.startswith("|")])
+    # Times of 1, 2, 2, 4 and of 0.5, 1, 0.25, 0.5.
+    assert [first["s/step"], first["median"], first["speed / first"]] == ["1", "2", "1"]
+    assert [second["s/step"], second["median"], second["speed / first"]] == ["0.25", "0.5", "4"]
+    assert [second["images/s"], second["TFLOP/s"]] == ["32", "4"]
+    assert [second["of matrix products"], second["of convolutions"]] == ["100% of 4", "200% of 2"]
+    assert [second["peak MiB"], second["of the step MiB"]] == ["1024", "-"]
+    assert second["speed / TFP"] == second["log_prob speed / TFP"] == "-"
+
+
+def test_a_variant_is_read_as_the_flags_of_training_are():
+    assert training.parse_variants("") == {"defaults": {}}
+    assert training.parse_variants("optimizer=adam, polyak_decay=0.5;;load_params=true") == {
+        "optimizer=adam, polyak_decay=0.5": {"optimizer": "adam", "polyak_decay": 0.5},
+        "defaults": {},
+        "load_params=true": {"load_params": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed=1;speed=2", "name=value, each name one of .*, seed, .* Received: variants=speed=2"),
+        ("batch_size=2", "name=value, each name one of .* Received: variants=batch_size=2"),
+        ("--seed=2", "name=value, each name one of .* Received: variants=--seed=2"),
+        ("seed", "must hold right values. Received: .*seed"),
+        ("optimizer=sgd", "must hold right values. Received: .*optimizer=sgd"),
+        ("polyak_decay=2", "must hold right values. Received: .*`polyak_decay` must be .* < 1"),
+    ],
+)
+def test_a_variant_that_breaks_its_rule_is_named(text, message):
+    with pytest.raises(ValueError, match=f"`variants` must.*{message}"):
+        training.parse_variants(text)
+
+
+@pytest.mark.parametrize(
+    ("texts", "size", "message"),
+    [
+        (["64/2"], 8, "`cases` must be filters/blocks/batch size, .* Received: cases=64/2"),
+        (["64/2/0"], 8, "`cases` must be filters/blocks/batch size, .* Received: cases=64/2/0"),
+        ([], 8, "`cases` must name at least one case. Received: cases="),
+        (["64/2/1"], 10, "`size` must be a multiple of 4. Received: size=10"),
+    ],
+)
+def test_a_case_that_breaks_its_rule_is_named(texts, size, message):
+    with pytest.raises(ValueError, match=message):
+        measure.network_cases(texts, size)
+
+
+def test_a_process_that_fails_is_named_with_its_case(tmp_path):
+    script = tmp_path / "fails.py"
+    script.write_text("import sys; sys.exit(3)")
+    with pytest.raises(OSError, match=r'A case ended with exit status 3: \{"filters": 4\}'):
+        measure.in_new_process(script, {"filters": 4})
+
+
+def test_a_process_gets_its_case_and_its_environment(tmp_path):
+    script = tmp_path / "prints.py"
+    script.write_text(
+        "import json, os, sys\nprint('noise')\n"
+        "print(json.dumps([os.environ['EXTRA'], json.loads(sys.argv[2])]))"
+    )
+    assert measure.in_new_process(script, {"filters": 4}, EXTRA="x") == ["x", {"filters": 4}]
+
+
+# JAX
+
+
+def test_the_model_is_timed_on_jax_where_there_is_no_tensorflow(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('No TensorFlow here.')")
+    done = run_script(
+        tmp_path,
+        *("--cases", "4/1/2", "--size", "8", "--steps", "1", "--dtypes", "mixed_bfloat16"),
+        *("--matrix_side", "64", "--nosampling"),
+        script=BENCHMARKS / "accelerator.py",
+        PYTHONPATH=str(tmp_path),
+        JAX_PLATFORMS="cpu",
+        # Compilation is most of the time; here the compiled code need not be fast.
+        XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    ((row,),) = tables(done.stdout)
+    assert (row["filters/blocks/batch"], row["dtype"]) == ("4/1/2", "mixed_bfloat16")
+    model = PixelCNNPP(ModelConfig(image_shape=(8, 8, 3), nr_resnet=1, nr_filters=4))
+    step_s, flops = number(row["s/step"]), 2 * measure.training_flops_per_image(model, 8, 8)
+    assert number(row["training images/s"]) == pytest.approx(2 / step_s, rel=ROUNDING)
+    rate, percentage, machine_rate = shares(row["TFLOP/s (share of)"])
+    assert 1e12 * rate * step_s == pytest.approx(flops, rel=ROUNDING)
+    assert percentage == pytest.approx(100 * rate / machine_rate, rel=ROUNDING)
+    rate, *_ = shares(row["log_prob TFLOP/s (share of)"])
+    images_per_s = number(row["log_prob images/s"])
+    assert 1e12 * rate / images_per_s == pytest.approx(flops / 3 / 2, rel=ROUNDING)
+    assert number(row["first step s"]) > step_s and number(row["peak MiB"]) > 100
+    assert row["sampling images/s"] == row["first sampling s"] == "-"
+    assert re.fullmatch(
+        r"Machine: \d+ cores, .+; Keras \S+ on jax \S+, device cpu:0: cpu",
+        done.stdout.splitlines()[-1],
+    )
+
+
+def test_packages_that_are_missing_are_named(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "jax" else find_spec(name)
+    )
+    with pytest.raises(SystemExit, match=r"accelerator.py: absl-py, jax, .* Missing: jax$"):
+        runpy.run_path(str(BENCHMARKS / "accelerator.py"))
