@@ -63,12 +63,11 @@ def main(run_dir):
         elif labels is not None:
             labels = np.tile(labels, len(originals))
         known_mask = _known_mask(image_shape)
-        num_columns = num_samples + 2
-        num_samples *= len(originals)
         known = {
-            "init_images": np.repeat(originals, num_columns - 2, axis=0),
+            "init_images": np.repeat(originals, num_samples, axis=0),
             "known_mask": known_mask,
         }
+        num_samples *= len(originals)
         arrays = {"originals": originals, "known_mask": known_mask}
 
     stem = FLAGS.out or str(pathlib.Path(run_dir) / "samples" / "drawn")
@@ -89,13 +88,11 @@ def main(run_dir):
     )
     progress.close()
 
-    shown = images
-    if FLAGS.complete is not None:
-        masked = np.where(known_mask[..., None], originals, (num_levels - 1) // 2)
-        completed = images.reshape(len(originals), -1, *image_shape)
-        shown = np.concatenate([originals[:, None], masked[:, None], completed], axis=1)
-        shown = shown.reshape(-1, *image_shape)
-    picture = plots.image_grid(shown, num_columns, num_levels, scale=max(1, 32 // image_shape[0]))
+    scale = max(1, 32 // image_shape[0])
+    if FLAGS.complete is None:
+        picture = plots.image_grid(images, num_columns, num_levels, scale=scale)
+    else:
+        picture = plots.completion_grid(originals, known_mask, images, num_levels, scale)
     plots.save_png(f"{stem}.png", picture)
     if labels is not None:
         arrays["labels"] = labels

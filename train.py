@@ -10,18 +10,20 @@ config.define_flags(config.RunConfig)
 
 def main():
     """Starts a run, or resumes one from its directory."""
-    from pixel_cnn_pp import checkpoints, data, training
+    from pixel_cnn_pp import checkpoints, data, devices, training
 
     if FLAGS.load_params:
         stored = checkpoints.load_config(FLAGS.save_dir)
         given = config.explicit_values_from_flags(config.RunConfig)
         run = config.resume(stored, {**given, "save_dir": FLAGS.save_dir})
-        data_config = run.data
+        data_config, training_config = run.data, run.training
     else:
         data_config = config.DataConfig(**config.values_from_flags(config.DataConfig))
+        training_config = config.TrainingConfig(**config.values_from_flags(config.TrainingConfig))
+    # First of all: workers cannot find each other once TensorFlow has computed anything.
+    strategy = devices.make_strategy(training_config.nr_gpu, training_config.peer_timeout)
     train_data, test_data = (data.load_split(data_config, split) for split in ("train", "test"))
     if not FLAGS.load_params:
-        training_config = config.TrainingConfig(**config.values_from_flags(config.TrainingConfig))
         if training_config.class_conditional and train_data.num_classes is None:
             raise ValueError(
                 f"`class_conditional` needs labels, and {data_config.data_set} has none. "
@@ -34,7 +36,7 @@ def main():
             **config.values_from_flags(config.ModelConfig),
         )
         run = config.RunConfig(model_config, data_config, training_config)
-    training.train(run, train_data, test_data)
+    training.train(run, train_data, test_data, strategy)
 
 
 if __name__ == "__main__":

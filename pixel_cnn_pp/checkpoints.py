@@ -22,17 +22,24 @@ import numpy as np
 from pixel_cnn_pp import config
 from pixel_cnn_pp.model import PixelCNNPP
 
-# The newest checkpoint and the one before it stay.
-_NUM_KEPT = 2
 _WEIGHTS_FILES = {"ema": "averages.npz", "raw": "weights.npz"}
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """Where training stands: `step` updates done, of them all batches of `epoch` epochs."""
+    """Where training stands.
+
+    Attributes:
+      step: Updates done.
+      epoch: Whole epochs done.
+      num_images: Images of the next epoch that are done, 0 between two epochs.
+      loss_sum: Sum of the losses of their steps, bits/dim.
+    """
 
     step: int
     epoch: int
+    num_images: int = 0
+    loss_sum: float = 0.0
 
 
 def save_config(run_dir, run):
@@ -87,7 +94,7 @@ def latest(run_dir):
     return max(found, key=lambda path: path.name, default=None)
 
 
-def save(run_dir, model, optimizer, state):
+def save(run_dir, model, optimizer, state, keep=2):
     """Writes a checkpoint, and removes those that are too old to keep.
 
     Args:
@@ -95,6 +102,7 @@ def save(run_dir, model, optimizer, state):
       model: PixelCNNPP.
       optimizer: Keras optimizer, built on the model's weights, with `use_ema`.
       state: TrainingState.
+      keep: How many checkpoints stay, this one included.
 
     Returns:
       Path of the checkpoint.
@@ -114,17 +122,23 @@ def save(run_dir, model, optimizer, state):
         shutil.rmtree(leftover)
     # Twelve digits: more steps than any run has, so that names sort as numbers.
     complete = folder / f"step_{state.step:012d}"
+    if complete.exists():  # a run that was stopped before it did another step
+        return complete
     incomplete = folder / f".incomplete_{complete.name}"
     incomplete.mkdir()
-    _write_arrays(incomplete / "weights.npz", weights)
-    _write_arrays(incomplete / "averages.npz", averages)
-    _write_arrays(incomplete / "optimizer.npz", slots)
-    text = json.dumps({**dataclasses.asdict(state), "model": dataclasses.asdict(model.config)})
-    _write(incomplete / "state.json", lambda file: file.write(text.encode()))
-    _sync_folder(incomplete)
+    try:
+        _write_arrays(incomplete / "weights.npz", weights)
+        _write_arrays(incomplete / "averages.npz", averages)
+        _write_arrays(incomplete / "optimizer.npz", slots)
+        text = json.dumps({**dataclasses.asdict(state), "model": dataclasses.asdict(model.config)})
+        _write(incomplete / "state.json", lambda file: file.write(text.encode()))
+        _sync_folder(incomplete)
+    except OSError:
+        shutil.rmtree(incomplete, ignore_errors=True)  # gives a full disk back what it took
+        raise
     incomplete.rename(complete)
     _sync_folder(folder)
-    for old in sorted(folder.glob("step_*"))[:-_NUM_KEPT]:
+    for old in sorted(folder.glob("step_*"))[:-keep]:
         shutil.rmtree(old)
     return complete
 

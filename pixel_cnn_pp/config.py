@@ -95,6 +95,7 @@ _TYPES = {
     float | None: ("None or a finite number", _to_optional(_to_float), flags.DEFINE_float),
     bool: ("True or False", _to_bool, flags.DEFINE_boolean),
     str: ("a non-empty string", _to_str, flags.DEFINE_string),
+    str | None: ("None or a non-empty string", _to_optional(_to_str), flags.DEFINE_string),
     tuple[int, int, int]: (
         # The network halves height and width twice.
         "three integers (H, W, C), H and W positive multiples of 4, C >= 1",
@@ -305,6 +306,22 @@ class TrainingConfig:
             may_change=True,
         ),
     )
+    save_minutes: float = field(
+        default=30.0,
+        metadata=_about(
+            "Minutes after which a checkpoint is written within an epoch too; 0 writes none there",
+            bounds=[(">=", 0)],
+            may_change=True,
+        ),
+    )
+    keep: int = field(
+        default=2,
+        metadata=_about(
+            "Checkpoints to keep, the newest ones",
+            bounds=[(">=", 1)],
+            may_change=True,
+        ),
+    )
     load_params: bool = field(
         default=False,
         metadata=_about(
@@ -365,6 +382,37 @@ class TrainingConfig:
             may_change=True,
         ),
     )
+    accumulate_steps: int = field(
+        default=1,
+        metadata=_about(
+            "Parts into which each GPU divides its batch, one after the other: less memory, the "
+            "same gradient; batch_size must be a multiple of it",
+            bounds=[(">=", 1)],
+            may_change=True,
+        ),
+    )
+    recompute: bool = field(
+        default=False,
+        metadata=_about(
+            "Compute residual blocks again for their gradient: less memory, more time",
+            may_change=True,
+        ),
+    )
+    dtype: str = field(
+        default="float32",
+        metadata=_about(
+            "What the network computes in; weights, likelihood and optimizer are float32",
+            choices=("float32", "mixed_bfloat16"),
+            may_change=True,
+        ),
+    )
+    jit_compile: bool = field(
+        default=False,
+        metadata=_about(
+            "Compile the gradient by XLA; it takes minutes, for a GPU it can be worth it",
+            may_change=True,
+        ),
+    )
     max_epochs: int = field(
         default=5000,
         metadata=_about(
@@ -380,6 +428,14 @@ class TrainingConfig:
             "GPUs to train on; with 0, or on a machine without a GPU, training is on the CPU",
             short_name="g",
             bounds=[(">=", 0)],
+            may_change=True,
+        ),
+    )
+    peer_timeout: float = field(
+        default=600.0,
+        metadata=_about(
+            "Seconds after which a worker that misses others of TF_CONFIG gives up",
+            bounds=[(">", 0)],
             may_change=True,
         ),
     )
@@ -400,6 +456,13 @@ class TrainingConfig:
             may_change=True,
         ),
     )
+    profile: str | None = field(
+        default=None,
+        metadata=_about(
+            "Steps of this process to profile for TensorBoard, such as 10-20",
+            may_change=True,
+        ),
+    )
     seed: int = field(
         default=1,
         metadata=_about(
@@ -410,7 +473,27 @@ class TrainingConfig:
         ),
     )
 
-    __post_init__ = _check_fields
+    def __post_init__(self):
+        """Checks the fields, and those against each other that belong together."""
+        _check_fields(self)
+        if self.batch_size % self.accumulate_steps:
+            raise ValueError(
+                f"`batch_size` must be a multiple of `accumulate_steps`. Received: "
+                f"batch_size={self.batch_size}, accumulate_steps={self.accumulate_steps}"
+            )
+        if self.profile is not None:
+            self.profiled_steps()
+
+    def profiled_steps(self):
+        """The steps to profile, counted from 1 in the process that trains: a range."""
+        first, _, last = self.profile.partition("-")
+        if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last)):
+            raise ValueError(
+                _message(
+                    "`profile` must be a range of steps, such as 10-20", "profile", self.profile
+                )
+            )
+        return range(int(first), int(last) + 1)
 
 
 @dataclasses.dataclass(frozen=True)

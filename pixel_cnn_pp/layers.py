@@ -152,12 +152,25 @@ class Dropout:
 
     def __call__(self, x):
         """Drops units of a float tensor [B, ...]; returns the same shape and dtype."""
-        shape = ops.shape(x)
-        num_units = math.prod(shape[1:])
+        return self.reserve(math.prod(ops.shape(x)[1:]))(x)
+
+    def reserve(self, num_units):
+        """Takes the next bits, for so many units of an image.
+
+        Args:
+          num_units: Their number, also as a tensor.
+
+        Returns:
+          Function that drops units of a float tensor [B, ...], the same ones at every call.
+        """
         bits = self._bits[:, self._num_used : self._num_used + num_units]
         self._num_used += num_units
-        is_kept = ops.reshape(bits, shape) < self._threshold
-        return x * (ops.cast(is_kept, x.dtype) * (1 / self._keep))
+
+        def drop(x):
+            is_kept = ops.reshape(bits, ops.shape(x)) < self._threshold
+            return x * (ops.cast(is_kept, x.dtype) * (1 / self._keep))
+
+        return drop
 
 
 class FixedSeed(keras.random.SeedGenerator):

@@ -42,16 +42,19 @@ class PixelCNNPP(keras.Model):
     TensorShape([16])
     """
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config, recompute=False, **kwargs):
         """Makes the network with fresh weights.
 
         Args:
           config: ModelConfig.
+          recompute: Whether the gradient of a residual block computes the block again instead of
+            keeping what is within it: less memory, more time, the same numbers.
           **kwargs: `dtype` ("float32", "mixed_bfloat16", "float64") and `name`, as for any
             `keras.Model`. The likelihood is always computed in the dtype of the variables.
         """
         super().__init__(autocast=False, **kwargs)
         self.config = config
+        self.recompute = recompute
         self.likelihood = likelihoods.LogisticMixture(config.image_shape[-1], config.num_levels)
         self._seed_generator = keras.random.SeedGenerator()
 
@@ -391,6 +394,7 @@ class PixelCNNPP(keras.Model):
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "config": dataclasses.asdict(self.config),
+            "recompute": self.recompute,
         }
 
     @classmethod
@@ -406,7 +410,8 @@ class PixelCNNPP(keras.Model):
         right = layers.down_shift(run(self.input_row_above, x)) + layers.right_shift(
             run(self.input_left, x)
         )
-        _, right = self._walk(_WholeImages(run, h, dropout), (down, right))
+        whole_images = _WholeImages(run, h, dropout, self.recompute)
+        _, right = self._walk(whole_images, (down, right))
         return self._output(partial(run, self.output_layer), right)
 
     def _scale(self, levels):
@@ -447,15 +452,12 @@ class PixelCNNPP(keras.Model):
     def _dropout(self, images, seed, first_image=0):
         """The dropout of a pass of images [B, H, W, C]."""
         num_images, height, width, _ = ops.shape(images)
-        num_units = 0
-        for level, stage in enumerate(self._stages()):
-            # Each block drops units of the inputs of its second convolution.
-            features = sum(
-                block.state_sizes()["conv_out"]
-                for pair in (*stage.encoder, *stage.decoder)
-                for block in pair
-            )
-            num_units += features * (height // 2**level) * (width // 2**level)
+        num_units = sum(
+            _num_dropped(block, height // 2**level, width // 2**level)
+            for level, stage in enumerate(self._stages())
+            for pair in (*stage.encoder, *stage.decoder)
+            for block in pair
+        )
         return layers.Dropout(self.config.dropout_p, seed, num_images, num_units, first_image)
 
     def _cache_sizes(self):
@@ -613,21 +615,33 @@ class _CacheSizes(NamedTuple):
 class _WholeImages:
     """A pass of whole images; what goes through the stages is (downward, rightward) [B, H, W, F].
 
-    `run` applies the layers, or initialises them.
+    `run` applies the layers, or initialises them; `recompute` as in `PixelCNNPP`.
     """
 
-    def __init__(self, run, h, dropout):
+    def __init__(self, run, h, dropout, recompute):
         self._run = run
-        self._run_block = partial(run, h=h, dropout=dropout)
+        self._h = h
+        self._dropout = dropout
+        self._recompute = recompute
+
+    def _run_block(self, block, x, a=None):
+        dropout = None
+        if self._dropout is not None:
+            height, width = ops.shape(x)[1:3]
+            dropout = self._dropout.reserve(_num_dropped(block, height, width))
+        run = partial(self._run, block, h=self._h, dropout=dropout)
+        if self._recompute and self._run is layers.apply:
+            run = keras.remat(run)
+        return run(x) if a is None else run(x, a)
 
     def encode(self, blocks, x):
         down = self._run_block(blocks[0], x[0])
-        return down, self._run_block(blocks[1], x[1], a=down)
+        return down, self._run_block(blocks[1], x[1], down)
 
     def decode(self, blocks, x, skip):
-        down = self._run_block(blocks[0], x[0], a=skip[0])
+        down = self._run_block(blocks[0], x[0], skip[0])
         a = ops.concatenate([down, skip[1]], axis=-1)
-        return down, self._run_block(blocks[1], x[1], a=a)
+        return down, self._run_block(blocks[1], x[1], a)
 
     def coarser(self, stage, x, walk):
         x = walk(self, self._run_both(stage.halve, x))
@@ -755,6 +769,11 @@ class _PixelStep:
     def states(self):
         """What is kept of this pixel, packed, for this resolution and the coarser ones."""
         return [_pack_features(self.now), *self._coarser_states]
+
+
+def _num_dropped(block, height, width):
+    """Units of an image among which a block drops some: the inputs of its second convolution."""
+    return block.state_sizes()["conv_out"] * height * width
 
 
 def _pack_features(tensors):

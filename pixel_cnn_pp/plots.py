@@ -69,6 +69,29 @@ def image_grid(images, num_columns, num_levels=256, padding=1, scale=1):
     return picture.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
+def completion_grid(originals, known_mask, completed, num_levels, scale=1):
+    """Lays out completions, a row an original: itself, what is known of it, its completions.
+
+    Args:
+      originals: integer array [N, H, W, C], levels in [0, L - 1].
+      known_mask: boolean array [H, W], true where pixels are known; the others are shown in grey.
+      completed: integer array [N M, H, W, C], the M completions of each original in turn.
+      num_levels: L, whole number of at least 2.
+      scale: Whole number of at least 1, side of the square that shows a pixel.
+    Returns:
+      uint8 array [H', W', 3], as `image_grid` returns.
+    Raises:
+      ValueError: As `image_grid` does.
+    """
+    originals, completed = np.asarray(originals), np.asarray(completed)
+    masked = np.where(known_mask[..., None], originals, (num_levels - 1) // 2)
+    completed = completed.reshape(len(originals), -1, *originals.shape[1:])
+    shown = np.concatenate([originals[:, None], masked[:, None], completed], axis=1)
+    num_columns = shown.shape[1]
+    shown = shown.reshape(-1, *originals.shape[1:])
+    return image_grid(shown, num_columns, num_levels, scale=scale)
+
+
 def save_png(path, picture):
     """Writes a picture to a PNG file, whole or not at all.
 

@@ -19,6 +19,8 @@ FLOORS = {
     "pictures": 0,
     "image_store": 0,
     "optimizers": 0,
+    "devices": 0,
+    "monitoring": 0,
     "plots": 0,
     "scripts": 0,  # how a script starts and ends; known to the roof only
     "image_files": 1,
@@ -35,7 +37,16 @@ FLOORS = {
     "tf1_import": 3,
     "compression": 3,
 }
-ON_TENSORFLOW = {"data", "image_sets", "distributions", "training", "export", "tf1_import"}
+ON_TENSORFLOW = {
+    "data",
+    "devices",
+    "monitoring",
+    "image_sets",
+    "distributions",
+    "training",
+    "export",
+    "tf1_import",
+}
 # Handing out a distribution is a method of the model, for its users' sake, and the only thing that
 # goes along a floor. It is imported when it is called, so that the model needs no TensorFlow.
 LAZY_EXCEPTION = ("model", "distribution", "distributions")

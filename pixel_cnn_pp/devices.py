@@ -1,0 +1,105 @@
+"""Which devices a run trains on: GPUs of this machine, those of several machines, or the CPU."""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+
+import tensorflow as tf
+
+# What the task types of a cluster may be here: all replicas train, in step.
+_TASK_TYPES = ("chief", "worker")
+
+
+def make_strategy(nr_gpu, peer_timeout=600, log=print):
+    """The strategy for a number of GPUs, on this machine or, with TF_CONFIG set, on several.
+
+    TF_CONFIG is TensorFlow's standard description of a cluster, set on every machine alike but for
+    the index: '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker",
+    "index": 0}}'. To be called before anything else is computed.
+
+    Args:
+      nr_gpu: How many GPUs of each machine to train on, at least 0. On a machine without a GPU,
+        how many logical CPU devices, where TensorFlow was told to make several.
+      peer_timeout: Seconds after which a worker that misses others of its cluster gives up.
+      log: Function of a line, told where training falls back to the CPU.
+
+    Returns:
+      `tf.distribute.MirroredStrategy`, or `tf.distribute.MultiWorkerMirroredStrategy`.
+
+    Raises:
+      ValueError: If the machine has GPUs, but fewer, or TF_CONFIG is not of this form.
+    """
+    cluster = _cluster(os.environ.get("TF_CONFIG"))
+    physical_gpus = tf.config.list_physical_devices("GPU")
+    if nr_gpu > 0 and not physical_gpus:
+        log(f"No GPU found (nr_gpu={nr_gpu}): training on the CPU.")
+    elif nr_gpu > len(physical_gpus):
+        raise ValueError(
+            f"`nr_gpu` must be at most {len(physical_gpus)}, the GPUs of this machine. "
+            f"Received: nr_gpu={nr_gpu}"
+        )
+    if cluster is not None:
+        # This strategy takes all GPUs that it sees.
+        tf.config.set_visible_devices(physical_gpus[:nr_gpu], "GPU")
+        message = (
+            f"Gave up: not all workers of TF_CONFIG were there within {peer_timeout} s "
+            f"({', '.join(cluster)}). Start all of them, or allow more by --peer_timeout."
+        )
+        with _gives_up(peer_timeout, message):
+            return tf.distribute.MultiWorkerMirroredStrategy()
+    kind = "GPU" if nr_gpu > 0 and physical_gpus else "CPU"
+    found = [device.name for device in tf.config.list_logical_devices(kind)]
+    return tf.distribute.MirroredStrategy(found[: max(nr_gpu, 1)])
+
+
+def num_workers(strategy):
+    """How many processes train together under a strategy."""
+    return getattr(strategy.extended, "_num_workers", 1)
+
+
+def worker_index(strategy):
+    """The number of this process among them, in [0, num_workers - 1]; 0 is the chief."""
+    return getattr(strategy.extended, "_id_in_cluster", 0)
+
+
+def _cluster(tf_config):
+    """The addresses of a cluster of several workers; None where there is none."""
+    if not tf_config:
+        return None
+    try:
+        values = json.loads(tf_config)
+        jobs, task = values["cluster"], values["task"]
+        addresses = [address for job in _TASK_TYPES for address in jobs.get(job, [])]
+        jobs[task["type"]][task["index"]]  # the own address
+        is_right = set(jobs) <= set(_TASK_TYPES) and len(jobs.get("chief", [])) <= 1
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        is_right = False
+    if not is_right:
+        raise ValueError(
+            "TF_CONFIG must be JSON with a `cluster` of `worker` addresses, at most one `chief` "
+            "among them, and this process's `task` with `type` and `index`. "
+            f"Received: TF_CONFIG={' '.join(tf_config.split())}"
+        )
+    return addresses if len(addresses) > 1 else None
+
+
+@contextlib.contextmanager
+def _gives_up(seconds, message):
+    """Ends the process with one line where the block takes longer than that.
+
+    TensorFlow waits for the other workers in C++, where neither an exception nor a signal arrives.
+    """
+
+    def end():
+        print(message, file=sys.stderr, flush=True)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,88 @@
+"""What TensorBoard shows of a run: numbers, pictures, hyper-parameters, the graph, a profile."""
+
+import dataclasses
+import pathlib
+
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+
+
+class Monitor:
+    """Writes the event files of a run, RUN_DIR/tensorboard; a context that ends with the run."""
+
+    def __init__(self, run, is_chief=True):
+        """Opens a new event file.
+
+        Args:
+          run: RunConfig.
+          is_chief: Whether this process writes at all; of several workers one does.
+        """
+        self._directory = str(pathlib.Path(run.training.save_dir) / "tensorboard")
+        self._writer = (
+            tf.summary.create_file_writer(self._directory)
+            if is_chief
+            else tf.summary.create_noop_writer()
+        )
+        self._profiled = range(0)
+        if is_chief and run.training.profile is not None:
+            self._profiled = run.training.profiled_steps()
+        self._is_profiling = False
+        self._num_steps = 0
+        self._has_graph = False
+
+    def __enter__(self):
+        """The monitor itself."""
+        return self
+
+    def __exit__(self, *exception):
+        """Ends a profile and closes the event file."""
+        self._stop_profile()
+        self._writer.close()
+
+    def write_scalars(self, values, step):
+        """Writes numbers, and what was written before, to the disk.
+
+        Args:
+          values: {tag: number}.
+          step: The number of updates that they belong to.
+        """
+        with self._writer.as_default():
+            for tag, value in values.items():
+                tf.summary.scalar(tag, value, step=step)
+        self._writer.flush()  # a run that is killed later keeps its curves
+
+    def write_picture(self, tag, picture, step):
+        """Writes a picture, uint8 [H, W, 3]."""
+        with self._writer.as_default():
+            tf.summary.image(tag, picture[None], step=step)
+
+    def write_hyper_parameters(self, run):
+        """Writes the model, the data and the training of a run for the HParams page."""
+        values = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for part in dataclasses.asdict(run).values()
+            for name, value in part.items()
+        }
+        with self._writer.as_default():
+            hparams.hparams(values, trial_id=run.training.save_dir)
+
+    def write_graph(self, graph):
+        """Writes a `tf.Graph`, the first time only."""
+        if not self._has_graph:
+            with self._writer.as_default():
+                tf.summary.graph(graph)
+        self._has_graph = True
+
+    def count_step(self):
+        """To be called before every step: starts and ends the profile where it was asked for."""
+        self._num_steps += 1
+        if self._num_steps == self._profiled.start and self._profiled:
+            tf.profiler.experimental.start(self._directory)
+            self._is_profiling = True
+        elif self._num_steps == self._profiled.stop:
+            self._stop_profile()
+
+    def _stop_profile(self):
+        if self._is_profiling:
+            tf.profiler.experimental.stop()
+        self._is_profiling = False
