@@ -132,7 +132,7 @@ def _entry(name, key, split, data_dir, shape, append, num_classes=None):
             num_files = len(writer) + len(unreadable)
             image_store.check_readable(unreadable, num_files, f"the {split} split of {name}")
             writer.left_out = image_store.describe_left_out(unreadable)
-        image_store.write_about(folder, 256, num_classes, has_alpha=False)
+        image_store.write_about(folder, 256, num_classes)
 
     return image_store.entry(data_dir, name, [key, split, list(shape)], write)
 
