@@ -392,7 +392,7 @@ def load_stored(folder, split, num_levels=None):
             num_channels,
             num_kept,
         )
-    description = f"{len(images)} images"
+    description = f"{len(images)} image{'s' if len(images) != 1 else ''}"
     if splits[split]["left_out"]:
         description += f"; {splits[split]['left_out']}"
     if num_levels is None and about["num_levels"] > 256 and 2 * highest < about["num_levels"]:
