@@ -176,7 +176,7 @@ def _write_folder(folder, root, listed, image_size, crop):
         items = ((file.name, file.path, numbers[file.label]) for file in files)
         keeps_uncropped = crop == "random" and split == "train"
         with image_store.split_writer(
-            folder, split, (*size, num_channels), dtype, keeps_uncropped
+            folder, split, (*size, num_channels), dtype, has_alpha, keeps_uncropped
         ) as writer:
             unreadable |= image_store.append_decoded(
                 writer, items, pictures.decoder(convert), len(files)
@@ -187,7 +187,7 @@ def _write_folder(folder, root, listed, image_size, crop):
                 {name: unreadable[name] for name in sorted(broken)}, num_small, size
             )
     image_store.check_readable(unreadable, len(every), root)
-    image_store.write_about(folder, 2**num_bits, len(class_names) or None, has_alpha)
+    image_store.write_about(folder, 2**num_bits, len(class_names) or None)
 
 
 def _common_kind(headers):
@@ -325,7 +325,7 @@ def _write_arrays(folder, path, image_size, crop, test_fraction):
     for split, (_, images, labels, rows) in zip(image_store.SPLITS, splits, strict=True):
         keeps_uncropped = crop == "random" and split == "train"
         with image_store.split_writer(
-            folder, split, (*size, num_channels), dtype, keeps_uncropped
+            folder, split, (*size, num_channels), dtype, keeps_uncropped=keeps_uncropped
         ) as writer:
             for start in range(0, len(rows), image_store.CHUNK):
                 chunk = rows[start : start + image_store.CHUNK]
@@ -333,7 +333,7 @@ def _write_arrays(folder, path, image_size, crop, test_fraction):
                     label = None if labels is None else labels[row].item()
                     writer.append(pixels.reshape(*shape[:2], num_channels), label)
     num_classes = max(int(labels.max()) for labels in all_labels) + 1 if all_labels else None
-    image_store.write_about(folder, num_levels, num_classes, has_alpha=False)
+    image_store.write_about(folder, num_levels, num_classes)
 
 
 def _array_splits(arrays, path, test_fraction):

@@ -45,7 +45,9 @@ def load_cifar(split, data_dir, image_size):
     return image_store.load_stored(folder, split)
 
 
-def _tfds_entry(name, tfds_split, data_dir, shape, convert, title, num_classes=None):
+def _tfds_entry(
+    name, tfds_split, data_dir, shape, convert, title, num_classes=None, is_offered=True
+):
     """The cache's entry of one split of a set of TensorFlow Datasets.
 
     Args:
@@ -56,6 +58,7 @@ def _tfds_entry(name, tfds_split, data_dir, shape, convert, title, num_classes=N
       convert: As `pictures.decoder` takes it.
       title: What people call the set, for the error.
       num_classes: Number of classes, or None to leave labels out.
+      is_offered: Whether the set can be downloaded, or only read where it was prepared before.
     Returns:
       Path of the folder.
     Raises:
@@ -66,6 +69,8 @@ def _tfds_entry(name, tfds_split, data_dir, shape, convert, title, num_classes=N
 
         tfds.disable_progress_bar()  # It redraws itself, which is noise in a log file.
         builder = tfds.builder(name, data_dir=data_dir)
+        if not is_offered and not builder.is_prepared():
+            raise FileNotFoundError("its download has been withdrawn")
         builder.download_and_prepare()
 
     def items():
@@ -127,7 +132,7 @@ def _entry(name, key, split, data_dir, shape, append, num_classes=None):
             num_files = len(writer) + len(unreadable)
             image_store.check_readable(unreadable, num_files, f"the {split} split of {name}")
             writer.left_out = image_store.describe_left_out(unreadable)
-        image_store.write_about(folder, 256, num_classes, has_alpha=False)
+        image_store.write_about(folder, 256, num_classes)
 
     return image_store.entry(data_dir, name, [key, split, list(shape)], write)
 
@@ -175,6 +180,7 @@ def load_imagenet(split, data_dir, image_size, size):
             functools.partial(_rgb_of_size, shape),
             f"imagenet{size} ({names['train']} and {names['test']}, folders or tar files, or "
             f"Imagenet{size}_train_npz and Imagenet{size}_val_npz)",
+            is_offered=False,
         )
     stored = image_store.load_stored(folder, split)
     if batches[split] and not sources[split]:

@@ -215,7 +215,7 @@ class SplitWriter:
       left_out: What is not among the images, in words; "" for nothing.
     """
 
-    def __init__(self, size, append_image, append_pixels):
+    def __init__(self, size, has_alpha, append_image, append_pixels):
         """Takes the size (H, W) to write, and what the writers of two arrays or one append with."""
         self.left_out = ""
         self._size = size
@@ -223,7 +223,9 @@ class SplitWriter:
         self._append_pixels = append_pixels
         self._labels = []
         self._sizes = []
-        self._lowest = self._highest = None
+        self._has_alpha = has_alpha
+        self._highest = 0
+        self._lowest_alpha = np.iinfo(np.uint16).max
 
     def __len__(self):
         """Number of images so far."""
@@ -243,10 +245,10 @@ class SplitWriter:
         if self._append_pixels is not None:
             self._append_pixels(pixels.ravel())
         seen = centre if self._append_pixels is None else pixels
-        lowest, highest = seen.min(axis=(0, 1)), seen.max(axis=(0, 1))
-        if self._sizes:
-            lowest, highest = np.minimum(lowest, self._lowest), np.maximum(highest, self._highest)
-        self._lowest, self._highest = lowest, highest
+        if self._has_alpha:
+            self._lowest_alpha = min(self._lowest_alpha, int(seen[..., -1].min()))
+            seen = seen[..., :-1]
+        self._highest = max(self._highest, int(seen.max()))
         self._labels.append(label)
         self._sizes.append(whole)
 
@@ -259,15 +261,15 @@ class SplitWriter:
         if self._append_pixels is not None:
             np.save(folder / "sizes.npy", np.array(self._sizes, np.int64))
         about = {
-            "lowest": self._lowest.tolist(),
-            "highest": self._highest.tolist(),
+            "highest": self._highest,
+            "lowest_alpha": self._lowest_alpha if self._has_alpha else None,
             "left_out": self.left_out,
         }
         (folder / "about.json").write_text(json.dumps(about))
 
 
 @contextlib.contextmanager
-def split_writer(folder, split, image_shape, dtype, keeps_uncropped=False):
+def split_writer(folder, split, image_shape, dtype, has_alpha=False, keeps_uncropped=False):
     """Writes a split into an entry of the cache.
 
     Args:
@@ -275,6 +277,7 @@ def split_writer(folder, split, image_shape, dtype, keeps_uncropped=False):
       split: "train" or "test".
       image_shape: (H, W, C) of the images to write.
       dtype: uint8 or uint16.
+      has_alpha: Whether the last channel is alpha.
       keeps_uncropped: Whether to write the whole images too.
     Yields:
       SplitWriter.
@@ -287,7 +290,7 @@ def split_writer(folder, split, image_shape, dtype, keeps_uncropped=False):
         if keeps_uncropped:
             writer = array_writer(folder / "uncropped.npy", (), dtype)
             append_pixels = stack.enter_context(writer)
-        split_writer = SplitWriter(image_shape[:2], append_image, append_pixels)
+        split_writer = SplitWriter(image_shape[:2], has_alpha, append_image, append_pixels)
         yield split_writer
         split_writer.finish(folder)
 
@@ -336,16 +339,15 @@ def in_threads(function, items, total):
             bar.update(len(chunk))
 
 
-def write_about(folder, num_levels, num_classes, has_alpha):
+def write_about(folder, num_levels, num_classes):
     """Writes what the splits of an entry have in common.
 
     Args:
       folder: Folder of the entry.
       num_levels: L that follows from the files.
       num_classes: Number of classes, or None.
-      has_alpha: Whether the last channel is alpha.
     """
-    about = {"num_levels": num_levels, "num_classes": num_classes, "has_alpha": has_alpha}
+    about = {"num_levels": num_levels, "num_classes": num_classes}
     (folder / "about.json").write_text(json.dumps(about))
 
 
@@ -369,9 +371,12 @@ def load_stored(folder, split, num_levels=None):
     images = np.load(folder / "images.npy", mmap_mode="r")
     num_channels = num_kept = images.shape[-1]
     opaque = about["num_levels"] - 1
-    if about["has_alpha"] and all(part["lowest"][-1] == opaque for part in splits.values()):
-        num_kept -= 1
-    highest = max(max(part["highest"][:num_kept]) for part in splits.values())
+    highest = max(part["highest"] for part in splits.values())
+    if splits[split]["lowest_alpha"] is not None:
+        if all(part["lowest_alpha"] == opaque for part in splits.values()):
+            num_kept -= 1
+        else:
+            highest = opaque
     if num_levels is not None and num_levels <= highest:
         raise ValueError(
             f"`num_levels` must be above the highest value of the images, {highest}. "
@@ -387,7 +392,7 @@ def load_stored(folder, split, num_levels=None):
             num_channels,
             num_kept,
         )
-    description = f"{len(images)} images"
+    description = f"{len(images)} image{'s' if len(images) != 1 else ''}"
     if splits[split]["left_out"]:
         description += f"; {splits[split]['left_out']}"
     if num_levels is None and about["num_levels"] > 256 and 2 * highest < about["num_levels"]:

@@ -145,13 +145,12 @@ def list_folder(folder, prefix=""):
     files = []
     for directory, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        sub_folders = pathlib.Path(directory).relative_to(folder).parts
+        start = prefix + "".join(f"{part}/" for part in sub_folders)
+        label = sub_folders[0] if sub_folders else None
         for name in names:
-            if name.startswith(".") or not name.lower().endswith(SUFFIXES):
-                continue
-            path = os.path.join(directory, name)
-            parts = pathlib.PurePath(os.path.relpath(path, folder)).parts
-            label = parts[0] if len(parts) > 1 else None
-            files.append(ListedFile(prefix + "/".join(parts), path, label))
+            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+                files.append(ListedFile(start + name, os.path.join(directory, name), label))
     if not files:
         endings = ", ".join(SUFFIXES)
         raise ValueError(f"A folder must hold pictures ({endings}). Received: {folder} with none")

@@ -152,7 +152,7 @@ def test_broken_files_are_named_and_the_rest_is_loaded(tmp_path, data_dir):
             "18 images; 2 left out as unreadable: train/03.png (image file is truncated), "
             "train/08.png (cannot identify image file)"
         )
-        assert test.description == "1 images"
+        assert test.description == "1 image"
 
     (root / "train" / "09.png").write_text("no picture")
     message = r"At most 10% of the pictures may be unreadable. Received: 3 of 21 in .*train/03.png"

@@ -144,6 +144,9 @@ def test_what_tensorflow_datasets_has_prepared_is_the_last_resort(monkeypatch, t
         "download",
         lambda self, urls: [str(tmp_path / "downloaded" / url.split("/")[-1]) for url in urls],
     )
+    with pytest.raises(OSError, match=r"could be neither .*Error: its download has been withdrawn"):
+        load_imagenet(tmp_path / "data", size=64)
+    tfds.builder("downsampled_imagenet/64x64", data_dir=tmp_path / "data").download_and_prepare()
     train, test = load_imagenet(tmp_path / "data", size=64)
     for stored, expected in ((train, images["train"]), (test, images["valid"])):
         # TensorFlow Datasets shuffles once, when it writes.

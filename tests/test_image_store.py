@@ -78,9 +78,11 @@ def test_an_array_written_piece_by_piece_is_the_whole_array(dtype, lengths, tmp_
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), whole, strict=True)
 
 
-def write_split(folder, images, labels, size, keeps_uncropped, split="train"):
+def write_split(folder, images, labels, size, keeps_uncropped, split="train", has_alpha=False):
     shape = (*size, images[0].shape[-1])
-    with image_store.split_writer(folder, split, shape, np.uint8, keeps_uncropped) as writer:
+    with image_store.split_writer(
+        folder, split, shape, np.uint8, has_alpha, keeps_uncropped
+    ) as writer:
         for image, label in zip(images, labels, strict=True):
             writer.append(image, label)
         assert len(writer) == len(images)
@@ -91,7 +93,7 @@ def test_a_split_has_the_centres_and_the_whole_images(tmp_path):
     sizes = [(4, 5), (6, 4), (5, 5), (9, 7)]
     images = [RANDOM.integers(0, 200, (*size, 3), np.uint8) for size in sizes]
     write_split(tmp_path, images, [2, 0, 1, 2], (4, 4), keeps_uncropped=True)
-    image_store.write_about(tmp_path, 256, 3, has_alpha=False)
+    image_store.write_about(tmp_path, 256, 3)
     stored = image_store.load_stored(tmp_path, "train")
     centres = [images[0][:, :4], images[1][1:5], images[2][:4, :4], images[3][2:6, 1:5]]
     np.testing.assert_array_equal(stored.images, centres)
@@ -115,8 +117,8 @@ def test_alpha_is_dropped_where_it_is_opaque_in_both_splits(alpha, num_kept, tmp
         image = RANDOM.integers(0, 200, (4, 4, 4), np.uint8)
         image[..., 3] = 255
         image[1, 2, 3] = lowest
-        write_split(tmp_path, [image], [None], (4, 4), split == "train", split)
-    image_store.write_about(tmp_path, 256, None, has_alpha=True)
+        write_split(tmp_path, [image], [None], (4, 4), split == "train", split, has_alpha=True)
+    image_store.write_about(tmp_path, 256, None)
     for split in image_store.SPLITS:
         stored = image_store.load_stored(tmp_path, split)
         assert stored.images.shape == (1, 4, 4, num_kept)
@@ -128,7 +130,7 @@ def test_alpha_is_dropped_where_it_is_opaque_in_both_splits(alpha, num_kept, tmp
 
 def test_levels_are_those_given_where_all_values_lie_below(tmp_path):
     write_split(tmp_path, [np.full((4, 4, 1), 11, np.uint8)], [None], (4, 4), False)
-    image_store.write_about(tmp_path, 65536, None, has_alpha=False)
+    image_store.write_about(tmp_path, 65536, None)
     assert image_store.load_stored(tmp_path, "train", 12).num_levels == 12
     found = image_store.load_stored(tmp_path, "train")
     assert found.num_levels == 65536
@@ -159,7 +161,7 @@ def test_decoded_images_come_in_order_and_broken_ones_with_their_reason(tmp_path
     items = ((f"file {number}", number, number % 3) for number in range(num_images))
     with image_store.split_writer(tmp_path, "train", (4, 4, 1), np.uint8) as writer:
         unreadable = image_store.append_decoded(writer, items, decode, None)
-    image_store.write_about(tmp_path, 256, 3, has_alpha=False)
+    image_store.write_about(tmp_path, 256, 3)
     assert unreadable == {f"file {number}": f"bad file {number}" for number in (7, 507, 1007, 1507)}
     stored = image_store.load_stored(tmp_path, "train")
     numbers = [number for number in range(num_images) if number % 500 != 7]

@@ -51,7 +51,9 @@ def check(path, pixels, num_bits):
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "tiff"])
-@pytest.mark.parametrize("pixels", [GREY_8, RGB_8, RGBA_8, GREY_16], ids=str)
+@pytest.mark.parametrize(
+    "pixels", [GREY_8, RGB_8, RGBA_8, GREY_16], ids=["grey", "RGB", "RGBA", "grey 16"]
+)
 def test_png_and_tiff_are_read_exactly(ending, pixels, tmp_path):
     path = tmp_path / f"picture.{ending}"
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
