@@ -16,7 +16,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
-from pixel_cnn_pp import checkpoints, data, evaluation, plots, training
+from pixel_cnn_pp import checkpoints, data, devices, evaluation, plots, training
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 
 ROOT = specimens.GOLDEN.parent.parent
@@ -64,7 +64,7 @@ def value_of(variable):
 
 
 def cpu_strategy():
-    return training.make_strategy(0)
+    return devices.make_strategy(0)
 
 
 # Five steps as recorded
@@ -92,7 +92,7 @@ def five_steps(request):
     losses, weights, averages = [], [], []
     for number in range(5):
         labels = start["y_train"][number] if "y_train" in start else None
-        losses.append(trainer.train_step(start["x_train_u8"][number], labels))
+        losses.append(trainer.train_step(start["x_train_u8"][number], labels).bits_per_dim)
         weights.append({name: value_of(weight) for name, weight in variables.items()})
         averages.append(
             {name: value_of(averages_by_path[weight.path]) for name, weight in variables.items()}
@@ -145,119 +145,94 @@ def test_the_trainer_knows_its_step_and_its_next_learning_rate(five_steps):
 
 # Devices
 
-
-def test_without_a_gpu_training_is_on_the_cpu_and_says_so_in_one_line(monkeypatch):
-    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [])
-    lines = []
-    strategy = training.make_strategy(8, log=lines.append)
-    assert lines == ["No GPU found (nr_gpu=8): training on the CPU."]
-    assert strategy.extended.worker_devices == ("/job:localhost/replica:0/task:0/device:CPU:0",)
-
-
-@pytest.fixture
-def two_gpus(monkeypatch):
-    """Pretends that there are two GPUs; strategies are lists of their devices."""
-    devices = [types.SimpleNamespace(name=f"/device:GPU:{number}") for number in range(2)]
-    monkeypatch.setattr(
-        tf.config, "list_logical_devices", lambda kind: devices if kind == "GPU" else []
-    )
-    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: devices)
-
-
-@pytest.mark.parametrize(
-    ("nr_gpu", "devices"),
-    [(0, ["CPU:0"]), (1, ["/device:GPU:0"]), (2, ["/device:GPU:0", "/device:GPU:1"])],
-)
-def test_training_is_on_as_many_gpus_as_asked_for(nr_gpu, devices, two_gpus):
-    lines = []
-    assert training.make_strategy(nr_gpu, log=lines.append) == devices
-    assert lines == []
-
-
-def test_more_gpus_than_there_are_is_one_line(two_gpus):
-    message = r"`nr_gpu` must be at most 2, the GPUs of this machine\. Received: nr_gpu=3"
-    with pytest.raises(ValueError, match=message) as caught:
-        training.make_strategy(3)
-    assert "\n" not in str(caught.value)
-
-
-TWO_REPLICAS = """
+REPLICAS = """
 import sys
 import keras, numpy as np, tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
 # In float64, rounding cannot hide behind Adamax, which makes a whole step of it.
 keras.config.set_floatx("float64")
-from pixel_cnn_pp import config, data, training
+from pixel_cnn_pp import config, data, devices, training
 
 rng = np.random.default_rng(0)
 images = rng.integers(0, 4, (40, 8, 4, 1)).astype(np.uint8)
 labels = rng.integers(0, 3, 40).astype(np.int32)
 
-def configuration(dropout_p):
+def trainer(num_devices, num_classes, **options):
     model = config.ModelConfig(image_shape=(8, 4, 1), num_levels=4, nr_filters=4,
-                               nr_logistic_mix=2, dropout_p=dropout_p, num_classes=3)
+                               nr_logistic_mix=2, dropout_p=0.5, num_classes=num_classes)
     # Smaller than a user may ask for: to trace every layer for every replica takes its time.
     object.__setattr__(model, "nr_resnet", 0)
-    return config.RunConfig(model, config.DataConfig(data_set="digits"),
-                            config.TrainingConfig(class_conditional=True, learning_rate=0.01))
+    settings = config.TrainingConfig(class_conditional=num_classes is not None, batch_size=8,
+                                     learning_rate=0.01, dtype="float32", **options)
+    object.__setattr__(settings, "dtype", "float64")
+    run = config.RunConfig(model, config.DataConfig(data_set="digits"), settings)
+    made = training.Trainer(run, devices.make_strategy(num_devices, log=lambda line: None))
+    assert made.strategy.num_replicas_in_sync == num_devices
+    made.initialize(images[:16], labels[:16])
+    return made
 
 found = {}
-for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
-    trainer = training.Trainer(configuration(0.0), tf.distribute.MirroredStrategy(devices))
-    trainer.initialize(images[:16], labels[:16])
-    parts = [slice(8 * number, 8 * number + 8) for number in range(5)]
-    losses = [trainer.train_step(images[part], labels[part]) for part in parts]
-    score = trainer.evaluate(data.ImageData(images[:13], labels[:13], 4, 3))
-    number = trainer.strategy.num_replicas_in_sync
-    found |= {f"{number}/losses": losses, f"{number}/test": score.bits_per_dim}
-    for kind, variables in (("weight", trainer.model.weights),
-                            ("optimizer", trainer.optimizer.variables)):
-        found |= {f"{number}/{kind}_{i}": np.asarray(v) for i, v in enumerate(variables)}
-
-# The same images for both replicas and in both steps, without dropout and with it.
-other_trainer = training.Trainer(configuration(0.5), trainer.strategy)
-for name, trainer in (("without", trainer), ("with", other_trainer)):
-    trainer.optimizer.apply = lambda gradients, variables: None
-    inputs = np.tile(images[:4], (2, 1, 1, 1)), np.tile(labels[:4], 2)
-    for step in range(2):
-        trainer.optimizer.iterations.assign(step)
-        nats = trainer.strategy.run(trainer._replica_step, [trainer._split(x) for x in inputs])
-        parts = trainer.strategy.experimental_local_results(nats)
-        found[f"nats_{name}_dropout_{step}"] = [float(part) for part in parts]
+for name, made in {
+    "1": trainer(1, 3),
+    "2": trainer(2, 3),
+    "4": trainer(4, 3),
+    "accumulated": trainer(1, 3, accumulate_steps=4),
+    "accumulated by 2": trainer(2, 3, accumulate_steps=2),
+    "recomputed": trainer(2, 3, recompute=True),
+    "unconditional 1": trainer(1, None),
+    "unconditional 2": trainer(2, None),
+}.items():
+    parts = [slice(8 * (number % 5), 8 * (number % 5) + 8) for number in range(20)]
+    results = [made.train_step(images[part], labels[part]) for part in parts]
+    losses = [result.bits_per_dim for result in results]
+    norms = [result.gradient_norm for result in results]
+    classes = None if "unconditional" in name else 3
+    test = data.ImageData(images[:13], labels[:13] if classes else None, 4, classes)
+    found |= {f"{name}/losses": losses, f"{name}/norms": norms,
+              f"{name}/test": made.evaluate(test).bits_per_dim}
+    for kind, variables in (("weight", made.model.weights),
+                            ("optimizer", made.optimizer.variables)):
+        found |= {f"{name}/{kind}_{i}": np.asarray(v) for i, v in enumerate(variables)}
 np.savez(sys.argv[1], **found)
 """
 
 
 @pytest.fixture(scope="module")
 def replicas(run_python, tmp_path_factory):
-    """What one replica did, and two with the same global batches."""
+    """What one replica did in 20 steps with dropout, and others with the same global batches."""
     path = tmp_path_factory.mktemp("replicas") / "found.npz"
-    run_python(TWO_REPLICAS, path)
+    run_python(REPLICAS, path)
     with np.load(path) as found:
         return dict(found)
 
 
-def test_two_replicas_equal_one(replicas):
-    names = [name.removeprefix("1/") for name in replicas if name.startswith("1/")]
-    assert {name.split("_")[0] for name in names} == {"losses", "test", "weight", "optimizer"}
-    assert replicas["1/losses"].shape == (5,) and replicas["1/test"].shape == (13,)
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1", "2"),
+        ("1", "4"),
+        ("1", "accumulated"),
+        ("1", "accumulated by 2"),
+        ("1", "recomputed"),
+        ("unconditional 1", "unconditional 2"),
+    ],
+)
+def test_however_a_batch_is_divided_a_step_is_the_same(replicas, one, other):
+    names = [name.removeprefix(f"{one}/") for name in replicas if name.startswith(f"{one}/")]
+    kinds = {name.split("_")[0] for name in names}
+    assert kinds == {"losses", "norms", "test", "weight", "optimizer"}
+    assert replicas[f"{one}/losses"].shape == (20,) and replicas[f"{one}/test"].shape == (13,)
     for name in names:
-        assert replicas[f"1/{name}"].dtype in (np.float64, np.int64)
-        # float64: five steps with sums of at most some 1e4 terms, 1e-16 each.
+        assert replicas[f"{one}/{name}"].dtype in (np.float64, np.int64)
+        # float64: twenty steps with sums of at most some 1e4 terms, 1e-16 each.
         np.testing.assert_allclose(
-            replicas[f"2/{name}"], replicas[f"1/{name}"], rtol=1e-10, atol=1e-10, err_msg=name
+            replicas[f"{other}/{name}"],
+            replicas[f"{one}/{name}"],
+            rtol=1e-10,
+            atol=1e-10,
+            err_msg=name,
         )
-
-
-def test_every_replica_and_every_step_draws_dropout_of_its_own(replicas):
-    without, with_dropout = (
-        np.concatenate([replicas[f"nats_{name}_dropout_{step}"] for step in range(2)])
-        for name in ("without", "with")
-    )
-    assert without.shape == (4,) and (without == without[0]).all()
-    # float64: what is not rounding, 1e-16, is another mask.
-    assert np.diff(np.sort(with_dropout)).min() > 1e-6 * with_dropout.max()
 
 
 # Whole runs
@@ -395,10 +370,10 @@ from pixel_cnn_pp import training
 
 train_step = training.Trainer.train_step
 
-def killed(trainer, *batch):
+def killed(trainer, *batch, **options):
     if trainer.step == 60:
         os.kill(os.getpid(), signal.SIGKILL)
-    return train_step(trainer, *batch)
+    return train_step(trainer, *batch, **options)
 
 training.Trainer.train_step = killed
 sys.argv[0] = "train.py"
