@@ -1,4 +1,7 @@
+import contextlib
 import importlib.util
+import io
+import json
 import math
 import os
 import pathlib
@@ -256,14 +259,26 @@ def test_the_user_sees_one_line(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def training_printed(tmp_path_factory):
+def training_printed():
     """What the benchmark of training prints, of one tiny case."""
-    arguments = ["--cases", "4/1/2", "--size", "8", "--steps", "2", "--profile"]
-    done = run_script(
-        tmp_path_factory.mktemp("elsewhere"), *arguments, script=BENCHMARKS / "training.py"
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+    in_new_process = measure.in_new_process
+
+    def ours_in_this_process(script, case, **environment):
+        # Starting TensorFlow is most of the time, and TFP's side shows how the script is started.
+        if case["training"] is None:
+            return in_new_process(script, case, **environment)
+        return json.loads(json.dumps(training.measure_case(case)))
+
+    flags.FLAGS.mark_as_parsed()
+    out = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        flagsaver.as_parsed(cases="4/1/2", size="8", steps="2", profile="true"),
+        contextlib.redirect_stdout(out),
+    ):
+        patch.setattr(measure, "in_new_process", ours_in_this_process)
+        training.main()
+    return out.getvalue()
 
 
 def test_training_is_timed_beside_that_of_tensorflow_probability(training_printed):
@@ -342,13 +357,10 @@ def test_time_in_what_an_operation_calls_is_not_its_own():
     ]
 
 
-def test_the_flops_of_a_step_are_those_that_the_literature_of_the_peers_counts():
-    model = PixelCNNPP(ModelConfig(nr_resnet=2, nr_filters=64))
-    # 3.5 GFLOP a pass of an image of 32 x 32.
-    assert measure.flops_per_image(model, 32, 32) / 1e9 == pytest.approx(3.5, abs=0.05)
-    assert measure.training_flops_per_image(model, 32, 32) == 3 * measure.flops_per_image(
-        model, 32, 32
-    )
+def test_a_step_makes_three_times_the_flops_of_a_pass():
+    model = PixelCNNPP(ModelConfig(image_shape=(8, 8, 3), nr_resnet=1, nr_filters=4))
+    flops = measure.flops_per_image(model, 8, 8)
+    assert measure.training_flops_per_image(model, 8, 8) == 3 * flops
 
 
 def made_up(step_s):
@@ -402,16 +414,16 @@ def test_a_variant_is_read_as_the_flags_of_training_are():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed=1;speed=2", "name=value, each name one of .*, seed, .* Received: variants=speed=2"),
-        ("batch_size=2", "name=value, each name one of .* Received: variants=batch_size=2"),
-        ("--seed=2", "name=value, each name one of .* Received: variants=--seed=2"),
-        ("seed", "must hold right values. Received: .*seed"),
-        ("optimizer=sgd", "must hold right values. Received: .*optimizer=sgd"),
-        ("polyak_decay=2", "must hold right values. Received: .*`polyak_decay` must be .* < 1"),
+        ("seed=1;speed=2", "be name=value, each name one of .* seed.* Received: variants=speed=2"),
+        ("batch_size=2", "be name=value, each name one of .* Received: variants=batch_size=2"),
+        ("--seed=2", "be name=value, each name one of .* Received: variants=--seed=2"),
+        ("seed", "hold right values. Received: .*seed"),
+        ("optimizer=sgd", "hold right values. Received: .*optimizer=sgd"),
+        ("polyak_decay=2", "hold right values. Received: .*`polyak_decay` must be .* < 1"),
     ],
 )
 def test_a_variant_that_breaks_its_rule_is_named(text, message):
-    with pytest.raises(ValueError, match=f"`variants` must.*{message}"):
+    with pytest.raises(ValueError, match=f"`variants` must {message}"):
         training.parse_variants(text)
 
 
