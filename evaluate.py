@@ -117,16 +117,14 @@ def _load_background(model_config, weights):
     """The model to divide by, of the same kind of images."""
     from pixel_cnn_pp import checkpoints
 
-    background = checkpoints.load(FLAGS.background, weights)
-    kind, expected = (
-        (of.image_shape[-1], of.num_levels) for of in (background.config, model_config)
-    )
+    found = checkpoints.load_config(FLAGS.background).model
+    kind, expected = ((of.image_shape[-1], of.num_levels) for of in (found, model_config))
     if kind != expected:
         raise ValueError(
             "`background` must be a run on images of {} channels and {} levels, as RUN_DIR is. "
             "Received: {} channels and {} levels in {}".format(*expected, *kind, FLAGS.background)
         )
-    return background
+    return checkpoints.load(FLAGS.background, weights)
 
 
 def _load_data(settings, name, split):

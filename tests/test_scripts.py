@@ -1,4 +1,6 @@
+import csv
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -165,6 +167,106 @@ def test_evaluate_prints_the_scores_of_both_weights_and_of_the_baselines(saved_r
             for codec in ("PNG", "WebP")
         ),
     ]
+
+
+def add_data_sets():
+    """Adds sets of noise: one of any size and without labels, others that do not fit a model."""
+
+    def load_noise(split, data_dir, image_size, channels=1, num_levels=17, num_classes=None):
+        seed = 0 if split == "test" else 1
+        shape = (5, image_size or 8, 8, channels)
+        images = np.random.default_rng(seed).integers(0, num_levels, shape).astype(np.uint8)
+        labels = None if num_classes is None else np.arange(5) * (num_classes - 1) // 4
+        return data.ImageData(images, labels, num_levels, num_classes)
+
+    data._LOADERS |= {
+        "noise": load_noise,
+        "colours": functools.partial(load_noise, channels=3),
+        "levels": functools.partial(load_noise, num_levels=16),
+        "classes": functools.partial(load_noise, num_classes=12),
+        "odd": lambda split, data_dir, image_size: load_noise(split, data_dir, 6),
+    }
+
+
+@pytest.fixture
+def noise(monkeypatch):
+    """The images of the set that `add_data_sets` adds under this name, at the height of 12."""
+    monkeypatch.setattr(data, "_LOADERS", dict(data._LOADERS))
+    add_data_sets()
+    return data.load("noise", "test", image_size=12).images
+
+
+def test_evaluate_scores_another_set_over_all_classes_into_a_table(saved_run, noise, tmp_path):
+    out = tmp_path / "new" / "scores.csv"
+    arguments = "-d noise --image_size 12 -b 2 --weights raw --marginal"
+    arguments = [*arguments.split(), "--out", out]
+    done = run(tmp_path, "evaluate.py", saved_run, *arguments, prepare=add_data_sets)
+    assert (done.returncode, done.stderr) == (0, "")
+    title, line, written = done.stdout.splitlines()
+    assert title == "noise, test split" and written == f"Wrote the scores of 5 images to {out}"
+    assert re.fullmatch(
+        r"PixelCNN\+\+, raw weights, over all classes: .* bits/dim over 5 images", line
+    )
+    model = checkpoints.load(saved_run, "raw")
+    of_class = model.log_prob(np.tile(noise, (10, 1, 1, 1)), np.repeat(np.arange(10), 5))
+    nats = np.log(10) - np.logaddexp.reduce(np.reshape(of_class, (10, 5)).astype(np.float64))
+    with open(out, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["data_set", "index", "label", "nats", "bits_per_dim"]
+    assert [(row["data_set"], row["index"], row["label"]) for row in rows] == [
+        ("noise", str(i), "-1") for i in range(5)
+    ]
+    # float32, as in test_evaluation.py.
+    np.testing.assert_allclose([float(row["nats"]) for row in rows], nats, rtol=6e-6)
+    bits_per_dim = nats / (12 * 8 * np.log(2))
+    found = [float(row["bits_per_dim"]) for row in rows]
+    np.testing.assert_allclose(found, bits_per_dim, rtol=6e-6)
+    assert f": {np.mean(found):.4f} +- " in line
+
+
+def test_evaluate_tells_two_sets_apart(run_dir, unconditional_run, tmp_path):
+    out = tmp_path / "scores.npz"
+    arguments = ["--compare", "classes", "--marginal", "--background", unconditional_run]
+    arguments += ["--out", out]
+    done = run(tmp_path, "evaluate.py", run_dir, *arguments, prepare=add_data_sets)
+    assert (done.returncode, done.stderr) == (0, "")
+    plot = run_dir / "scores" / "compared.png"
+    lines = done.stdout.splitlines()
+    scores = r"\d+\.\d{4} \+- \d+\.\d{4} bits/dim over"
+    for first, name, num_images in ((0, "digits", 256), (3, "classes", 5)):
+        assert lines[first] == f"{name}, test split"
+        model, background = lines[first + 1 : first + 3]
+        model_name = r"PixelCNN\+\+, averaged weights, over all classes"
+        assert re.fullmatch(rf"{model_name}: {scores} {num_images} images", model)
+        name = "Background, averaged weights"
+        assert re.fullmatch(rf"{name}: {scores} {num_images} images", background)
+    assert lines[6] == "AUROC, 1 where every image of classes scores above those of digits:"
+    assert lines[11:] == [
+        f"Wrote the histograms to {plot}",
+        f"Wrote the scores of 261 images to {out}",
+    ]
+
+    with np.load(out) as file:
+        table = dict(file)
+    test_data = data.load("digits", "test")
+    np.testing.assert_array_equal(table["data_set"], ["digits"] * 256 + ["classes"] * 5)
+    np.testing.assert_array_equal(table["index"], [*range(256), *range(5)])
+    np.testing.assert_array_equal(table["label"], [*test_data.labels, 0, 2, 5, 8, 11])
+    alone = evaluation.codec_bits_per_dim(test_data.images[7:8], "WebP")
+    assert table["webp_bits_per_dim"][7] == alone
+    background = checkpoints.load(unconditional_run).bits_per_dim(test_data.images)
+    # float32, as in test_evaluation.py.
+    np.testing.assert_allclose(table["background_bits_per_dim"][:256], background, rtol=6e-6)
+    for line, title, reference in (
+        (lines[7], "likelihood", 0),
+        (lines[8], "likelihood ratio to the background", table["background_bits_per_dim"]),
+        (lines[9], "likelihood against PNG", table["png_bits_per_dim"]),
+        (lines[10], "likelihood against WebP", table["webp_bits_per_dim"]),
+    ):
+        score = table["bits_per_dim"] - reference
+        assert line == f"{evaluation.auroc(score[:256], score[256:]):.4f} by the {title}"
+    # A panel for each of the four scores.
+    assert np.asarray(Image.open(plot)).shape == (400, 1800, 3)
 
 
 def test_sample_draws_the_labels_asked_for_from_the_averaged_weights(saved_run, run_dir):
@@ -469,6 +571,82 @@ def test_what_cannot_be_drawn_or_completed_is_one_line(arguments, message, saved
 def test_labels_for_a_run_without_classes_are_one_line(unconditional_run, tmp_path):
     done = run(tmp_path, "sample.py", unconditional_run, "--labels", "1,2")
     assert_one_line(done, "`labels` must be left out: the model is not class-conditional. Rec")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("-d mnist", "must be one of digits, .* Received: .*mnist"),
+        ("--compare mnist", "must be one of digits, .* Received: .*mnist"),
+        ("--image_size 12", "`image_size` must be 8 for 'digits', or None. Received: .*=12"),
+        ("-d colours", "channels of the model, 1. Received: 3 channels in colours"),
+        ("--compare levels", "levels of the model, 17. Received: 16 levels in levels"),
+        ("--compare odd --marginal", "multiples of 4. Received: 6 x 8 in odd"),
+        ("-d noise", "must have labels .* with --marginal. Received: no labels in noise"),
+        (
+            "--compare classes",
+            r"in \[0, 9\] .* by --marginal. Received: labels up to 11 in classes",
+        ),
+        ("--out scores", r"must end in .npz or .csv. Received: scores$"),
+        ("--out README.md/scores.npz", "(File exists|Not a directory): 'README.md'"),
+        ("--compare digits --plot a.jpg", r"`plot` must end in .png. Received: plot=a.jpg"),
+        ("--compare digits --plot README.md/a.png", "(File exists|Not a directory): 'README.md'"),
+        ("--plot a.png", "`plot` must be left out: `compare` says what .* Received: plot=a.png"),
+        ("--background tests", "`background` must be left out: `compare` says what to compare"),
+        ("--compare digits --background tests", "must hold a config.json. Received: tests "),
+        (
+            "--weights both --out a.npz",
+            "`weights` must be ema or raw beside `out`. Received: .*both",
+        ),
+        ("--weights both --compare digits", "`weights` must be ema or raw beside `compare`. Rec"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(arguments, message, saved_run, tmp_path):
+    before = files_of(saved_run)
+    arguments = [*arguments.split(), "--split", "test"]
+    done = run(tmp_path, "evaluate.py", saved_run, *arguments, prepare=add_data_sets)
+    assert_one_line(done, message)
+    assert done.stdout == ""
+    assert files_of(saved_run) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("-b 0", "--batch_size=0"),
+        ("--image_size 6", "`image_size` must be .* a multiple of 4. Received: image_size=6"),
+        ("--weights averaged", r"--weights=averaged: value should be one of <both\|ema\|raw>"),
+    ],
+)
+def test_a_flag_of_the_scoring_that_breaks_its_rule_is_named(
+    arguments, message, saved_run, tmp_path
+):
+    done = run(tmp_path, "evaluate.py", saved_run, *arguments.split())
+    assert done.returncode == 1
+    # absl adds a line on its --help.
+    assert re.search(message, done.stderr.splitlines()[0])
+    assert "Traceback" not in done.stderr
+
+
+def test_classes_that_a_run_does_not_have_are_not_summed_over(unconditional_run, tmp_path):
+    done = run(tmp_path, "evaluate.py", unconditional_run, "--marginal")
+    assert_one_line(done, "`marginal` must be left out: the model is not class-conditional. Rec")
+
+
+def test_a_background_of_other_images_is_one_line(saved_run, tmp_path):
+    other = RunConfig(
+        ModelConfig(image_shape=(8, 8, 3), nr_resnet=1, nr_filters=2),
+        DataConfig(data_set="photos"),
+        TrainingConfig(nr_gpu=0),
+    )
+    checkpoints.save_config(tmp_path / "other", other)
+    arguments = ["--compare", "digits", "--background", tmp_path / "other"]
+    done = run(tmp_path, "evaluate.py", saved_run, *arguments)
+    assert_one_line(
+        done,
+        "`background` must be a run on images of 1 channels and 17 levels, as RUN_DIR is. "
+        f"Received: 3 channels and 256 levels in {tmp_path}/other",
+    )
 
 
 def run_eagerly():
