@@ -1,6 +1,7 @@
 """Prints the exact bits/dim of images under a trained run: python evaluate.py save/digits."""
 
 import pathlib
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -9,9 +10,12 @@ from tqdm import tqdm
 from pixel_cnn_pp import config, scripts
 
 FLAGS = flags.FLAGS
-# What is not given is as the run has it.
+# What is not given is as the run has it. `data_set` and `compare` also take a file: an .npz that
+# holds `images` and perhaps `labels`, as sample.py writes it, or a picture.
 config.define_flags(config.DataConfig, with_defaults=False)
-flags.DEFINE_enum("split", "test", ["test", "train"], "Which images to score")
+flags.DEFINE_enum(
+    "split", "test", ["test", "train", "all"], "Which images of a data set to score; not of a file"
+)
 flags.DEFINE_integer("batch_size", 64, "Images at a time", short_name="b", lower_bound=1)
 flags.DEFINE_enum(
     "weights",
@@ -25,7 +29,7 @@ flags.DEFINE_bool(
 flags.DEFINE_string("out", None, "File to write the scores of every image to, .npz or .csv")
 flags.DEFINE_bool("baselines", False, "Also score independent pixels, PNG and WebP")
 flags.DEFINE_string(
-    "compare", None, "A second data set: print how well scores tell it from the first (AUROC)"
+    "compare", None, "A second data set, or file: how well do scores tell it from the first (AUROC)"
 )
 flags.DEFINE_string(
     "background", None, "Compare the ratio to the likelihood of this run too: its directory"
@@ -37,17 +41,30 @@ flags.DEFINE_string(
 _WEIGHTS = {"ema": "averaged weights", "raw": "raw weights"}
 
 
+class _Set(NamedTuple):
+    """Images to score: what they are called, an ImageData, and the split [N] that each is of."""
+
+    name: str
+    title: str
+    images: Any
+    splits: np.ndarray
+
+
 def main(run_dir):
-    """Scores every image of a split once, and of a second set where there is one to compare."""
+    """Scores every image of a set once, and of a second set where there is one to compare."""
     from pixel_cnn_pp import checkpoints, evaluation
 
     run = checkpoints.load_config(run_dir)
     all_weights, plot_path = _checked_flags(run_dir)
-    models = {weights: checkpoints.load(run_dir, weights) for weights in all_weights}
-    background = None
+    # By the titles of their scores, with the prefix of their columns.
+    models = {
+        f"PixelCNN++, {_WEIGHTS[weights]}": ("", checkpoints.load(run_dir, weights))
+        for weights in all_weights
+    }
     if FLAGS.background is not None:
         background = _load_background(run.model, all_weights[0])
-    if FLAGS.marginal and not any(map(_is_conditional, [*models.values(), background])):
+        models[f"Background, {_WEIGHTS[all_weights[0]]}"] = ("background_", background)
+    if FLAGS.marginal and not any(_is_conditional(model) for _, model in models.values()):
         raise ValueError(
             "`marginal` must be left out: the model is not class-conditional. "
             "Received: marginal=True"
@@ -55,28 +72,34 @@ def main(run_dir):
     names = [FLAGS.data_set or run.data.data_set]
     if FLAGS.compare is not None:
         names.append(FLAGS.compare)
-    sets = [_load_data(run.data, name, FLAGS.split) for name in names]
-    for name, images in zip(names, sets, strict=True):
-        for model in (*models.values(), background):
-            if model is not None:
-                uses_labels = _is_conditional(model) and not FLAGS.marginal
-                evaluation.check_fits(name, images, model.config, uses_labels)
+    sets = [_load_set(run, name, FLAGS.split) for name in names]
+    for scored in sets:
+        for _, model in models.values():
+            uses_labels = _is_conditional(model) and not FLAGS.marginal
+            evaluation.check_fits(scored.name, scored.images, model.config, uses_labels)
+    train_images = None
+    if FLAGS.baselines:
+        if _is_file(names[0]):
+            raise ValueError(
+                "`baselines` must be left out: a file has no training images. "
+                f"Received: baselines=True for {names[0]}"
+            )
+        train_images = _load_set(run, names[0], "train").images.images
 
     tables = []
-    for name, images in zip(names, sets, strict=True):
-        print(f"{name}, {FLAGS.split} split")
-        for weights, model in models.items():
-            score = _score(model, images, name)
-            print(f"PixelCNN++, {_WEIGHTS[weights]}{_over_classes(model)}: {score}")
-        tables.append(_columns(name, images, score))
-        if background is not None:
-            score = _score(background, images, f"{name}, background")
-            print(f"Background, {_WEIGHTS[all_weights[0]]}{_over_classes(background)}: {score}")
-            tables[-1]["background_bits_per_dim"] = score.bits_per_dim
-    if FLAGS.baselines:
-        _print_baselines(_load_data(run.data, names[0], "train").images, sets[0])
+    for scored in sets:
+        print(scored.title)
+        tables.append(_columns(scored))
+        for title, (prefix, model) in models.items():
+            score = _score(model, scored.images, f"{scored.name}, {title}")
+            is_over_classes = FLAGS.marginal and _is_conditional(model)
+            print(f"{title}{', over all classes' if is_over_classes else ''}: {score}")
+            tables[-1][f"{prefix}nats"] = score.nats
+            tables[-1][f"{prefix}bits_per_dim"] = score.bits_per_dim
+    if train_images is not None:
+        _print_baselines(train_images, sets[0].images)
     if FLAGS.compare is not None:
-        _compare(names, sets, tables, plot_path)
+        _compare(sets, tables, plot_path)
     if FLAGS.out is not None:
         table = {key: np.concatenate([each[key] for each in tables]) for key in tables[0]}
         evaluation.save_scores(FLAGS.out, table)
@@ -127,25 +150,62 @@ def _load_background(model_config, weights):
     return checkpoints.load(FLAGS.background, weights)
 
 
-def _load_data(settings, name, split):
-    """A split of a data set: the run's own as it was trained on, any other as it is by default.
+def _load_set(run, name, split):
+    """The images of a file, or of a split of a data set.
 
-    Flags that are given hold for both.
+    The run's own data set is read as it was for the training, any other as it is by default; flags
+    that are given hold for each.
     """
     from pixel_cnn_pp import data
 
+    if _is_file(name):
+        return _load_file(run.model, name)
+    settings = run.data
     if name != settings.data_set:
         settings = config.DataConfig(name, settings.data_dir)
-    given = config.explicit_values_from_flags(config.DataConfig)
-    return data.load_split(settings, split, **{**given, "data_set": name})
+    given = {**config.explicit_values_from_flags(config.DataConfig), "data_set": name}
+    splits = ["train", "test"] if split == "all" else [split]
+    parts = [data.load_split(settings, part, **given) for part in splits]
+    images = parts[0]
+    if len(parts) > 1:
+        labels = None
+        if images.labels is not None:
+            labels = np.concatenate([part.labels for part in parts])
+        images = data.ImageData(
+            np.concatenate([part.images for part in parts]),
+            labels,
+            images.num_levels,
+            images.num_classes,
+        )
+    title = f"{name}, {split} split" if len(parts) == 1 else f"{name}, both splits"
+    return _Set(name, title, images, np.repeat(splits, [len(part.images) for part in parts]))
+
+
+def _is_file(name):
+    """Whether a file is meant: names of data sets have no ending, unless it is behind a colon."""
+    return ":" not in name and pathlib.Path(name).suffix != ""
+
+
+def _load_file(model_config, path):
+    """All images of a file, in order."""
+    from pixel_cnn_pp import data, likelihoods
+
+    num_levels = model_config.num_levels
+    images = data.read_images(path, model_config.image_shape[-1], num_levels)
+    images = images.astype(likelihoods.level_dtype(num_levels))
+    labels, num_classes = None, None
+    if path.endswith(".npz"):
+        with np.load(path) as arrays:
+            labels = arrays.get("labels")
+    if labels is not None:
+        # What are no labels is for ImageData to say.
+        num_classes = 1 + (max(0, int(labels.max())) if labels.dtype.kind in "ui" else 0)
+    images = data.ImageData(images, labels, num_levels, num_classes)
+    return _Set(path, f"{path}, all images", images, np.repeat("", len(images.images)))
 
 
 def _is_conditional(model):
     return model is not None and model.config.num_classes is not None
-
-
-def _over_classes(model):
-    return ", over all classes" if FLAGS.marginal and _is_conditional(model) else ""
 
 
 def _score(model, images, name):
@@ -171,15 +231,15 @@ def _bar(num_images, name):
     return tqdm(total=num_images, desc=name, unit="image", leave=False, disable=None)
 
 
-def _columns(name, images, score):
-    """The table of a set's scores: {name of a column: array [N]}."""
-    num_images = len(images.images)
+def _columns(scored):
+    """Which images a set has: {name of a column: array [N]}, to which their scores will come."""
+    splits, labels = scored.splits, scored.images.labels
+    parts = [np.arange(np.sum(splits == split)) for split in dict.fromkeys(splits)]
     return {
-        "data_set": np.full(num_images, name),
-        "index": np.arange(num_images),
-        "label": np.full(num_images, -1) if images.labels is None else images.labels,
-        "nats": score.nats,
-        "bits_per_dim": score.bits_per_dim,
+        "data_set": np.repeat(scored.name, len(splits)),
+        "split": splits,
+        "index": np.concatenate(parts),
+        "label": np.repeat(-1, len(splits)) if labels is None else labels,
     }
 
 
@@ -212,7 +272,7 @@ def _print_baselines(train_images, scored):
         )
 
 
-def _compare(names, sets, tables, plot_path):
+def _compare(sets, tables, plot_path):
     """Prints how well scores tell the second set from the first, and draws their histograms.
 
     A score is the bits/dim of the model above those of a reference: of nothing, of the background
@@ -230,12 +290,13 @@ def _compare(names, sets, tables, plot_path):
                 "background_bits_per_dim",
             )
         )
-    for codec in evaluation.codecs(sets[0].images):
+    for codec in evaluation.codecs(sets[0].images.images):
         column = f"{codec.lower()}_bits_per_dim"
         references.append((f"likelihood against {codec}", f"bits/dim above {codec}", column))
-        for name, images, table in zip(names, sets, tables, strict=True):
-            table[column] = _alone(images.images, codec, f"{name}, {codec}")
+        for scored, table in zip(sets, tables, strict=True):
+            table[column] = _alone(scored.images.images, codec, f"{scored.name}, {codec}")
 
+    names = [scored.name for scored in sets]
     print(f"AUROC, 1 where every image of {names[1]} scores above those of {names[0]}:")
     panels = []
     for title, x_label, column in references:

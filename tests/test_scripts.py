@@ -1,6 +1,5 @@
 import csv
 import dataclasses
-import functools
 import json
 import multiprocessing
 import os
@@ -171,29 +170,38 @@ def test_evaluate_prints_the_scores_of_both_weights_and_of_the_baselines(saved_r
 
 def add_data_sets():
     """Adds sets of noise: one of any size and without labels, others that do not fit a model."""
+    options = {
+        "noise": {},
+        "colours": {"channels": 3},
+        "levels": {"num_levels": 16},
+        "classes": {"num_classes": 12},
+        "odd": {"image_size": 6},
+    }
+    load = data.load
 
-    def load_noise(split, data_dir, image_size, channels=1, num_levels=17, num_classes=None):
-        seed = 0 if split == "test" else 1
-        shape = (5, image_size or 8, 8, channels)
+    def load_noise(split, image_size=None, channels=1, num_levels=17, num_classes=None):
+        num_images, seed = (5, 0) if split == "test" else (3, 1)
+        shape = (num_images, image_size or 8, 8, channels)
         images = np.random.default_rng(seed).integers(0, num_levels, shape).astype(np.uint8)
-        labels = None if num_classes is None else np.arange(5) * (num_classes - 1) // 4
+        labels = None
+        if num_classes is not None:
+            labels = np.arange(num_images) * (num_classes - 1) // (num_images - 1)
         return data.ImageData(images, labels, num_levels, num_classes)
 
-    data._LOADERS |= {
-        "noise": load_noise,
-        "colours": functools.partial(load_noise, channels=3),
-        "levels": functools.partial(load_noise, num_levels=16),
-        "classes": functools.partial(load_noise, num_classes=12),
-        "odd": lambda split, data_dir, image_size: load_noise(split, data_dir, 6),
-    }
+    def load_or_make(name, split, **settings):
+        if name not in options:
+            return load(name, split, **settings)
+        return load_noise(split, **{"image_size": settings.get("image_size"), **options[name]})
+
+    data.load = load_or_make
 
 
 @pytest.fixture
 def noise(monkeypatch):
-    """The images of the set that `add_data_sets` adds under this name, at the height of 12."""
-    monkeypatch.setattr(data, "_LOADERS", dict(data._LOADERS))
+    """The sets that `add_data_sets` adds: a function as `data.load`."""
+    monkeypatch.setattr(data, "load", data.load)
     add_data_sets()
-    return data.load("noise", "test", image_size=12).images
+    return data.load
 
 
 def test_evaluate_scores_another_set_over_all_classes_into_a_table(saved_run, noise, tmp_path):
@@ -208,13 +216,14 @@ def test_evaluate_scores_another_set_over_all_classes_into_a_table(saved_run, no
         r"PixelCNN\+\+, raw weights, over all classes: .* bits/dim over 5 images", line
     )
     model = checkpoints.load(saved_run, "raw")
+    noise = noise("noise", "test", image_size=12).images
     of_class = model.log_prob(np.tile(noise, (10, 1, 1, 1)), np.repeat(np.arange(10), 5))
     nats = np.log(10) - np.logaddexp.reduce(np.reshape(of_class, (10, 5)).astype(np.float64))
     with open(out, newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["data_set", "index", "label", "nats", "bits_per_dim"]
-    assert [(row["data_set"], row["index"], row["label"]) for row in rows] == [
-        ("noise", str(i), "-1") for i in range(5)
+    assert list(rows[0]) == ["data_set", "split", "index", "label", "nats", "bits_per_dim"]
+    assert [list(row.values())[:4] for row in rows] == [
+        ["noise", "test", str(i), "-1"] for i in range(5)
     ]
     # float32, as in test_evaluation.py.
     np.testing.assert_allclose([float(row["nats"]) for row in rows], nats, rtol=6e-6)
@@ -224,39 +233,50 @@ def test_evaluate_scores_another_set_over_all_classes_into_a_table(saved_run, no
     assert f": {np.mean(found):.4f} +- " in line
 
 
-def test_evaluate_tells_two_sets_apart(run_dir, unconditional_run, tmp_path):
+def test_evaluate_tells_two_sets_apart(run_dir, unconditional_run, noise, tmp_path):
     out = tmp_path / "scores.npz"
-    arguments = ["--compare", "classes", "--marginal", "--background", unconditional_run]
-    arguments += ["--out", out]
+    arguments = ["-d", "classes", "--compare", "noise", "--split", "all", "--marginal"]
+    arguments += ["--background", unconditional_run, "--out", out]
     done = run(tmp_path, "evaluate.py", run_dir, *arguments, prepare=add_data_sets)
     assert (done.returncode, done.stderr) == (0, "")
-    plot = run_dir / "scores" / "compared.png"
     lines = done.stdout.splitlines()
-    scores = r"\d+\.\d{4} \+- \d+\.\d{4} bits/dim over"
-    for first, name, num_images in ((0, "digits", 256), (3, "classes", 5)):
-        assert lines[first] == f"{name}, test split"
-        model, background = lines[first + 1 : first + 3]
-        model_name = r"PixelCNN\+\+, averaged weights, over all classes"
-        assert re.fullmatch(rf"{model_name}: {scores} {num_images} images", model)
-        name = "Background, averaged weights"
-        assert re.fullmatch(rf"{name}: {scores} {num_images} images", background)
-    assert lines[6] == "AUROC, 1 where every image of classes scores above those of digits:"
+    for first, name in ((0, "classes"), (3, "noise")):
+        assert lines[first] == f"{name}, both splits"
+        score = r"\d+\.\d{4} \+- \d+\.\d{4} bits/dim over 8 images"
+        title = r"PixelCNN\+\+, averaged weights, over all classes"
+        assert re.fullmatch(f"{title}: {score}", lines[first + 1])
+        assert re.fullmatch(f"Background, averaged weights: {score}", lines[first + 2])
+    plot = run_dir / "scores" / "compared.png"
+    assert lines[6] == "AUROC, 1 where every image of noise scores above those of classes:"
     assert lines[11:] == [
         f"Wrote the histograms to {plot}",
-        f"Wrote the scores of 261 images to {out}",
+        f"Wrote the scores of 16 images to {out}",
     ]
 
     with np.load(out) as file:
         table = dict(file)
-    test_data = data.load("digits", "test")
-    np.testing.assert_array_equal(table["data_set"], ["digits"] * 256 + ["classes"] * 5)
-    np.testing.assert_array_equal(table["index"], [*range(256), *range(5)])
-    np.testing.assert_array_equal(table["label"], [*test_data.labels, 0, 2, 5, 8, 11])
-    alone = evaluation.codec_bits_per_dim(test_data.images[7:8], "WebP")
-    assert table["webp_bits_per_dim"][7] == alone
-    background = checkpoints.load(unconditional_run).bits_per_dim(test_data.images)
-    # float32, as in test_evaluation.py.
-    np.testing.assert_allclose(table["background_bits_per_dim"][:256], background, rtol=6e-6)
+    parts = [noise(name, split) for name in ("classes", "noise") for split in ("train", "test")]
+    sizes = [len(part.images) for part in parts]
+    assert sizes == [3, 5, 3, 5]
+    for column, values in (
+        ("data_set", ("classes", "classes", "noise", "noise")),
+        ("split", ("train", "test", "train", "test")),
+    ):
+        np.testing.assert_array_equal(table[column], np.repeat(values, sizes))
+    np.testing.assert_array_equal(table["index"], np.concatenate([np.arange(n) for n in sizes]))
+    labels = [*parts[0].labels, *parts[1].labels, *[-1] * 8]
+    np.testing.assert_array_equal(table["label"], labels)
+    images = np.concatenate([part.images for part in parts])
+    for codec in ("PNG", "WebP"):
+        alone = [evaluation.codec_bits_per_dim(image[np.newaxis], codec) for image in images]
+        np.testing.assert_array_equal(table[f"{codec.lower()}_bits_per_dim"], alone)
+    background = checkpoints.load(unconditional_run)
+    for column, expected in (
+        ("background_nats", -background.log_prob(images)),
+        ("background_bits_per_dim", background.bits_per_dim(images)),
+    ):
+        # float32, as in test_evaluation.py.
+        np.testing.assert_allclose(table[column], expected, rtol=6e-6)
     for line, title, reference in (
         (lines[7], "likelihood", 0),
         (lines[8], "likelihood ratio to the background", table["background_bits_per_dim"]),
@@ -264,9 +284,29 @@ def test_evaluate_tells_two_sets_apart(run_dir, unconditional_run, tmp_path):
         (lines[10], "likelihood against WebP", table["webp_bits_per_dim"]),
     ):
         score = table["bits_per_dim"] - reference
-        assert line == f"{evaluation.auroc(score[:256], score[256:]):.4f} by the {title}"
+        assert line == f"{evaluation.auroc(score[:8], score[8:]):.4f} by the {title}"
     # A panel for each of the four scores.
     assert np.asarray(Image.open(plot)).shape == (400, 1800, 3)
+
+
+def test_evaluate_scores_all_images_of_a_file_in_order(saved_run, tmp_path):
+    test_data = data.load("digits", "test")
+    images, labels = test_data.images[:9].astype(np.int64), test_data.labels[:9]
+    own, out = tmp_path / "own.npz", tmp_path / "own.csv"
+    np.savez(own, images=images, labels=labels)
+    arguments = ["--data_set", own, "--out", out]
+    done = run(tmp_path, "evaluate.py", saved_run, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{own}, all images\n")
+    expected = checkpoints.load(saved_run).bits_per_dim(images, labels)
+    with open(out, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [list(row.values())[:4] for row in rows] == [
+        [str(own), "", str(i), str(label)] for i, label in enumerate(labels)
+    ]
+    # float32, as in test_evaluation.py.
+    found = [float(row["bits_per_dim"]) for row in rows]
+    np.testing.assert_allclose(found, expected, rtol=6e-6)
 
 
 def test_sample_draws_the_labels_asked_for_from_the_averaged_weights(saved_run, run_dir):
@@ -587,6 +627,9 @@ def test_labels_for_a_run_without_classes_are_one_line(unconditional_run, tmp_pa
             "--compare classes",
             r"in \[0, 9\] .* by --marginal. Received: labels up to 11 in classes",
         ),
+        ("-d nothing.npz", "No such file or directory: '?nothing.npz"),
+        ("-d README.md", "The file must be a picture. Received: README.md"),
+        ("-d docs/digits.png", r"Images must have C = 1. Received: C = 3 in docs/digits.png"),
         ("--out scores", r"must end in .npz or .csv. Received: scores$"),
         ("--out README.md/scores.npz", "(File exists|Not a directory): 'README.md'"),
         ("--compare digits --plot a.jpg", r"`plot` must end in .png. Received: plot=a.jpg"),
@@ -626,6 +669,28 @@ def test_a_flag_of_the_scoring_that_breaks_its_rule_is_named(
     # absl adds a line on its --help.
     assert re.search(message, done.stderr.splitlines()[0])
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"pictures": np.zeros((2, 8, 8, 1), int)}, "An npz must hold `images`. Received: .*a.npz"),
+        ({"images": np.full((2, 8, 8, 1), 17)}, r"in \[0, 16\]. Received: values in \[17, 17\]"),
+        (
+            {"labels": np.array([1, 10])},
+            "Labels must lie in .* Received: labels up to 10 in .*a.npz",
+        ),
+        ({"labels": np.array([-1, -2])}, r"`labels` must lie in .* Received: values in \[-2, -1\]"),
+        ({"labels": np.array([0.0, 1.0])}, "`labels` must be .* integers. Received: float64"),
+        ({"labels": np.array([0, 1])}, "`baselines` must be left out: a file has no training im"),
+    ],
+)
+def test_a_file_that_cannot_be_scored_is_one_line(arrays, message, saved_run, tmp_path):
+    if "labels" in arrays:
+        arrays = {"images": np.zeros((2, 8, 8, 1), int), **arrays}
+    np.savez(tmp_path / "a.npz", **arrays)
+    arguments = ["-d", tmp_path / "a.npz", "--baselines"]
+    assert_one_line(run(tmp_path, "evaluate.py", saved_run, *arguments), message)
 
 
 def test_classes_that_a_run_does_not_have_are_not_summed_over(unconditional_run, tmp_path):
