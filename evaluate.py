@@ -29,10 +29,12 @@ flags.DEFINE_bool(
 flags.DEFINE_string("out", None, "File to write the scores of every image to, .npz or .csv")
 flags.DEFINE_bool("baselines", False, "Also score independent pixels, PNG and WebP")
 flags.DEFINE_string(
-    "compare", None, "A second data set, or file: how well do scores tell it from the first (AUROC)"
+    "compare",
+    None,
+    "Second data set, or file: print how well scores tell it from the first (AUROC)",
 )
 flags.DEFINE_string(
-    "background", None, "Compare the ratio to the likelihood of this run too: its directory"
+    "background", None, "Directory of a run: compare by the ratio to its likelihood too"
 )
 flags.DEFINE_string(
     "plot", None, "PNG of the compared scores' histograms; default: RUN_DIR/scores/compared.png"
@@ -42,7 +44,7 @@ _WEIGHTS = {"ema": "averaged weights", "raw": "raw weights"}
 
 
 class _Set(NamedTuple):
-    """Images to score: what they are called, an ImageData, and the split [N] that each is of."""
+    """Images to score: their name, and with the split; an ImageData; the split [N] of each."""
 
     name: str
     title: str
@@ -77,14 +79,10 @@ def main(run_dir):
         for _, model in models.values():
             uses_labels = _is_conditional(model) and not FLAGS.marginal
             evaluation.check_fits(scored.name, scored.images, model.config, uses_labels)
-    train_images = None
-    if FLAGS.baselines:
-        if _is_file(names[0]):
-            raise ValueError(
-                "`baselines` must be left out: a file has no training images. "
-                f"Received: baselines=True for {names[0]}"
-            )
-        train_images = _load_set(run, names[0], "train").images.images
+    train_images = _load_set(run, names[0], "train").images.images if FLAGS.baselines else None
+    for name, path in (("out", FLAGS.out), ("plot", plot_path)):
+        if path is not None:
+            scripts.check_writable(name, path)
 
     tables = []
     for scored in sets:
@@ -122,15 +120,18 @@ def _checked_flags(run_dir):
                     f"`{name}` must be left out: `compare` says what to compare with. "
                     f"Received: {name}={FLAGS[name].value}"
                 )
+    if FLAGS.baselines and _is_file(FLAGS.data_set or ""):
+        raise ValueError(
+            "`baselines` must be left out: a file has no training images. "
+            f"Received: baselines=True for {FLAGS.data_set}"
+        )
     if FLAGS.out is not None:
         evaluation.check_scores_path(FLAGS.out)
-        scripts.check_writable("out", FLAGS.out)
     plot_path = None
     if FLAGS.compare is not None:
         plot_path = pathlib.Path(FLAGS.plot or pathlib.Path(run_dir) / "scores" / "compared.png")
         if plot_path.suffix != ".png":
             raise ValueError(f"`plot` must end in .png. Received: plot={plot_path}")
-        scripts.check_writable("plot", plot_path)
     if FLAGS.weights in _WEIGHTS:
         return [FLAGS.weights], plot_path
     return ["ema"] if needs_one else list(_WEIGHTS), plot_path
@@ -164,6 +165,8 @@ def _load_set(run, name, split):
     if name != settings.data_set:
         settings = config.DataConfig(name, settings.data_dir)
     given = {**config.explicit_values_from_flags(config.DataConfig), "data_set": name}
+    if ":" in name:  # A folder or file of one's own, whose levels are what the model says.
+        given.setdefault("num_levels", run.model.num_levels)
     splits = ["train", "test"] if split == "all" else [split]
     parts = [data.load_split(settings, part, **given) for part in splits]
     images = parts[0]
@@ -205,7 +208,7 @@ def _load_file(model_config, path):
 
 
 def _is_conditional(model):
-    return model is not None and model.config.num_classes is not None
+    return model.config.num_classes is not None
 
 
 def _score(model, images, name):

@@ -172,6 +172,7 @@ def add_data_sets():
     """Adds sets of noise: one of any size and without labels, others that do not fit a model."""
     options = {
         "noise": {},
+        "npz:noise": {},
         "colours": {"channels": 3},
         "levels": {"num_levels": 16},
         "classes": {"num_classes": 12},
@@ -191,7 +192,10 @@ def add_data_sets():
     def load_or_make(name, split, **settings):
         if name not in options:
             return load(name, split, **settings)
-        return load_noise(split, **{"image_size": settings.get("image_size"), **options[name]})
+        # Bytes have 256 levels, unless the caller knows better.
+        num_levels = settings.get("num_levels") or (256 if ":" in name else 17)
+        asked = {"image_size": settings.get("image_size"), "num_levels": num_levels}
+        return load_noise(split, **{**asked, **options[name]})
 
     data.load = load_or_make
 
@@ -235,19 +239,19 @@ def test_evaluate_scores_another_set_over_all_classes_into_a_table(saved_run, no
 
 def test_evaluate_tells_two_sets_apart(run_dir, unconditional_run, noise, tmp_path):
     out = tmp_path / "scores.npz"
-    arguments = ["-d", "classes", "--compare", "noise", "--split", "all", "--marginal"]
+    arguments = ["-d", "classes", "--compare", "npz:noise", "--split", "all", "--marginal"]
     arguments += ["--background", unconditional_run, "--out", out]
     done = run(tmp_path, "evaluate.py", run_dir, *arguments, prepare=add_data_sets)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    for first, name in ((0, "classes"), (3, "noise")):
+    for first, name in ((0, "classes"), (3, "npz:noise")):
         assert lines[first] == f"{name}, both splits"
         score = r"\d+\.\d{4} \+- \d+\.\d{4} bits/dim over 8 images"
         title = r"PixelCNN\+\+, averaged weights, over all classes"
         assert re.fullmatch(f"{title}: {score}", lines[first + 1])
         assert re.fullmatch(f"Background, averaged weights: {score}", lines[first + 2])
     plot = run_dir / "scores" / "compared.png"
-    assert lines[6] == "AUROC, 1 where every image of noise scores above those of classes:"
+    assert lines[6] == "AUROC, 1 where every image of npz:noise scores above those of classes:"
     assert lines[11:] == [
         f"Wrote the histograms to {plot}",
         f"Wrote the scores of 16 images to {out}",
@@ -259,7 +263,7 @@ def test_evaluate_tells_two_sets_apart(run_dir, unconditional_run, noise, tmp_pa
     sizes = [len(part.images) for part in parts]
     assert sizes == [3, 5, 3, 5]
     for column, values in (
-        ("data_set", ("classes", "classes", "noise", "noise")),
+        ("data_set", ("classes", "classes", "npz:noise", "npz:noise")),
         ("split", ("train", "test", "train", "test")),
     ):
         np.testing.assert_array_equal(table[column], np.repeat(values, sizes))
@@ -307,6 +311,25 @@ def test_evaluate_scores_all_images_of_a_file_in_order(saved_run, tmp_path):
     # float32, as in test_evaluation.py.
     found = [float(row["bits_per_dim"]) for row in rows]
     np.testing.assert_allclose(found, expected, rtol=6e-6)
+
+
+SCORING_PAGE = (ROOT / "docs" / "scoring.md").read_text()
+
+
+@pytest.mark.parametrize("command", re.findall(r"^ *python (.*?)(?: *#.*)?$", SCORING_PAGE, re.M))
+def test_the_commands_of_the_page_on_scoring_take_their_flags(command, tmp_path):
+    done = run(tmp_path, *command.split(), "--only_check_args")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_snippet_of_the_page_on_scoring_makes_sets_to_compare_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (snippet,) = re.findall(r"```python\n(.*?)```", SCORING_PAGE, re.S)
+    exec(compile(snippet, "scoring.md", "exec"), {})
+    images = data.load("digits", "test").images
+    for name, expected in (("mirrored", images[:, :, ::-1]), ("blank", 0 * images)):
+        found = data.read_images(f"{name}.npz", num_channels=1, num_levels=17)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_sample_draws_the_labels_asked_for_from_the_averaged_weights(saved_run, run_dir):
@@ -628,6 +651,7 @@ def test_labels_for_a_run_without_classes_are_one_line(unconditional_run, tmp_pa
             r"in \[0, 9\] .* by --marginal. Received: labels up to 11 in classes",
         ),
         ("-d nothing.npz", "No such file or directory: '?nothing.npz"),
+        ("-d a.npz --baselines", "`baselines` must be left out: a file has no training images. R"),
         ("-d README.md", "The file must be a picture. Received: README.md"),
         ("-d docs/digits.png", r"Images must have C = 1. Received: C = 3 in docs/digits.png"),
         ("--out scores", r"must end in .npz or .csv. Received: scores$"),
@@ -682,15 +706,14 @@ def test_a_flag_of_the_scoring_that_breaks_its_rule_is_named(
         ),
         ({"labels": np.array([-1, -2])}, r"`labels` must lie in .* Received: values in \[-2, -1\]"),
         ({"labels": np.array([0.0, 1.0])}, "`labels` must be .* integers. Received: float64"),
-        ({"labels": np.array([0, 1])}, "`baselines` must be left out: a file has no training im"),
     ],
 )
 def test_a_file_that_cannot_be_scored_is_one_line(arrays, message, saved_run, tmp_path):
     if "labels" in arrays:
         arrays = {"images": np.zeros((2, 8, 8, 1), int), **arrays}
     np.savez(tmp_path / "a.npz", **arrays)
-    arguments = ["-d", tmp_path / "a.npz", "--baselines"]
-    assert_one_line(run(tmp_path, "evaluate.py", saved_run, *arguments), message)
+    done = run(tmp_path, "evaluate.py", saved_run, "-d", tmp_path / "a.npz")
+    assert_one_line(done, message)
 
 
 def test_classes_that_a_run_does_not_have_are_not_summed_over(unconditional_run, tmp_path):
