@@ -58,15 +58,10 @@ def main(run_dir):
 
     run = checkpoints.load_config(run_dir)
     all_weights, plot_path = _checked_flags(run_dir)
-    # By the titles of their scores, with the prefix of their columns.
-    models = {
-        f"PixelCNN++, {_WEIGHTS[weights]}": ("", checkpoints.load(run_dir, weights))
-        for weights in all_weights
-    }
+    model_configs = [run.model]
     if FLAGS.background is not None:
-        background = _load_background(run.model, all_weights[0])
-        models[f"Background, {_WEIGHTS[all_weights[0]]}"] = ("background_", background)
-    if FLAGS.marginal and not any(_is_conditional(model) for _, model in models.values()):
+        model_configs.append(_background_config(run.model))
+    if FLAGS.marginal and not any(map(_is_conditional, model_configs)):
         raise ValueError(
             "`marginal` must be left out: the model is not class-conditional. "
             "Received: marginal=True"
@@ -76,10 +71,18 @@ def main(run_dir):
         names.append(FLAGS.compare)
     sets = [_load_set(run, name, FLAGS.split) for name in names]
     for scored in sets:
-        for _, model in models.values():
-            uses_labels = _is_conditional(model) and not FLAGS.marginal
-            evaluation.check_fits(scored.name, scored.images, model.config, uses_labels)
+        for model_config in model_configs:
+            uses_labels = _is_conditional(model_config) and not FLAGS.marginal
+            evaluation.check_fits(scored.name, scored.images, model_config, uses_labels)
     train_images = _load_set(run, names[0], "train").images.images if FLAGS.baselines else None
+    # By the titles of their scores, with the prefix of their columns.
+    models = {
+        f"PixelCNN++, {_WEIGHTS[weights]}": ("", checkpoints.load(run_dir, weights))
+        for weights in all_weights
+    }
+    if FLAGS.background is not None:
+        background = checkpoints.load(FLAGS.background, all_weights[0])
+        models[f"Background, {_WEIGHTS[all_weights[0]]}"] = ("background_", background)
     for name, path in (("out", FLAGS.out), ("plot", plot_path)):
         if path is not None:
             scripts.check_writable(name, path)
@@ -90,7 +93,7 @@ def main(run_dir):
         tables.append(_columns(scored))
         for title, (prefix, model) in models.items():
             score = _score(model, scored.images, f"{scored.name}, {title}")
-            is_over_classes = FLAGS.marginal and _is_conditional(model)
+            is_over_classes = FLAGS.marginal and _is_conditional(model.config)
             print(f"{title}{', over all classes' if is_over_classes else ''}: {score}")
             tables[-1][f"{prefix}nats"] = score.nats
             tables[-1][f"{prefix}bits_per_dim"] = score.bits_per_dim
@@ -137,8 +140,8 @@ def _checked_flags(run_dir):
     return ["ema"] if needs_one else list(_WEIGHTS), plot_path
 
 
-def _load_background(model_config, weights):
-    """The model to divide by, of the same kind of images."""
+def _background_config(model_config):
+    """The configuration of the model to divide by, which is of the same kind of images."""
     from pixel_cnn_pp import checkpoints
 
     found = checkpoints.load_config(FLAGS.background).model
@@ -148,7 +151,7 @@ def _load_background(model_config, weights):
             "`background` must be a run on images of {} channels and {} levels, as RUN_DIR is. "
             "Received: {} channels and {} levels in {}".format(*expected, *kind, FLAGS.background)
         )
-    return checkpoints.load(FLAGS.background, weights)
+    return found
 
 
 def _load_set(run, name, split):
@@ -207,8 +210,8 @@ def _load_file(model_config, path):
     return _Set(path, f"{path}, all images", images, np.repeat("", len(images.images)))
 
 
-def _is_conditional(model):
-    return model.config.num_classes is not None
+def _is_conditional(model_config):
+    return model_config.num_classes is not None
 
 
 def _score(model, images, name):
@@ -216,9 +219,9 @@ def _score(model, images, name):
     from pixel_cnn_pp import data, evaluation
 
     log_prob = evaluation.compiled_log_prob(model)
-    if _is_conditional(model) and FLAGS.marginal:
+    if _is_conditional(model.config) and FLAGS.marginal:
         log_prob = evaluation.marginal_log_prob(log_prob, model.config.num_classes)
-    uses_labels = _is_conditional(model) and not FLAGS.marginal
+    uses_labels = _is_conditional(model.config) and not FLAGS.marginal
 
     def batches():
         for batch in data.eval_batches(images, FLAGS.batch_size):
