@@ -3,10 +3,27 @@
 import contextlib
 import importlib
 import os
-import pathlib
 import sys
 
 from absl import app, flags, logging
+
+
+def check_writable(name, path):
+    """Complains before the work that a file cannot be written, not behind it; makes its folders.
+
+    Args:
+      name: The flag that names the file.
+      path: File to write or replace.
+
+    Raises:
+      OSError: If it cannot be.
+    """
+    folder = os.path.dirname(path) or "."
+    os.makedirs(folder, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"`{name}` must lie in a directory to write to. Received: {path}")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"`{name}` must be a file. Received: {path}, a directory")
 
 
 def run(main, arguments=()):
@@ -37,24 +54,6 @@ def run(main, arguments=()):
     sys.stdout.reconfigure(line_buffering=True)
     flags.FLAGS.set_gnu_getopt()
     app.run(checked)
-
-
-def check_writable(name, path):
-    """Complains before the work that a file cannot be written, not behind it; makes its folders.
-
-    Args:
-      name: The flag that names the file.
-      path: File to write or replace.
-
-    Raises:
-      OSError: If it cannot be.
-    """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"`{name}` must lie in a directory to write to. Received: {path}")
-    if path.is_dir():
-        raise IsADirectoryError(f"`{name}` must be a file. Received: {path}, a directory")
 
 
 def _import_tensorflow():

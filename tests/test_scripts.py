@@ -548,94 +548,6 @@ def test_a_run_is_not_continued_as_another_one(arguments, message, run_dir, tmp_
     assert files_of(run_dir) == before
 
 
-@pytest.mark.parametrize("script", ["train.py -r -o", "sample.py", "evaluate.py"])
-def test_a_directory_without_a_checkpoint_is_one_line(script, run_dir, tmp_path):
-    shutil.rmtree(run_dir / "checkpoints")
-    done = run(tmp_path, *script.split(), run_dir)
-    assert_one_line(done, f"must hold a checkpoint. Received: {run_dir} ")
-
-
-@pytest.mark.parametrize("script", ["sample.py", "evaluate.py"])
-def test_a_directory_without_a_run_is_one_line(script, tmp_path):
-    done = run(tmp_path, script, tmp_path / "new")
-    assert_one_line(done, f"must hold a config.json. Received: {tmp_path}/new ")
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("script", ["sample.py", "evaluate.py"])
-def test_a_missing_directory_is_one_line(script, tmp_path):
-    done = run(tmp_path, script)
-    assert_one_line(done, rf"^usage: python {script} RUN_DIR \[flags\] .* Received: \[\]")
-
-
-@pytest.mark.parametrize("script", ["train.py -r -o", "sample.py", "evaluate.py"])
-def test_a_checkpoint_of_another_configuration_names_what_differs(script, run_dir, tmp_path):
-    path = run_dir / "config.json"
-    values = json.loads(path.read_text())
-    values["model"] |= {"nr_filters": 6, "dropout_p": 0.1}
-    path.write_text(json.dumps(values))
-    done = run(tmp_path, *script.split(), run_dir)
-    assert_one_line(done, r"with nr_filters: 4 != 6, dropout_p: 0\.5 != 0\.1 \(checkpoint != model")
-
-
-@pytest.mark.parametrize("script", ["train.py -r -o", "sample.py", "evaluate.py"])
-def test_a_checkpoint_that_was_cut_short_is_one_line(script, run_dir, tmp_path):
-    path = checkpoints.latest(run_dir) / "averages.npz"
-    path.write_bytes(path.read_bytes()[:1000])
-    done = run(tmp_path, *script.split(), run_dir)
-    assert_one_line(done, f"A checkpoint must be whole. Received: {path} ")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            "--labels 3,10",
-            r"labels must be whole numbers in \[0, 9\]. Received: values in \[3, 10\]",
-        ),
-        (
-            "--labels=-1",
-            r"labels must be whole numbers in \[0, 9\]. Received: values in \[-1, -1\]",
-        ),
-        ("--labels 3,three", "`labels` must be whole numbers. Received: labels=3,three"),
-        ("--labels 3 --num_samples 2", "`num_samples` must be left out: `labels` draws one"),
-    ],
-)
-def test_labels_that_cannot_be_drawn_are_one_line(arguments, message, saved_run, tmp_path):
-    out = tmp_path / "drawn"
-    done = run(tmp_path, "sample.py", saved_run, "--out", out, *arguments.split())
-    assert_one_line(done, message)
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("--keep_rows 3", "`keep_rows` must be left out: `complete` says what to complete. Rec"),
-        ("--num_originals 3", "`num_originals` must be left out: `complete` says what"),
-        ("--complete test --keep_rows 8", "`keep_rows` must be less than the 8 rows .*=8"),
-        ("--complete nothing.png", "No such file or directory: .*nothing.png"),
-        ("--complete README.md", "The file must be a picture. Received: README.md"),
-        ("--complete docs/digits.png", r"Images must have C = 1. Received: C = 3 in docs/digits"),
-        ("--complete test --image_size 16", "must be 16 x 16, .* Received: 8 x 8 in test"),
-        ("--image_size 8x", "`image_size` must be a number or two, such as 64 or 48x64. Rec"),
-        ("--image_size 10", r"`image_shape` must be .* Received: image_shape=\(10, 10, 1\)"),
-        ("--temperature 0", "`temperature` must be a number above 0. Received: temperature=0.0"),
-        ("--out README.md/drawn", "(File exists|Not a directory): 'README.md'"),
-    ],
-)
-def test_what_cannot_be_drawn_or_completed_is_one_line(arguments, message, saved_run, tmp_path):
-    before = files_of(saved_run)
-    done = run(tmp_path, "sample.py", saved_run, *arguments.split())
-    assert_one_line(done, message)
-    assert files_of(saved_run) == before
-
-
-def test_labels_for_a_run_without_classes_are_one_line(unconditional_run, tmp_path):
-    done = run(tmp_path, "sample.py", unconditional_run, "--labels", "1,2")
-    assert_one_line(done, "`labels` must be left out: the model is not class-conditional. Rec")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -735,6 +647,94 @@ def test_a_background_of_other_images_is_one_line(saved_run, tmp_path):
         "`background` must be a run on images of 1 channels and 17 levels, as RUN_DIR is. "
         f"Received: 3 channels and 256 levels in {tmp_path}/other",
     )
+
+
+@pytest.mark.parametrize("script", ["train.py -r -o", "sample.py", "evaluate.py"])
+def test_a_directory_without_a_checkpoint_is_one_line(script, run_dir, tmp_path):
+    shutil.rmtree(run_dir / "checkpoints")
+    done = run(tmp_path, *script.split(), run_dir)
+    assert_one_line(done, f"must hold a checkpoint. Received: {run_dir} ")
+
+
+@pytest.mark.parametrize("script", ["sample.py", "evaluate.py"])
+def test_a_directory_without_a_run_is_one_line(script, tmp_path):
+    done = run(tmp_path, script, tmp_path / "new")
+    assert_one_line(done, f"must hold a config.json. Received: {tmp_path}/new ")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("script", ["sample.py", "evaluate.py"])
+def test_a_missing_directory_is_one_line(script, tmp_path):
+    done = run(tmp_path, script)
+    assert_one_line(done, rf"^usage: python {script} RUN_DIR \[flags\] .* Received: \[\]")
+
+
+@pytest.mark.parametrize("script", ["train.py -r -o", "sample.py", "evaluate.py"])
+def test_a_checkpoint_of_another_configuration_names_what_differs(script, run_dir, tmp_path):
+    path = run_dir / "config.json"
+    values = json.loads(path.read_text())
+    values["model"] |= {"nr_filters": 6, "dropout_p": 0.1}
+    path.write_text(json.dumps(values))
+    done = run(tmp_path, *script.split(), run_dir)
+    assert_one_line(done, r"with nr_filters: 4 != 6, dropout_p: 0\.5 != 0\.1 \(checkpoint != model")
+
+
+@pytest.mark.parametrize("script", ["train.py -r -o", "sample.py", "evaluate.py"])
+def test_a_checkpoint_that_was_cut_short_is_one_line(script, run_dir, tmp_path):
+    path = checkpoints.latest(run_dir) / "averages.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    done = run(tmp_path, *script.split(), run_dir)
+    assert_one_line(done, f"A checkpoint must be whole. Received: {path} ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "--labels 3,10",
+            r"labels must be whole numbers in \[0, 9\]. Received: values in \[3, 10\]",
+        ),
+        (
+            "--labels=-1",
+            r"labels must be whole numbers in \[0, 9\]. Received: values in \[-1, -1\]",
+        ),
+        ("--labels 3,three", "`labels` must be whole numbers. Received: labels=3,three"),
+        ("--labels 3 --num_samples 2", "`num_samples` must be left out: `labels` draws one"),
+    ],
+)
+def test_labels_that_cannot_be_drawn_are_one_line(arguments, message, saved_run, tmp_path):
+    out = tmp_path / "drawn"
+    done = run(tmp_path, "sample.py", saved_run, "--out", out, *arguments.split())
+    assert_one_line(done, message)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--keep_rows 3", "`keep_rows` must be left out: `complete` says what to complete. Rec"),
+        ("--num_originals 3", "`num_originals` must be left out: `complete` says what"),
+        ("--complete test --keep_rows 8", "`keep_rows` must be less than the 8 rows .*=8"),
+        ("--complete nothing.png", "No such file or directory: .*nothing.png"),
+        ("--complete README.md", "The file must be a picture. Received: README.md"),
+        ("--complete docs/digits.png", r"Images must have C = 1. Received: C = 3 in docs/digits"),
+        ("--complete test --image_size 16", "must be 16 x 16, .* Received: 8 x 8 in test"),
+        ("--image_size 8x", "`image_size` must be a number or two, such as 64 or 48x64. Rec"),
+        ("--image_size 10", r"`image_shape` must be .* Received: image_shape=\(10, 10, 1\)"),
+        ("--temperature 0", "`temperature` must be a number above 0. Received: temperature=0.0"),
+        ("--out README.md/drawn", "(File exists|Not a directory): 'README.md'"),
+    ],
+)
+def test_what_cannot_be_drawn_or_completed_is_one_line(arguments, message, saved_run, tmp_path):
+    before = files_of(saved_run)
+    done = run(tmp_path, "sample.py", saved_run, *arguments.split())
+    assert_one_line(done, message)
+    assert files_of(saved_run) == before
+
+
+def test_labels_for_a_run_without_classes_are_one_line(unconditional_run, tmp_path):
+    done = run(tmp_path, "sample.py", unconditional_run, "--labels", "1,2")
+    assert_one_line(done, "`labels` must be left out: the model is not class-conditional. Rec")
 
 
 def run_eagerly():
