@@ -628,6 +628,12 @@ def test_a_file_that_cannot_be_scored_is_one_line(arrays, message, saved_run, tm
     assert_one_line(done, message)
 
 
+def test_a_directory_in_place_of_a_file_to_write_is_one_line(saved_run, tmp_path):
+    (tmp_path / "a.npz").mkdir()
+    done = run(tmp_path, "evaluate.py", saved_run, "--out", tmp_path / "a.npz")
+    assert_one_line(done, "`out` must be a file. Received: .*a.npz, a directory")
+
+
 def test_classes_that_a_run_does_not_have_are_not_summed_over(unconditional_run, tmp_path):
     done = run(tmp_path, "evaluate.py", unconditional_run, "--marginal")
     assert_one_line(done, "`marginal` must be left out: the model is not class-conditional. Rec")
