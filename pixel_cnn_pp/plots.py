@@ -69,6 +69,35 @@ def image_grid(images, num_columns, num_levels=256, padding=1, scale=1):
     return picture.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
+def save_png(path, picture):
+    """Writes a picture to a PNG file, whole or not at all.
+
+    Args:
+      path: File to write or replace; folders that are missing are created.
+      picture: uint8 array [H, W, 3], as `image_grid` and `histograms` return.
+    Raises:
+      ValueError: If the picture has another shape or dtype.
+      OSError: If the file cannot be written; what stood there before still does.
+    """
+    picture = np.asarray(picture)
+    if picture.ndim != 3 or picture.shape[-1] != 3 or picture.size == 0:
+        raise ValueError(
+            "`picture` must have the shape [H, W, 3] and not be empty. "
+            f"Received: shape {picture.shape}"
+        )
+    if picture.dtype != np.uint8:
+        raise ValueError(f"`picture` must be uint8. Received: {picture.dtype}")
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its destination, because only within one file system is a rename a single act.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        Image.fromarray(picture).save(unfinished, format="PNG")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def histograms(panels, num_bins=50):
     """Draws histograms of several sets over each other, a panel for each quantity, as one picture.
 
@@ -111,32 +140,3 @@ def histograms(panels, num_bins=50):
     canvas = backend_agg.FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def save_png(path, picture):
-    """Writes a picture to a PNG file, whole or not at all.
-
-    Args:
-      path: File to write or replace; folders that are missing are created.
-      picture: uint8 array [H, W, 3], as `image_grid` and `histograms` return.
-    Raises:
-      ValueError: If the picture has another shape or dtype.
-      OSError: If the file cannot be written; what stood there before still does.
-    """
-    picture = np.asarray(picture)
-    if picture.ndim != 3 or picture.shape[-1] != 3 or picture.size == 0:
-        raise ValueError(
-            "`picture` must have the shape [H, W, 3] and not be empty. "
-            f"Received: shape {picture.shape}"
-        )
-    if picture.dtype != np.uint8:
-        raise ValueError(f"`picture` must be uint8. Received: {picture.dtype}")
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Beside its destination, because only within one file system is a rename a single act.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        Image.fromarray(picture).save(unfinished, format="PNG")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
