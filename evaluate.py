@@ -1,54 +1,323 @@
-"""Prints the exact bits/dim of a trained run: python evaluate.py save/digits."""
+"""Prints the exact bits/dim of images under a trained run: python evaluate.py save/digits."""
+
+import pathlib
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
+from tqdm import tqdm
 
-from pixel_cnn_pp import scripts
+from pixel_cnn_pp import config, scripts
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("split", "test", ["test", "train"], "Which images to score")
-flags.DEFINE_string("data_dir", None, "Directory of the data sets; default: that of the training")
+# What is not given is as the run has it. `data_set` and `compare` also take a file: an .npz that
+# holds `images` and perhaps `labels`, as sample.py writes it, or a picture.
+config.define_flags(config.DataConfig, with_defaults=False)
+flags.DEFINE_enum(
+    "split", "test", ["test", "train", "all"], "Which images of a data set to score; not of a file"
+)
 flags.DEFINE_integer("batch_size", 64, "Images at a time", short_name="b", lower_bound=1)
+flags.DEFINE_enum(
+    "weights",
+    None,
+    ["both", "ema", "raw"],
+    "Averaged weights, or those of the last step; default: both, with --out or --compare: ema",
+)
+flags.DEFINE_bool(
+    "marginal", False, "Sum a class-conditional likelihood over all classes; needs no labels"
+)
+flags.DEFINE_string("out", None, "File to write the scores of every image to, .npz or .csv")
 flags.DEFINE_bool("baselines", False, "Also score independent pixels, PNG and WebP")
+flags.DEFINE_string(
+    "compare",
+    None,
+    "Second data set, or file: print how well scores tell it from the first (AUROC)",
+)
+flags.DEFINE_string(
+    "background", None, "Directory of a run: compare by the ratio to its likelihood too"
+)
+flags.DEFINE_string(
+    "plot", None, "PNG of the compared scores' histograms; default: RUN_DIR/scores/compared.png"
+)
+
+_WEIGHTS = {"ema": "averaged weights", "raw": "raw weights"}
+
+
+class _Set(NamedTuple):
+    """Images to score: their name, and with the split; an ImageData; the split [N] of each."""
+
+    name: str
+    title: str
+    images: Any
+    splits: np.ndarray
 
 
 def main(run_dir):
-    """Scores every image of a split once, with the averaged and with the raw weights."""
-    from pixel_cnn_pp import checkpoints, data, evaluation
+    """Scores every image of a set once, and of a second set where there is one to compare."""
+    from pixel_cnn_pp import checkpoints, evaluation
 
     run = checkpoints.load_config(run_dir)
-    models = {
-        "averaged weights": checkpoints.load(run_dir, "ema"),
-        "raw weights": checkpoints.load(run_dir, "raw"),
-    }
-    data_dir = FLAGS.data_dir or run.data.data_dir
-
-    def load(split):
-        return data.load_split(run.data, split, data_dir=data_dir)
-
-    scored = load(FLAGS.split)
-    print(f"{run.data.data_set}, {FLAGS.split} split")
-    for name, model in models.items():
-        score = evaluation.score(
-            evaluation.compiled_log_prob(model),
-            data.eval_batches(scored, FLAGS.batch_size),
-            is_conditional=run.model.num_classes is not None,
+    all_weights, plot_path = _checked_flags(run_dir)
+    model_configs = [run.model]
+    if FLAGS.background is not None:
+        model_configs.append(_background_config(run.model))
+    if FLAGS.marginal and not any(map(_is_conditional, model_configs)):
+        raise ValueError(
+            "`marginal` must be left out: the model is not class-conditional. "
+            "Received: marginal=True"
         )
-        print(f"PixelCNN++, {name}: {score}")
-    if FLAGS.baselines:
-        train_images = load("train").images
-        for name, per_position in (("one histogram", False), ("a histogram a position", True)):
-            score = evaluation.histogram_bits_per_dim(
-                train_images, scored.images, scored.num_levels, per_position
+    names = [FLAGS.data_set or run.data.data_set]
+    if FLAGS.compare is not None:
+        names.append(FLAGS.compare)
+    sets = [_load_set(run, name, FLAGS.split) for name in names]
+    for scored in sets:
+        for model_config in model_configs:
+            uses_labels = _is_conditional(model_config) and not FLAGS.marginal
+            evaluation.check_fits(scored.name, scored.images, model_config, uses_labels)
+    train_images = _load_set(run, names[0], "train").images.images if FLAGS.baselines else None
+    # By the titles of their scores, with the prefix of their columns.
+    models = {
+        f"PixelCNN++, {_WEIGHTS[weights]}": ("", checkpoints.load(run_dir, weights))
+        for weights in all_weights
+    }
+    if FLAGS.background is not None:
+        background = checkpoints.load(FLAGS.background, all_weights[0])
+        models[f"Background, {_WEIGHTS[all_weights[0]]}"] = ("background_", background)
+    for name, path in (("out", FLAGS.out), ("plot", plot_path)):
+        if path is not None:
+            scripts.check_writable(name, path)
+
+    tables = []
+    for scored in sets:
+        print(scored.title)
+        tables.append(_columns(scored))
+        for title, (prefix, model) in models.items():
+            score = _score(model, scored.images, f"{scored.name}, {title}")
+            is_over_classes = FLAGS.marginal and _is_conditional(model.config)
+            print(f"{title}{', over all classes' if is_over_classes else ''}: {score}")
+            tables[-1][f"{prefix}nats"] = score.nats
+            tables[-1][f"{prefix}bits_per_dim"] = score.bits_per_dim
+    if train_images is not None:
+        _print_baselines(train_images, sets[0].images)
+    if FLAGS.compare is not None:
+        _compare(sets, tables, plot_path)
+    if FLAGS.out is not None:
+        table = {key: np.concatenate([each[key] for each in tables]) for key in tables[0]}
+        evaluation.save_scores(FLAGS.out, table)
+        print(f"Wrote the scores of {len(table['index'])} images to {FLAGS.out}")
+
+
+def _checked_flags(run_dir):
+    """The weights to score with, and the picture to write or None; refuses what contradicts."""
+    from pixel_cnn_pp import evaluation
+
+    needs_one = [name for name in ("out", "compare") if FLAGS[name].value is not None]
+    if FLAGS.weights == "both" and needs_one:
+        raise ValueError(
+            f"`weights` must be ema or raw beside `{needs_one[0]}`. Received: weights=both"
+        )
+    if FLAGS.compare is None:
+        for name in ("background", "plot"):
+            if FLAGS[name].value is not None:
+                raise ValueError(
+                    f"`{name}` must be left out: `compare` says what to compare with. "
+                    f"Received: {name}={FLAGS[name].value}"
+                )
+    if FLAGS.baselines and _is_file(FLAGS.data_set or ""):
+        raise ValueError(
+            "`baselines` must be left out: a file has no training images. "
+            f"Received: baselines=True for {FLAGS.data_set}"
+        )
+    if FLAGS.out is not None:
+        evaluation.check_scores_path(FLAGS.out)
+    plot_path = None
+    if FLAGS.compare is not None:
+        plot_path = pathlib.Path(FLAGS.plot or pathlib.Path(run_dir) / "scores" / "compared.png")
+        if plot_path.suffix != ".png":
+            raise ValueError(f"`plot` must end in .png. Received: plot={plot_path}")
+    if FLAGS.weights in _WEIGHTS:
+        return [FLAGS.weights], plot_path
+    return ["ema"] if needs_one else list(_WEIGHTS), plot_path
+
+
+def _background_config(model_config):
+    """The configuration of the model to divide by, which is of the same kind of images."""
+    from pixel_cnn_pp import checkpoints
+
+    found = checkpoints.load_config(FLAGS.background).model
+    kind, expected = ((of.image_shape[-1], of.num_levels) for of in (found, model_config))
+    if kind != expected:
+        raise ValueError(
+            "`background` must be a run on images of {} channels and {} levels, as RUN_DIR is. "
+            "Received: {} channels and {} levels in {}".format(*expected, *kind, FLAGS.background)
+        )
+    return found
+
+
+def _load_set(run, name, split):
+    """The images of a file, or of a split of a data set.
+
+    The run's own data set is read as it was for the training, any other as it is by default; flags
+    that are given hold for each.
+    """
+    from pixel_cnn_pp import data
+
+    if _is_file(name):
+        return _load_file(run.model, name)
+    settings = run.data
+    if name != settings.data_set:
+        settings = config.DataConfig(name, settings.data_dir)
+    given = {**config.explicit_values_from_flags(config.DataConfig), "data_set": name}
+    if ":" in name:  # A folder or file of one's own, whose levels are what the model says.
+        given.setdefault("num_levels", run.model.num_levels)
+    splits = ["train", "test"] if split == "all" else [split]
+    parts = [data.load_split(settings, part, **given) for part in splits]
+    images = parts[0]
+    if len(parts) > 1:
+        labels = None
+        if images.labels is not None:
+            labels = np.concatenate([part.labels for part in parts])
+        images = data.ImageData(
+            np.concatenate([part.images for part in parts]),
+            labels,
+            images.num_levels,
+            images.num_classes,
+        )
+    title = f"{name}, {split} split" if len(parts) == 1 else f"{name}, both splits"
+    return _Set(name, title, images, np.repeat(splits, [len(part.images) for part in parts]))
+
+
+def _is_file(name):
+    """Whether a file is meant: names of data sets have no ending, unless it is behind a colon."""
+    return ":" not in name and pathlib.Path(name).suffix != ""
+
+
+def _load_file(model_config, path):
+    """All images of a file, in order."""
+    from pixel_cnn_pp import data, likelihoods
+
+    num_levels = model_config.num_levels
+    images = data.read_images(path, model_config.image_shape[-1], num_levels)
+    images = images.astype(likelihoods.level_dtype(num_levels))
+    labels, num_classes = None, None
+    if path.endswith(".npz"):
+        with np.load(path) as arrays:
+            labels = arrays.get("labels")
+    if labels is not None:
+        # What are no labels is for ImageData to say.
+        num_classes = 1 + (max(0, int(labels.max())) if labels.dtype.kind in "ui" else 0)
+    images = data.ImageData(images, labels, num_levels, num_classes)
+    return _Set(path, f"{path}, all images", images, np.repeat("", len(images.images)))
+
+
+def _is_conditional(model_config):
+    return model_config.num_classes is not None
+
+
+def _score(model, images, name):
+    """Score of every image by its own class, or over all of them; shows how far it has come."""
+    from pixel_cnn_pp import data, evaluation
+
+    log_prob = evaluation.compiled_log_prob(model)
+    if _is_conditional(model.config) and FLAGS.marginal:
+        log_prob = evaluation.marginal_log_prob(log_prob, model.config.num_classes)
+    uses_labels = _is_conditional(model.config) and not FLAGS.marginal
+
+    def batches():
+        for batch in data.eval_batches(images, FLAGS.batch_size):
+            yield batch
+            bar.update(int(np.sum(batch[2])))
+
+    with _bar(len(images.images), name) as bar:
+        return evaluation.score(log_prob, batches(), is_conditional=uses_labels)
+
+
+def _bar(num_images, name):
+    """A progress bar, where there is a terminal to show it on."""
+    return tqdm(total=num_images, desc=name, unit="image", leave=False, disable=None)
+
+
+def _columns(scored):
+    """Which images a set has: {name of a column: array [N]}, to which their scores will come."""
+    splits, labels = scored.splits, scored.images.labels
+    parts = [np.arange(np.sum(splits == split)) for split in dict.fromkeys(splits)]
+    return {
+        "data_set": np.repeat(scored.name, len(splits)),
+        "split": splits,
+        "index": np.concatenate(parts),
+        "label": np.repeat(-1, len(splits)) if labels is None else labels,
+    }
+
+
+def _alone(images, codec, name):
+    """Bits/dim [N] of a codec that sees one image at a time."""
+    from pixel_cnn_pp import evaluation
+
+    with _bar(len(images), name) as bar:
+        found = np.zeros(len(images))
+        for i, image in enumerate(images):
+            found[i] = evaluation.codec_bits_per_dim(image[np.newaxis], codec)
+            bar.update()
+        return found
+
+
+def _print_baselines(train_images, scored):
+    """Prints the scores of independent pixels and of codecs."""
+    from pixel_cnn_pp import evaluation
+
+    for name, per_position in (("one histogram", False), ("a histogram a position", True)):
+        score = evaluation.histogram_bits_per_dim(
+            train_images, scored.images, scored.num_levels, per_position
+        )
+        print(f"Independent pixels, {name}: {score}")
+    for codec in evaluation.codecs(scored.images):
+        in_one_file = evaluation.codec_bits_per_dim(scored.images, codec)
+        print(
+            f"{codec}: {in_one_file:.4f} bits/dim with all images in one file, "
+            f"{np.mean(_alone(scored.images, codec, codec)):.4f} image by image"
+        )
+
+
+def _compare(sets, tables, plot_path):
+    """Prints how well scores tell the second set from the first, and draws their histograms.
+
+    A score is the bits/dim of the model above those of a reference: of nothing, of the background
+    model (Ren et al. 2019, arXiv:1906.02845), of a codec (Serra et al. 2020, arXiv:1909.11480),
+    whose bits/dim this adds to the tables.
+    """
+    from pixel_cnn_pp import evaluation, plots
+
+    references = [("likelihood", "bits/dim", None)]
+    if FLAGS.background is not None:
+        references.append(
+            (
+                "likelihood ratio to the background",
+                "bits/dim above the background",
+                "background_bits_per_dim",
             )
-            print(f"Independent pixels, {name}: {score}")
-        for codec in ("PNG", "WebP"):
-            in_one_file = evaluation.codec_bits_per_dim(scored.images, codec)
-            alone = [evaluation.codec_bits_per_dim(image[None], codec) for image in scored.images]
-            print(
-                f"{codec}: {in_one_file:.4f} bits/dim with all images in one file, "
-                f"{np.mean(alone):.4f} image by image"
-            )
+        )
+    for codec in evaluation.codecs(sets[0].images.images):
+        column = f"{codec.lower()}_bits_per_dim"
+        references.append((f"likelihood against {codec}", f"bits/dim above {codec}", column))
+        for scored, table in zip(sets, tables, strict=True):
+            table[column] = _alone(scored.images.images, codec, f"{scored.name}, {codec}")
+
+    names = [scored.name for scored in sets]
+    print(f"AUROC, 1 where every image of {names[1]} scores above those of {names[0]}:")
+    panels = []
+    for title, x_label, column in references:
+        scores = [
+            table["bits_per_dim"] - (0 if column is None else table[column]) for table in tables
+        ]
+        auroc = evaluation.auroc(*scores)
+        print(f"{auroc:.4f} by the {title}")
+        sets_by_name = {
+            f"{i}. {name}": values
+            for i, (name, values) in enumerate(zip(names, scores, strict=True), start=1)
+        }
+        panels.append((f"{title}\nAUROC {auroc:.4f}", x_label, sets_by_name))
+    plots.save_png(plot_path, plots.histograms(panels))
+    print(f"Wrote the histograms to {plot_path}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Draws or completes images from a trained run: python sample.py save/digits --num_samples 100."""
 
 import math
-import os
 import pathlib
 import re
 import sys
@@ -71,7 +70,7 @@ def main(run_dir):
         arrays = {"originals": originals, "known_mask": known_mask}
 
     stem = FLAGS.out or str(pathlib.Path(run_dir) / "samples" / "drawn")
-    _check_writable(pathlib.Path(stem).parent)
+    scripts.check_writable("out", f"{stem}.npz")
     progress = _Progress()
     images = sampling.sample(
         model,
@@ -131,13 +130,6 @@ class _Progress:
             f"{1 / per_image:.2f} images/s, {per_image:.3f} s/image; {seconds:.1f} s in all with "
             "the compilation"
         )
-
-
-def _check_writable(directory):
-    """Complains before the work of drawing, not behind it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    if not os.access(directory, os.W_OK):
-        raise PermissionError(f"`out` must lie in a directory to write to. Received: {directory}")
 
 
 def _image_shape(config):

@@ -611,19 +611,22 @@ def _from_dict(config_class, values, prefix):
 # Flags
 
 
-def define_flags(config_class, flag_values=flags.FLAGS):
+def define_flags(config_class, flag_values=flags.FLAGS, with_defaults=True):
     """Defines one absl flag for every field that is a flag; a bad value ends the parse.
 
     Args:
       config_class: `ModelConfig`, `DataConfig`, `TrainingConfig`, or `RunConfig` for all three.
       flag_values: The absl `FlagValues` to define them in.
+      with_defaults: False leaves the flags that are not given at None, for a script in which a
+        run says what is not given; `explicit_values_from_flags` reads them.
     """
     for config_field in _fields(config_class):
         about = config_field.metadata
         if not about["is_flag"]:
             continue
         how = {"short_name": about["short_name"], "flag_values": flag_values}
-        name, default, help_text = config_field.name, config_field.default, about["help"]
+        name, help_text = config_field.name, about["help"]
+        default = config_field.default if with_defaults else None
         if about["choices"]:
             flags.DEFINE_enum(name, default, about["choices"], help_text, **how)
         else:
@@ -636,6 +639,8 @@ def _flag_checker(config_field):
     """The field's check as absl wants it."""
 
     def check(value):
+        if value is None:  # Not given, which no field's own default breaks a rule by.
+            return True
         try:
             _checked(config_field, value)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Grids of images, as arrays and as PNG files."""
+"""Grids of images and histograms, as arrays and as PNG files."""
 
 import os
 import pathlib
@@ -97,7 +97,7 @@ def save_png(path, picture):
 
     Args:
       path: File to write or replace; folders that are missing are created.
-      picture: uint8 array [H, W, 3], as `image_grid` returns.
+      picture: uint8 array [H, W, 3], as `image_grid` and `histograms` return.
     Raises:
       ValueError: If the picture has another shape or dtype.
       OSError: If the file cannot be written; what stood there before still does.
@@ -119,3 +119,47 @@ def save_png(path, picture):
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def histograms(panels, num_bins=50):
+    """Draws histograms of several sets over each other, a panel for each quantity, as one picture.
+
+    Every set of a panel is drawn over the same bins, as the share of its own values that lies in
+    each, so that sets of different sizes compare.
+
+    Args:
+      panels: Sequence of (title, label of the x axis, {name of a set: floats [N]}), all finite.
+      num_bins: Bins of a panel, from the least value of its sets to the greatest.
+    Returns:
+      uint8 array [H, W, 3], for `save_png`.
+    Raises:
+      ValueError: If there is no panel, or a set has no values or one that is not finite.
+
+    >>> histograms([("a panel", "bits/dim", {"one": [1.0, 2.0], "other": [2.0]})]).dtype
+    dtype('uint8')
+    """
+    if not panels:
+        raise ValueError("`panels` must not be empty. Received: no panel")
+    for title, _, sets in panels:
+        for name, values in sets.items():
+            if not len(values) or not np.isfinite(values).all():
+                raise ValueError(
+                    "Values for a histogram must be finite, and at least one. "
+                    f"Received: {np.shape(values)} values of {name} in {title}"
+                )
+    # Only here: it takes a second to import. A figure without pyplot needs no display.
+    from matplotlib.backends import backend_agg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5 * len(panels), 4), dpi=100, layout="constrained")
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, x_label, sets) in zip(all_axes, panels, strict=True):
+        edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), num_bins)
+        for name, values in sets.items():
+            shares = np.histogram(values, edges)[0] / len(values)
+            axes.stairs(shares, edges, fill=True, alpha=0.5, label=name)
+        axes.set(title=title, xlabel=x_label, ylabel="share of the images")
+        axes.legend()
+    canvas = backend_agg.FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -68,3 +68,21 @@ def _silent_stderr():
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def check_writable(name, path):
+    """Complains before the work that a file cannot be written, not behind it; makes its folders.
+
+    Args:
+      name: The flag that names the file.
+      path: File to write or replace.
+
+    Raises:
+      OSError: If it cannot be.
+    """
+    folder = os.path.dirname(path) or "."
+    os.makedirs(folder, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"`{name}` must lie in a directory to write to. Received: {path}")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"`{name}` must be a file. Received: {path}, a directory")

@@ -326,6 +326,17 @@ def test_flags_have_the_original_names_short_names_and_defaults(
     assert flag.help.endswith(described.metadata["help"])
 
 
+def test_flags_without_defaults_tell_what_is_given_from_what_is_not():
+    flag_values = flags.FlagValues()
+    config.define_flags(DataConfig, flag_values, with_defaults=False)
+    flag_values(["evaluate.py", "-d", "photos", "--image_size=32"])
+    assert set(config.values_from_flags(DataConfig, flag_values).values()) == {"photos", 32, None}
+    given = {"data_set": "photos", "image_size": 32}
+    assert config.explicit_values_from_flags(DataConfig, flag_values) == given
+    with pytest.raises(flags.IllegalFlagValueError, match=r"`image_size` must be .* of 4"):
+        flag_values(["evaluate.py", "--image_size=30"])
+
+
 def test_every_field_is_a_flag_but_those_that_follow_from_the_data():
     assert [name for _, name, *_ in ORIGINAL_FLAGS] == [
         item.name

@@ -4,6 +4,7 @@ import decimal
 import inspect
 import itertools
 import pathlib
+import re
 from decimal import Decimal
 
 import numpy as np
@@ -670,3 +671,22 @@ assert "tensorflow" not in sys.modules  # the mathematics must not import it
     for name in ours.files:
         assert theirs[name].dtype == ours[name].dtype, name
         np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(("num_channels", "num_levels"), [(1, 2), (2, 17), (3, 256), (4, 1000)])
+def test_the_page_on_the_likelihood_computes_what_is_implemented(num_channels, num_levels):
+    page = pathlib.Path(likelihoods.__file__).parents[1] / "docs" / "likelihood.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    names = {}
+    exec(compile("".join(blocks), page.name, "exec"), names)
+    mixture = LogisticMixture(num_channels, num_levels)
+    rng = np.random.default_rng(num_channels)
+    # Wide, so that log-scales are floored and both tails are reached.
+    raw_params = 5 * rng.standard_normal((4, 8, 3 * mixture.params_per_component()))
+    image = rng.integers(0, num_levels, (4, 8, num_channels))
+    image[0, :2] = [[0], [num_levels - 1]]
+    log_prob = mixture.log_prob(mixture.split(tf.constant(raw_params)), image)
+    expected = likelihoods.bits_per_dim(-np.sum(log_prob), image.size)
+    # float64; exp(7) magnifies the rounding of a mean, some 1e-16, by a thousand.
+    found = names["bits_per_dim"](raw_params, image, num_levels)
+    assert found == pytest.approx(expected, rel=1e-12)

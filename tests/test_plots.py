@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from pixel_cnn_pp import plots
@@ -89,6 +90,56 @@ def test_a_grid_says_in_one_line_what_is_wrong(change, message):
     with pytest.raises(ValueError, match=message) as caught:
         plots.image_grid(**(arguments | change))
     assert "\n" not in str(caught.value)
+
+
+SETS = {"first": [1.0, 2.0, 2.0, 4.0], "second": [3.0, 9.0]}
+
+
+def test_histograms_show_the_share_of_each_set_over_bins_that_they_share(monkeypatch):
+    drawn = []
+    stairs = Axes.stairs
+
+    def kept_stairs(axes, values, edges, **options):
+        drawn.append((axes.get_subplotspec().colspan.start, options["label"], values, edges))
+        return stairs(axes, values, edges, **options)
+
+    monkeypatch.setattr(Axes, "stairs", kept_stairs)
+    panels = [("a", "bits/dim", SETS), ("b", "bits", {"third": np.zeros(5)})]
+    plots.histograms(panels, num_bins=4)
+    assert [item[:2] for item in drawn] == [(0, "first"), (0, "second"), (1, "third")]
+    # From 1 to 9 in four bins; the second one begins with the 3, the last one ends with the 9.
+    for i in (0, 1):
+        np.testing.assert_array_equal(drawn[i][3], [1, 3, 5, 7, 9])
+    np.testing.assert_array_equal(drawn[0][2], [3 / 4, 1 / 4, 0, 0])
+    np.testing.assert_array_equal(drawn[1][2], [0, 1 / 2, 0, 1 / 2])
+    assert drawn[2][2].sum() == 1
+
+
+def test_histograms_are_a_picture_with_a_panel_beside_the_other():
+    one = plots.histograms([("a", "bits/dim", SETS)])
+    three = plots.histograms([(title, "bits/dim", SETS) for title in "abc"])
+    assert (one.dtype, one.ndim, one.shape[-1]) == (np.uint8, 3, 3)
+    assert three.shape == (one.shape[0], 3 * one.shape[1], 3)
+    # White at its edges, and in more colours than grey.
+    assert (one[0] == 255).all() and (one[..., 0] != one[..., 2]).any()
+    np.testing.assert_array_equal(one, plots.histograms([("a", "bits/dim", SETS)]))
+
+
+@pytest.mark.parametrize("values", [[], [1.0, np.nan], [np.inf]])
+def test_histograms_of_what_is_no_number_name_the_set(values):
+    panels = [("a", "bits/dim", {**SETS, "third": np.array(values)})]
+    with pytest.raises(ValueError, match=r"must be finite, and at least one. Received: .* third"):
+        plots.histograms(panels)
+
+
+def test_histograms_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="`panels` must not be empty"):
+        plots.histograms([])
+
+
+def test_grids_do_not_wait_for_matplotlib(run_python):
+    code = "import sys, pixel_cnn_pp.plots; print('matplotlib' in sys.modules)"
+    assert run_python(code) == "False\n"
 
 
 def test_a_png_holds_the_picture_exactly(tmp_path):

@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import json
 import multiprocessing
@@ -165,6 +166,170 @@ def test_evaluate_prints_the_scores_of_both_weights_and_of_the_baselines(saved_r
             for codec in ("PNG", "WebP")
         ),
     ]
+
+
+def add_data_sets():
+    """Adds sets of noise: one of any size and without labels, others that do not fit a model."""
+    options = {
+        "noise": {},
+        "npz:noise": {},
+        "colours": {"channels": 3},
+        "levels": {"num_levels": 16},
+        "classes": {"num_classes": 12},
+        "odd": {"image_size": 6},
+    }
+    load = data.load
+
+    def load_noise(split, image_size=None, channels=1, num_levels=17, num_classes=None):
+        num_images, seed = (5, 0) if split == "test" else (3, 1)
+        shape = (num_images, image_size or 8, 8, channels)
+        images = np.random.default_rng(seed).integers(0, num_levels, shape).astype(np.uint8)
+        labels = None
+        if num_classes is not None:
+            labels = np.arange(num_images) * (num_classes - 1) // (num_images - 1)
+        return data.ImageData(images, labels, num_levels, num_classes)
+
+    def load_or_make(name, split, **settings):
+        if name not in options:
+            return load(name, split, **settings)
+        # Bytes have 256 levels, unless the caller knows better.
+        num_levels = settings.get("num_levels") or (256 if ":" in name else 17)
+        asked = {"image_size": settings.get("image_size"), "num_levels": num_levels}
+        return load_noise(split, **{**asked, **options[name]})
+
+    data.load = load_or_make
+
+
+@pytest.fixture
+def noise(monkeypatch):
+    """The sets that `add_data_sets` adds: a function as `data.load`."""
+    monkeypatch.setattr(data, "load", data.load)
+    add_data_sets()
+    return data.load
+
+
+def test_evaluate_scores_another_set_over_all_classes_into_a_table(saved_run, noise, tmp_path):
+    out = tmp_path / "new" / "scores.csv"
+    arguments = "-d noise --image_size 12 -b 2 --weights raw --marginal"
+    arguments = [*arguments.split(), "--out", out]
+    done = run(tmp_path, "evaluate.py", saved_run, *arguments, prepare=add_data_sets)
+    assert (done.returncode, done.stderr) == (0, "")
+    title, line, written = done.stdout.splitlines()
+    assert title == "noise, test split" and written == f"Wrote the scores of 5 images to {out}"
+    assert re.fullmatch(
+        r"PixelCNN\+\+, raw weights, over all classes: .* bits/dim over 5 images", line
+    )
+    model = checkpoints.load(saved_run, "raw")
+    noise = noise("noise", "test", image_size=12).images
+    of_class = model.log_prob(np.tile(noise, (10, 1, 1, 1)), np.repeat(np.arange(10), 5))
+    nats = np.log(10) - np.logaddexp.reduce(np.reshape(of_class, (10, 5)).astype(np.float64))
+    with open(out, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["data_set", "split", "index", "label", "nats", "bits_per_dim"]
+    assert [list(row.values())[:4] for row in rows] == [
+        ["noise", "test", str(i), "-1"] for i in range(5)
+    ]
+    # float32, as in test_evaluation.py.
+    np.testing.assert_allclose([float(row["nats"]) for row in rows], nats, rtol=6e-6)
+    bits_per_dim = nats / (12 * 8 * np.log(2))
+    found = [float(row["bits_per_dim"]) for row in rows]
+    np.testing.assert_allclose(found, bits_per_dim, rtol=6e-6)
+    assert f": {np.mean(found):.4f} +- " in line
+
+
+def test_evaluate_tells_two_sets_apart(run_dir, unconditional_run, noise, tmp_path):
+    out = tmp_path / "scores.npz"
+    arguments = ["-d", "classes", "--compare", "npz:noise", "--split", "all", "--marginal"]
+    arguments += ["--background", unconditional_run, "--out", out]
+    done = run(tmp_path, "evaluate.py", run_dir, *arguments, prepare=add_data_sets)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    for first, name in ((0, "classes"), (3, "npz:noise")):
+        assert lines[first] == f"{name}, both splits"
+        score = r"\d+\.\d{4} \+- \d+\.\d{4} bits/dim over 8 images"
+        title = r"PixelCNN\+\+, averaged weights, over all classes"
+        assert re.fullmatch(f"{title}: {score}", lines[first + 1])
+        assert re.fullmatch(f"Background, averaged weights: {score}", lines[first + 2])
+    plot = run_dir / "scores" / "compared.png"
+    assert lines[6] == "AUROC, 1 where every image of npz:noise scores above those of classes:"
+    assert lines[11:] == [
+        f"Wrote the histograms to {plot}",
+        f"Wrote the scores of 16 images to {out}",
+    ]
+
+    with np.load(out) as file:
+        table = dict(file)
+    parts = [noise(name, split) for name in ("classes", "noise") for split in ("train", "test")]
+    sizes = [len(part.images) for part in parts]
+    assert sizes == [3, 5, 3, 5]
+    for column, values in (
+        ("data_set", ("classes", "classes", "npz:noise", "npz:noise")),
+        ("split", ("train", "test", "train", "test")),
+    ):
+        np.testing.assert_array_equal(table[column], np.repeat(values, sizes))
+    np.testing.assert_array_equal(table["index"], np.concatenate([np.arange(n) for n in sizes]))
+    labels = [*parts[0].labels, *parts[1].labels, *[-1] * 8]
+    np.testing.assert_array_equal(table["label"], labels)
+    images = np.concatenate([part.images for part in parts])
+    for codec in ("PNG", "WebP"):
+        alone = [evaluation.codec_bits_per_dim(image[np.newaxis], codec) for image in images]
+        np.testing.assert_array_equal(table[f"{codec.lower()}_bits_per_dim"], alone)
+    background = checkpoints.load(unconditional_run)
+    for column, expected in (
+        ("background_nats", -background.log_prob(images)),
+        ("background_bits_per_dim", background.bits_per_dim(images)),
+    ):
+        # float32, as in test_evaluation.py.
+        np.testing.assert_allclose(table[column], expected, rtol=6e-6)
+    for line, title, reference in (
+        (lines[7], "likelihood", 0),
+        (lines[8], "likelihood ratio to the background", table["background_bits_per_dim"]),
+        (lines[9], "likelihood against PNG", table["png_bits_per_dim"]),
+        (lines[10], "likelihood against WebP", table["webp_bits_per_dim"]),
+    ):
+        score = table["bits_per_dim"] - reference
+        assert line == f"{evaluation.auroc(score[:8], score[8:]):.4f} by the {title}"
+    # A panel for each of the four scores.
+    assert np.asarray(Image.open(plot)).shape == (400, 1800, 3)
+
+
+def test_evaluate_scores_all_images_of_a_file_in_order(saved_run, tmp_path):
+    test_data = data.load("digits", "test")
+    images, labels = test_data.images[:9].astype(np.int64), test_data.labels[:9]
+    own, out = tmp_path / "own.npz", tmp_path / "own.csv"
+    np.savez(own, images=images, labels=labels)
+    arguments = ["--data_set", own, "--out", out]
+    done = run(tmp_path, "evaluate.py", saved_run, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{own}, all images\n")
+    expected = checkpoints.load(saved_run).bits_per_dim(images, labels)
+    with open(out, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [list(row.values())[:4] for row in rows] == [
+        [str(own), "", str(i), str(label)] for i, label in enumerate(labels)
+    ]
+    # float32, as in test_evaluation.py.
+    found = [float(row["bits_per_dim"]) for row in rows]
+    np.testing.assert_allclose(found, expected, rtol=6e-6)
+
+
+SCORING_PAGE = (ROOT / "docs" / "scoring.md").read_text()
+
+
+@pytest.mark.parametrize("command", re.findall(r"^ *python (.*?)(?: *#.*)?$", SCORING_PAGE, re.M))
+def test_the_commands_of_the_page_on_scoring_take_their_flags(command, tmp_path):
+    done = run(tmp_path, *command.split(), "--only_check_args")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_snippet_of_the_page_on_scoring_makes_sets_to_compare_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (snippet,) = re.findall(r"```python\n(.*?)```", SCORING_PAGE, re.S)
+    exec(compile(snippet, "scoring.md", "exec"), {})
+    images = data.load("digits", "test").images
+    for name, expected in (("mirrored", images[:, :, ::-1]), ("blank", 0 * images)):
+        found = data.read_images(f"{name}.npz", num_channels=1, num_levels=17)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_sample_draws_the_labels_asked_for_from_the_averaged_weights(saved_run, run_dir):
@@ -384,6 +549,113 @@ def test_a_run_is_not_continued_as_another_one(arguments, message, run_dir, tmp_
     done = run(tmp_path, "train.py", "-o", run_dir, *arguments.split())
     assert_one_line(done, message)
     assert files_of(run_dir) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("-d mnist", "must be one of digits, .* Received: .*mnist"),
+        ("--compare mnist", "must be one of digits, .* Received: .*mnist"),
+        ("--image_size 12", "`image_size` must be 8 for 'digits', or None. Received: .*=12"),
+        ("-d colours", "channels of the model, 1. Received: 3 channels in colours"),
+        ("--compare levels", "levels of the model, 17. Received: 16 levels in levels"),
+        ("--compare odd --marginal", "multiples of 4. Received: 6 x 8 in odd"),
+        ("-d noise", "must have labels .* with --marginal. Received: no labels in noise"),
+        (
+            "--compare classes",
+            r"in \[0, 9\] .* by --marginal. Received: labels up to 11 in classes",
+        ),
+        ("-d nothing.npz", "No such file or directory: '?nothing.npz"),
+        ("-d a.npz --baselines", "`baselines` must be left out: a file has no training images. R"),
+        ("-d README.md", "The file must be a picture. Received: README.md"),
+        ("-d docs/digits.png", r"Images must have C = 1. Received: C = 3 in docs/digits.png"),
+        ("--out scores", r"must end in .npz or .csv. Received: scores$"),
+        ("--out README.md/scores.npz", "(File exists|Not a directory): 'README.md'"),
+        ("--compare digits --plot a.jpg", r"`plot` must end in .png. Received: plot=a.jpg"),
+        ("--compare digits --plot README.md/a.png", "(File exists|Not a directory): 'README.md'"),
+        ("--plot a.png", "`plot` must be left out: `compare` says what .* Received: plot=a.png"),
+        ("--background tests", "`background` must be left out: `compare` says what to compare"),
+        ("--compare digits --background tests", "must hold a config.json. Received: tests "),
+        (
+            "--weights both --out a.npz",
+            "`weights` must be ema or raw beside `out`. Received: .*both",
+        ),
+        ("--weights both --compare digits", "`weights` must be ema or raw beside `compare`. Rec"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(arguments, message, saved_run, tmp_path):
+    before = files_of(saved_run)
+    arguments = [*arguments.split(), "--split", "test"]
+    done = run(tmp_path, "evaluate.py", saved_run, *arguments, prepare=add_data_sets)
+    assert_one_line(done, message)
+    assert done.stdout == ""
+    assert files_of(saved_run) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("-b 0", "--batch_size=0"),
+        ("--image_size 6", "`image_size` must be .* a multiple of 4. Received: image_size=6"),
+        ("--weights averaged", r"--weights=averaged: value should be one of <both\|ema\|raw>"),
+    ],
+)
+def test_a_flag_of_the_scoring_that_breaks_its_rule_is_named(
+    arguments, message, saved_run, tmp_path
+):
+    done = run(tmp_path, "evaluate.py", saved_run, *arguments.split())
+    assert done.returncode == 1
+    # absl adds a line on its --help.
+    assert re.search(message, done.stderr.splitlines()[0])
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"pictures": np.zeros((2, 8, 8, 1), int)}, "An npz must hold `images`. Received: .*a.npz"),
+        ({"images": np.full((2, 8, 8, 1), 17)}, r"in \[0, 16\]. Received: values in \[17, 17\]"),
+        (
+            {"labels": np.array([1, 10])},
+            "Labels must lie in .* Received: labels up to 10 in .*a.npz",
+        ),
+        ({"labels": np.array([-1, -2])}, r"`labels` must lie in .* Received: values in \[-2, -1\]"),
+        ({"labels": np.array([0.0, 1.0])}, "`labels` must be .* integers. Received: float64"),
+    ],
+)
+def test_a_file_that_cannot_be_scored_is_one_line(arrays, message, saved_run, tmp_path):
+    if "labels" in arrays:
+        arrays = {"images": np.zeros((2, 8, 8, 1), int), **arrays}
+    np.savez(tmp_path / "a.npz", **arrays)
+    done = run(tmp_path, "evaluate.py", saved_run, "-d", tmp_path / "a.npz")
+    assert_one_line(done, message)
+
+
+def test_a_directory_in_place_of_a_file_to_write_is_one_line(saved_run, tmp_path):
+    (tmp_path / "a.npz").mkdir()
+    done = run(tmp_path, "evaluate.py", saved_run, "--out", tmp_path / "a.npz")
+    assert_one_line(done, "`out` must be a file. Received: .*a.npz, a directory")
+
+
+def test_classes_that_a_run_does_not_have_are_not_summed_over(unconditional_run, tmp_path):
+    done = run(tmp_path, "evaluate.py", unconditional_run, "--marginal")
+    assert_one_line(done, "`marginal` must be left out: the model is not class-conditional. Rec")
+
+
+def test_a_background_of_other_images_is_one_line(saved_run, tmp_path):
+    other = RunConfig(
+        ModelConfig(image_shape=(8, 8, 3), nr_resnet=1, nr_filters=2),
+        DataConfig(data_set="photos"),
+        TrainingConfig(nr_gpu=0),
+    )
+    checkpoints.save_config(tmp_path / "other", other)
+    arguments = ["--compare", "digits", "--background", tmp_path / "other"]
+    done = run(tmp_path, "evaluate.py", saved_run, *arguments)
+    assert_one_line(
+        done,
+        "`background` must be a run on images of 1 channels and 17 levels, as RUN_DIR is. "
+        f"Received: 3 channels and 256 levels in {tmp_path}/other",
+    )
 
 
 @pytest.mark.parametrize("script", ["train.py -r -o", "sample.py", "evaluate.py"])
