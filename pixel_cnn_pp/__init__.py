@@ -13,6 +13,7 @@ _HOME = {
     "TrainingConfig": "config",
     "DiscretizedLogisticMixture": "distributions",
     "PixelCNNPP": "model",
+    "export_saved_model": "export",
     "load": "checkpoints",
     "sample": "sampling",
 }

@@ -131,7 +131,7 @@ def _sample_naive(model, images, known_mask, labels, seed, controls, progress):
 def _sample_cached(model, images, known_mask, labels, seed, controls, progress):
     num_images, height, width, _ = images.shape
     num_workers = _num_workers()
-    batch_size = min(_MAX_BATCH_SIZE, math.ceil(num_images / num_workers))
+    batch_size = _batch_size(num_images, num_workers)
     # The last batch reaches back over images of the one before, which are drawn twice and alike, so
     # that all batches have one size and one compiled function.
     starts = [min(i, num_images - batch_size) for i in range(0, num_images, batch_size)]
@@ -180,6 +180,15 @@ def _num_workers():
     return os.cpu_count() or 1
 
 
+def _batch_size(num_images, num_workers, minimum=min):
+    """How many images to draw together; `minimum` is `ops.minimum` where their number is a tensor.
+
+    One rule for a call and for an exported function: products of other batches may be rounded
+    differently, and then now and then a draw is another one.
+    """
+    return minimum(_MAX_BATCH_SIZE, (num_images + num_workers - 1) // num_workers)
+
+
 # {model: its compiled functions}; the functions know their models by weak references only.
 _COMPILED = weakref.WeakKeyDictionary()
 
@@ -217,6 +226,7 @@ def make_draw_rows(model, compile_step):
       images [H, W, B, C] and known_mask [H, W, B] hold the known pixels, labels [B] or None;
       controls are [temperature, log_scale_offset, 1 for the mode "map" or else 0]; `first_image`
       is the number of the first image, counted over all batches; all from `seed` on integers [].
+      Of the sizes, W and C must be known when it is traced, and B where it is above 64.
     """
     config, likelihood = model.config, model.likelihood
 
@@ -242,7 +252,7 @@ def make_draw_rows(model, compile_step):
         first_row,
         last_row,
     ):
-        _, width, batch_size, channels = images.shape
+        _, width, batch_size, channels = ops.shape(images)
         num_uniforms = config.nr_logistic_mix + channels
 
         def next_row(row, caches, images):
@@ -250,7 +260,9 @@ def make_draw_rows(model, compile_step):
             caches, levels = draw_row(
                 weights, caches, images[row], known_mask[row], labels, controls, uniforms, row
             )
-            return row + 1, caches, ops.slice_update(images, (row, 0, 0, 0), levels[None])
+            # Not `ops.slice_update`: TensorFlow has that as an operation of XLA's only, which a
+            # server may be without.
+            return row + 1, caches, ops.scatter_update(images, [[row]], levels[None])
 
         _, caches, images = ops.while_loop(
             lambda row, *_: row < last_row, next_row, (first_row, caches, images)
@@ -258,6 +270,55 @@ def make_draw_rows(model, compile_step):
         return caches, images
 
     return draw_rows
+
+
+def make_draw_images(model, compile_step):
+    """Makes the function that draws any number of images, to be traced as part of an export.
+
+    It does what `sample` does behind its checks, in the same batches as on this machine, but leaves
+    it to the graph's executor to draw several of them at a time.
+
+    Args:
+      model: PixelCNNPP.
+      compile_step: As in `make_draw_rows`.
+
+    Returns:
+      Function (images [N, H, W, C], known_mask [N, H, W], labels [N] or None, seed, controls) ->
+      images; arguments as in `make_draw_rows`. N may be unknown when it is traced.
+    """
+    draw_rows = make_draw_rows(model, compile_step)
+    num_workers = _num_workers()
+
+    def draw_images(images, known_mask, labels, seed, controls):
+        num_images, height, width, _ = ops.shape(images)
+        batch_size = _batch_size(num_images, num_workers, ops.minimum)
+        weights = model.step_weights()
+
+        def draw_batch(first, drawn):
+            # The last batch reaches back, as in `sample`.
+            start = ops.minimum(first, num_images - batch_size)
+            numbers = start + ops.arange(batch_size)
+            _, batch = draw_rows(
+                weights,
+                model.empty_cache(batch_size, width),
+                ops.transpose(ops.take(images, numbers, axis=0), (1, 2, 0, 3)),
+                ops.transpose(ops.take(known_mask, numbers, axis=0), (1, 2, 0)),
+                None if labels is None else ops.take(labels, numbers, axis=0),
+                controls,
+                seed,
+                start,
+                ops.convert_to_tensor(0),
+                ops.convert_to_tensor(height),
+            )
+            batch = ops.transpose(batch, (2, 0, 1, 3))
+            return first + batch_size, ops.scatter_update(drawn, numbers[:, None], batch)
+
+        _, drawn = ops.while_loop(
+            lambda first, _: first < num_images, draw_batch, (ops.convert_to_tensor(0), images)
+        )
+        return drawn
+
+    return draw_images
 
 
 def _compile(function, with_xla):
@@ -291,8 +352,10 @@ def _draw_pixels(likelihood, raw_params, uniforms, controls):
 def _uniforms(seed, row, first_image, num_images, width, size):
     """The noise of a row of images: uniforms [W, B, size] in (0, 1)."""
     first_block = first_image // _NOISE_BLOCK
+    # A number that is not known yet is that of a batch.
+    most_images = num_images if isinstance(num_images, int) else _MAX_BATCH_SIZE
     blocks = []
-    for i in range(math.ceil(num_images / _NOISE_BLOCK) + 1):
+    for i in range(math.ceil(most_images / _NOISE_BLOCK) + 1):  # they may start within a block
         number = row + _MAX_ROWS * (first_block + i)
         # 0 itself would send a logarithm to -inf.
         smallest = float(np.finfo("float32").tiny)

@@ -60,7 +60,7 @@ def test_every_command_has_a_script_that_takes_its_flags(command):
 def test_the_readme_names_its_commands():
     assert "make demo" in README and "make test" in README
     assert "train.py --nr_gpu 8 --data_set cifar" in README
-    scripts = {"train.py", "evaluate.py", "sample.py"}
+    scripts = {"train.py", "evaluate.py", "sample.py", "export.py"}
     scripts |= {f"benchmarks/{name}.py" for name in ("sampling", "training", "accelerator")}
     assert {command.split()[1] for command in COMMANDS} == scripts
     assert set(MAKE_TARGETS) == {"demo", "demo-photos"}

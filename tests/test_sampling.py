@@ -340,6 +340,32 @@ def test_the_noise_of_an_image_is_the_same_in_every_batch():
         assert (other == whole).mean() < 0.01
 
 
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_an_export_draws_the_batches_that_a_call_draws(monkeypatch, num_workers):
+    monkeypatch.setattr(sampling, "_num_workers", lambda: num_workers)
+    monkeypatch.setattr(sampling, "_MAX_BATCH_SIZE", 4)
+    batches = []
+
+    def make_draw_rows(model, compile_step):
+        def draw_rows(weights, caches, images, known_mask, labels, controls, seed, first, *rows):
+            batches.append((int(first), images.shape[2]))
+            return caches, images + 1
+
+        return draw_rows
+
+    monkeypatch.setattr(sampling, "make_draw_rows", make_draw_rows)
+    model = specimens.build("relu")
+    draw_images = sampling.make_draw_images(model, None)
+    for num_images in (1, 2, 6, 9):
+        images = ops.zeros((num_images, *model.config.image_shape), "uint8")
+        batches.clear()
+        drawn = draw_images(images, ops.zeros(images.shape[:3], "bool"), None, 0, None)
+        batch_size = min(4, -(-num_images // num_workers))
+        starts = [min(i, num_images - batch_size) for i in range(0, num_images, batch_size)]
+        assert batches == [(start, batch_size) for start in starts]
+        assert (np.asarray(drawn) == 1).all()
+
+
 @pytest.mark.parametrize("method", sampling.METHODS)
 def test_progress_goes_up_to_all_rows_of_all_images(binary_model, method):
     reports = []

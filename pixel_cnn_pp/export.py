@@ -1,0 +1,301 @@
+"""Export for serving: a SavedModel that needs TensorFlow alone.
+
+    PATH/saved_model.pb                 the functions and their signatures
+    PATH/variables/                     the weights, once
+    PATH/assets.extra/config.json       the configuration of the model, to be read by people
+
+Signatures take and give integers, as everything outside the network does.
+"""
+
+import os
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pixel_cnn_pp import config, likelihoods, sampling
+from pixel_cnn_pp.model import PixelCNNPP
+
+_SAVED_MODEL = "saved_model.pb"
+
+
+def export_saved_model(model, path, jit_compile=True, overwrite=False):
+    """Writes a model as a SavedModel for TensorFlow Serving or for TensorFlow alone.
+
+    Its signatures, each for any number of images; B, H, W, C and L as in the model, integers of
+    images uint8 for L <= 256 and int32 above, labels int32 [B] for class-conditional models only:
+
+        log_prob         images [B, H, W, C]{, labels}   -> nats [B], bits_per_dim [B]
+        sample           num_samples, seed{, labels}     -> images [num_samples, H, W, C]
+        complete         images, mask [B, H, W], seed{, labels} -> images [B, H, W, C]
+        config                                           -> json, the configuration as a string
+        serving_default  is log_prob
+
+    `log_prob` takes any H and W that are multiples of 4, the others those of the configuration.
+    `sample_with_controls` and `complete_with_controls` also take temperature, log_scale_offset
+    (floats) and mode ("sample" or "map"), see `sampling.sample`.
+
+    The same seed gives the images of `sampling.sample` on the machine that exported, to the last
+    bit with `jit_compile`. Without it, products are rounded differently: in float32 that changes a
+    draw in some ten thousand, in bfloat16 most images.
+
+    Args:
+      model: PixelCNNPP; the weights that it has now are saved.
+      path: Directory to write, which is whole or is not there.
+      jit_compile: Whether the sampler is compiled by XLA, once for every size of a batch, where it
+        runs. It is faster then, but the first call takes seconds, and TensorFlow Serving must have
+        XLA: on CPUs it asks for --xla_cpu_compilation_enabled.
+      overwrite: Whether a SavedModel that is there already is replaced.
+
+    Raises:
+      ValueError: If `model` is no PixelCNNPP on Keras's TensorFlow backend.
+      OSError: If `path` is taken, or cannot be written.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Exporting a SavedModel needs Keras's TensorFlow backend. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()}"
+        )
+    if not isinstance(model, PixelCNNPP):
+        raise ValueError(f"`model` must be a PixelCNNPP. Received: {type(model).__name__}")
+    check_path(path, overwrite)
+    path = pathlib.Path(path).absolute()
+    incomplete = path.with_name(f".incomplete_{path.name}")
+    shutil.rmtree(incomplete, ignore_errors=True)  # a leftover
+    incomplete.mkdir(parents=True)
+    try:
+        served, signatures = _served(model, jit_compile)
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        try:
+            tf.saved_model.save(served, str(incomplete), signatures, options)
+        except tf.errors.OpError as error:
+            raise OSError(f"{path} could not be written: {error.message}") from None
+        (incomplete / "assets.extra").mkdir()
+        (incomplete / "assets.extra" / "config.json").write_text(config.to_json(model.config))
+        _move(incomplete, path)
+    finally:
+        shutil.rmtree(incomplete, ignore_errors=True)
+
+
+def check_path(path, overwrite=False):
+    """Refuses a path that `export_saved_model` would refuse, before there is a model.
+
+    Args:
+      path: As there.
+      overwrite: As there.
+
+    Raises:
+      OSError: If `path` is taken, or cannot be written.
+    """
+    path = pathlib.Path(path).absolute()
+    if path.is_dir() and os.listdir(path):
+        if not overwrite:
+            raise FileExistsError(
+                f"The directory to write must be new or empty, or be overwritten. Received: {path}"
+            )
+        if not (path / _SAVED_MODEL).exists():
+            raise FileExistsError(
+                f"Only a SavedModel is overwritten. Received: {path}, which holds something else"
+            )
+    elif path.exists() and not path.is_dir():
+        raise FileExistsError(f"The SavedModel is a directory. Received: {path}, which is a file")
+    parent = next(folder for folder in path.parents if folder.exists())
+    if not parent.is_dir():
+        raise NotADirectoryError(f"Not a directory: {parent}")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"Not a directory to write to: {parent}")
+
+
+def _move(incomplete, path):
+    """Puts a complete directory in its place; what was there goes when it stands ready."""
+    replaced = path.with_name(f".replaced_{path.name}")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if path.exists():
+        path.rename(replaced)
+    incomplete.rename(path)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _served(model, jit_compile):
+    """The object to save, and its signatures."""
+    served = tf.Module()
+    # Only the weights: Keras would save all layers as objects of its own.
+    served.weights = [weight.value for weight in model.weights]
+    endpoints = _Endpoints(model, jit_compile)
+    signatures = {}
+    for name, (function, arguments) in endpoints.signatures().items():
+        specs = {key: tf.TensorSpec(*spec, key) for key, spec in arguments.items()}
+        # No attributes of `served`: what is one is traced and saved for a second time.
+        signatures[name] = _function(function).get_concrete_function(**specs)
+    return served, {**signatures, "serving_default": signatures["log_prob"]}
+
+
+class _Endpoints:
+    """The functions that are served, of tensors as a client sends them, checked in the graph."""
+
+    def __init__(self, model, jit_compile):
+        self._model, self._config = model, model.config
+        self._level_dtype = tf.as_dtype(likelihoods.level_dtype(self._config.num_levels))
+
+        def compile_step(step):
+            return tf.function(step, jit_compile=True, autograph=False) if jit_compile else step
+
+        # One function, traced once, behind all signatures that draw.
+        self._draw_images = _function(sampling.make_draw_images(model, compile_step))
+
+    def signatures(self):
+        """{name: (function, its arguments by name)}."""
+        height, width, channels = self._config.image_shape
+        labels = {} if self._config.num_classes is None else {"labels": ([None], tf.int32)}
+        controls = {
+            "temperature": ([], tf.float32),
+            "log_scale_offset": ([], tf.float32),
+            "mode": ([], tf.string),
+        }
+        images = {"images": ([None, None, None, channels], self._level_dtype), **labels}
+        drawn = {"num_samples": ([], tf.int32), "seed": ([], tf.int32), **labels}
+        completed = {
+            "images": ([None, height, width, channels], self._level_dtype),
+            "mask": ([None, height, width], tf.bool),
+            "seed": ([], tf.int32),
+            **labels,
+        }
+        return {
+            "log_prob": (self.log_prob, images),
+            "sample": (self.sample, drawn),
+            "sample_with_controls": (self.sample, drawn | controls),
+            "complete": (self.complete, completed),
+            "complete_with_controls": (self.complete, completed | controls),
+            "config": (self.config, {}),
+        }
+
+    def config(self):
+        """The configuration of the model."""
+        return {"json": tf.constant(config.to_json(self._config))}
+
+    def log_prob(self, images, labels=None):
+        """Nats and bits/dim of images."""
+        images, labels = self._checked(images, labels)
+        nats = self._model.log_prob(images, labels)
+        num_dims = tf.cast(tf.reduce_prod(tf.shape(images)[1:]), nats.dtype)
+        return {"nats": nats, "bits_per_dim": likelihoods.bits_per_dim(-nats, num_dims)}
+
+    def sample(
+        self,
+        num_samples,
+        seed,
+        labels=None,
+        temperature=1.0,
+        log_scale_offset=0.0,
+        mode="sample",
+    ):
+        """New images."""
+        num_samples = _require(
+            num_samples > 0,
+            "`num_samples` must be a whole number of at least 1. Received: num_samples={}",
+            num_samples,
+        )
+        shape = self._config.image_shape
+        images = tf.zeros([num_samples, *shape], self._level_dtype)
+        mask = tf.zeros([num_samples, *shape[:2]], tf.bool)
+        return self._draw(images, mask, seed, labels, temperature, log_scale_offset, mode)
+
+    def complete(
+        self,
+        images,
+        mask,
+        seed,
+        labels=None,
+        temperature=1.0,
+        log_scale_offset=0.0,
+        mode="sample",
+    ):
+        """Images of which the pixels are kept where the mask is true."""
+        mask = _require(
+            tf.shape(mask)[0] == tf.shape(images)[0],
+            "`mask` must be one for each of the images. Received: {} masks, {} images",
+            mask,
+            (tf.shape(mask)[0], tf.shape(images)[0]),
+        )
+        return self._draw(images, mask, seed, labels, temperature, log_scale_offset, mode)
+
+    def _draw(self, images, mask, seed, labels, temperature, log_scale_offset, mode):
+        images, labels = self._checked(images, labels)
+        seed = _require(
+            seed >= 0, "`seed` must be a whole number in [0, 2^31 - 1]. Received: seed={}", seed
+        )
+        temperature = _require(
+            (temperature >= np.finfo("float32").tiny) & (temperature < np.inf),
+            "`temperature` must be a number above 0. Received: temperature={}",
+            tf.convert_to_tensor(temperature),
+        )
+        log_scale_offset = _require(
+            tf.math.is_finite(log_scale_offset),
+            "`log_scale_offset` must be a number. Received: log_scale_offset={}",
+            tf.convert_to_tensor(log_scale_offset),
+        )
+        mode = tf.convert_to_tensor(mode)
+        mode = _require(
+            tf.reduce_any(mode == sampling.MODES),
+            f"`mode` must be one of {', '.join(sampling.MODES)}. Received: mode={{}}",
+            mode,
+        )
+        is_map = tf.cast(mode == "map", tf.float32)
+        controls = tf.stack([temperature, log_scale_offset, is_map])
+        controls = tf.cast(controls, self._model.variable_dtype)
+        return {"images": self._draw_images(images, mask, labels, seed, controls)}
+
+    def _checked(self, images, labels):
+        """The two behind the checks of `PixelCNNPP.check_inputs`, in words like its."""
+        num_levels, num_classes = self._config.num_levels, self._config.num_classes
+        shape = tf.shape(images)
+        images = _require(
+            shape[0] > 0,
+            "images must be at least 1. Received: images of shape {}",
+            images,
+            (shape,),
+        )
+        images = _require(
+            tf.reduce_all((shape[1:3] % 4 == 0) & (shape[1:3] > 0)),
+            "Height and width of images must be multiples of 4. Received: images of shape {}",
+            images,
+            (shape,),
+        )
+        if num_levels <= images.dtype.max:
+            images = _require_range("images", images, num_levels)
+        if num_classes is None:
+            return images, None
+        labels = _require_range("labels", labels, num_classes)
+        labels = _require(
+            tf.shape(labels)[0] == shape[0],
+            "labels must be one for each of the images. Received: {} labels, {} images",
+            labels,
+            (tf.shape(labels)[0], shape[0]),
+        )
+        return images, labels
+
+
+def _function(function):
+    return tf.function(function, autograph=False)
+
+
+def _require(condition, message, value, received=None):
+    """The value, or an InvalidArgumentError of one line where the condition does not hold.
+
+    `received` are the tensors that the message shows, by default the value itself.
+    """
+    text = tf.strings.format(message, (value,) if received is None else received)
+    with tf.control_dependencies([tf.debugging.Assert(condition, [text])]):
+        return tf.identity(value)
+
+
+def _require_range(name, values, size):
+    smallest, largest = tf.reduce_min(values), tf.reduce_max(values)
+    return _require(
+        (smallest >= 0) & (largest < size),
+        f"{name} must be whole numbers in [0, {size - 1}]. Received: values in [{{}}, {{}}]",
+        values,
+        (smallest, largest),
+    )
