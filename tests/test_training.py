@@ -146,13 +146,17 @@ def test_the_trainer_knows_its_step_and_its_next_learning_rate(five_steps):
 # Devices
 
 REPLICAS = """
-import sys
+import functools, sys
 import keras, numpy as np, tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
 # In float64, rounding cannot hide behind Adamax, which makes a whole step of it.
 keras.config.set_floatx("float64")
 from pixel_cnn_pp import config, data, devices, training
+
+@functools.cache  # TensorFlow confuses the replicas of two strategies
+def strategy(num_devices):
+    return devices.make_strategy(num_devices, log=lambda line: None)
 
 rng = np.random.default_rng(0)
 images = rng.integers(0, 4, (40, 8, 4, 1)).astype(np.uint8)
@@ -167,22 +171,27 @@ def trainer(num_devices, num_classes, **options):
                                      learning_rate=0.01, dtype="float32", **options)
     object.__setattr__(settings, "dtype", "float64")
     run = config.RunConfig(model, config.DataConfig(data_set="digits"), settings)
-    made = training.Trainer(run, devices.make_strategy(num_devices, log=lambda line: None))
+    made = training.Trainer(run, strategy(num_devices))
     assert made.strategy.num_replicas_in_sync == num_devices
     made.initialize(images[:16], labels[:16])
     return made
 
+# TensorFlow knows one number of replicas in a process, or one alone.
+kinds = {
+    "by 2": {
+        "1": (1, 3, {}),
+        "2": (2, 3, {}),
+        "accumulated": (1, 3, {"accumulate_steps": 4}),
+        "accumulated by 2": (2, 3, {"accumulate_steps": 2}),
+        "recomputed": (2, 3, {"recompute": True}),
+        "unconditional 1": (1, None, {}),
+        "unconditional 2": (2, None, {}),
+    },
+    "by 4": {"4": (4, 3, {})},
+}[sys.argv[2]]
 found = {}
-for name, made in {
-    "1": trainer(1, 3),
-    "2": trainer(2, 3),
-    "4": trainer(4, 3),
-    "accumulated": trainer(1, 3, accumulate_steps=4),
-    "accumulated by 2": trainer(2, 3, accumulate_steps=2),
-    "recomputed": trainer(2, 3, recompute=True),
-    "unconditional 1": trainer(1, None),
-    "unconditional 2": trainer(2, None),
-}.items():
+for name, (num_devices, num_classes, options) in kinds.items():
+    made = trainer(num_devices, num_classes, **options)
     parts = [slice(8 * (number % 5), 8 * (number % 5) + 8) for number in range(20)]
     results = [made.train_step(images[part], labels[part]) for part in parts]
     losses = [result.bits_per_dim for result in results]
@@ -201,10 +210,13 @@ np.savez(sys.argv[1], **found)
 @pytest.fixture(scope="module")
 def replicas(run_python, tmp_path_factory):
     """What one replica did in 20 steps with dropout, and others with the same global batches."""
-    path = tmp_path_factory.mktemp("replicas") / "found.npz"
-    run_python(REPLICAS, path)
-    with np.load(path) as found:
-        return dict(found)
+    found = {}
+    for kinds in ("by 2", "by 4"):
+        path = tmp_path_factory.mktemp("replicas") / "found.npz"
+        run_python(REPLICAS, path, kinds)
+        with np.load(path) as arrays:
+            found |= dict(arrays)
+    return found
 
 
 @pytest.mark.parametrize(
