@@ -14,6 +14,7 @@ _HOME = {
     "DiscretizedLogisticMixture": "distributions",
     "PixelCNNPP": "model",
     "load": "checkpoints",
+    "load_release": "tf1_import",
     "sample": "sampling",
 }
 
