@@ -1,4 +1,4 @@
-"""Checkpoints as the original release writes them, made by TensorFlow 1's own Saver."""
+"""Checkpoints as the original release writes them, of any network."""
 
 import numpy as np
 import tensorflow as tf
@@ -33,14 +33,18 @@ def unnamed_variables(model, num_labels=0):
 
 
 def save(variables, **paths):
-    """Writes variables {name: array} to a path in the format V1, to another in V2, or to both."""
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        made = {
-            name: tf.compat.v1.Variable(value, name=name, use_resource=False)
-            for name, value in variables.items()
-        }
-        session.run([variable.initializer for variable in made.values()])
-        for version, path in paths.items():
-            version = getattr(tf.compat.v1.train.SaverDef, version)
-            saver = tf.compat.v1.train.Saver(made, write_version=version)
-            saver.save(session, str(path), write_meta_graph=False, write_state=False)
+    """Writes variables {name: array} to a path in the format V1, to another in V2, or to both.
+
+    By the operations that TensorFlow 1's Saver runs, without the graph that takes it seconds.
+    """
+    names, values = list(variables), [tf.constant(value) for value in variables.values()]
+    whole = [""] * len(names)
+    for version, path in paths.items():
+        if version == "V1":
+            tf.raw_ops.SaveSlices(
+                filename=str(path), tensor_names=names, shapes_and_slices=whole, data=values
+            )
+        else:
+            tf.raw_ops.SaveV2(
+                prefix=str(path), tensor_names=names, shape_and_slices=whole, tensors=values
+            )

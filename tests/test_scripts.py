@@ -322,7 +322,7 @@ def test_an_imported_checkpoint_of_the_release_is_scored_drawn_from_and_trained_
     release_checkpoint, tmp_path
 ):
     run_dir = tmp_path / "new" / "run"
-    done = run_in_new_process("import_release.py", release_checkpoint, run_dir, *DIGITS)
+    done = run(tmp_path, "import_release.py", release_checkpoint, run_dir, *DIGITS)
     assert (done.returncode, done.stderr) == (0, "")
     network, adam, written = done.stdout.splitlines()
     assert network.startswith(f"{release_checkpoint}: ") and ", elu, 10 classes; " in network
@@ -336,9 +336,9 @@ def test_an_imported_checkpoint_of_the_release_is_scored_drawn_from_and_trained_
         for one, other in zip(model.weights, expected.weights, strict=True):
             np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
-    done = run(tmp_path, "evaluate.py", run_dir)
+    done = run(tmp_path, "evaluate.py", run_dir, prepare=run_eagerly)
     assert done.returncode == 0 and done.stdout.count("bits/dim over 256 images") == 2, done
-    done = run(tmp_path, "sample.py", run_dir, "--num_samples", "2")
+    done = run(tmp_path, "sample.py", run_dir, "--num_samples", "2", "--image_size", "4")
     assert done.returncode == 0 and done.stdout.startswith("Wrote 2 images to "), done
     arguments = ["-r", "-o", run_dir, "-b", "700", "-x", "1", "-g", "0", "-ns", "0"]
     done = run(tmp_path, "train.py", *arguments, prepare=run_eagerly)
