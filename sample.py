@@ -2,7 +2,6 @@
 
 import math
 import pathlib
-import re
 import sys
 import time
 
@@ -136,14 +135,7 @@ def _image_shape(config):
     """The size to draw, (H, W, C)."""
     if FLAGS.image_size is None:
         return config.image_shape
-    sides = re.fullmatch(r"(\d+)(?:x(\d+))?", FLAGS.image_size)
-    if sides is None:
-        raise ValueError(
-            "`image_size` must be a number or two, such as 64 or 48x64. "
-            f"Received: image_size={FLAGS.image_size}"
-        )
-    height, width = sides.groups()
-    return int(height), int(width or height), config.image_shape[-1]
+    return (*scripts.parse_image_size(FLAGS.image_size), config.image_shape[-1])
 
 
 def _originals(run_dir, image_shape, config):

@@ -15,6 +15,7 @@ _HOME = {
     "PixelCNNPP": "model",
     "export_saved_model": "export",
     "load": "checkpoints",
+    "load_release": "tf1_import",
     "sample": "sampling",
 }
 

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import re
 import sys
 
 from absl import app, flags, logging
@@ -41,6 +42,32 @@ def run(main, arguments=(), on_tensorflow=True):
     sys.stdout.reconfigure(line_buffering=True)
     flags.FLAGS.set_gnu_getopt()
     app.run(checked)
+
+
+def parse_image_size(text):
+    """Height and width from what a flag says.
+
+    Args:
+      text: A string, 64 or 48x64 (height x width).
+
+    Returns:
+      Height and width.
+
+    Raises:
+      ValueError: If it is another.
+
+    Example:
+      >>> parse_image_size("48x64")
+      (48, 64)
+    """
+    sides = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if sides is None:
+        raise ValueError(
+            "`image_size` must be a number or two, such as 64 or 48x64. "
+            f"Received: image_size={text}"
+        )
+    height, width = sides.groups()
+    return int(height), int(width or height)
 
 
 def _import_tensorflow():

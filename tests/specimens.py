@@ -8,7 +8,7 @@ import pathlib
 import keras
 import numpy as np
 
-from pixel_cnn_pp import layers, likelihoods
+from pixel_cnn_pp import likelihoods
 from pixel_cnn_pp.config import ModelConfig
 from pixel_cnn_pp.model import PixelCNNPP
 
@@ -122,47 +122,3 @@ def golden(name):
             return dict(arrays)
     text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     return json.loads(text)
-
-
-def release_variables(model):
-    """{name in the original release: our variable}, in the release's order of construction.
-
-    The release counts each kind of layer from 0. It makes the three input convolutions, then layer
-    after layer of both streams in turn, and the output; in a gated block first the convolution
-    `conv_in`, then the nin of the short-cut, then `conv_out`, then the projection of the classes.
-    """
-    kinds = {
-        layers.WeightNormDense: "dense",
-        layers.WeightNormConv2D: "conv2d",
-        layers.WeightNormConv2DTranspose: "deconv2d",
-    }
-    counts = dict.fromkeys([*kinds.values(), "conditional_weights"], 0)
-    variables = {}
-
-    def add(kind, **by_suffix):
-        for suffix, variable in by_suffix.items():
-            variables[f"model/{kind}_{counts[kind]}/{suffix}"] = variable
-        counts[kind] += 1
-
-    def add_layer(layer):
-        if isinstance(layer, layers.GatedResidualBlock):
-            for part in (layer.conv_in, layer.skip, layer.conv_out):
-                if part is not None:
-                    add_layer(part)
-            if layer.hw is not None:
-                add("conditional_weights", hw=layer.hw)
-        else:
-            (kind,) = (name for base, name in kinds.items() if isinstance(layer, base))
-            add(kind, V=layer.v, g=layer.g, b=layer.b)
-
-    for layer in (model.input_above, model.input_row_above, model.input_left):
-        add_layer(layer)
-    for down, right in (
-        (model.encoder_down, model.encoder_right),
-        (model.decoder_down, model.decoder_right),
-    ):
-        for pair in zip(down, right, strict=True):
-            for layer in pair:
-                add_layer(layer)
-    add_layer(model.output_layer)
-    return variables

@@ -14,7 +14,7 @@ import specimens
 import tensorflow as tf
 from specimens import RECORDED, SPECIMENS
 
-from pixel_cnn_pp import likelihoods
+from pixel_cnn_pp import likelihoods, tf1_import
 from pixel_cnn_pp.config import ModelConfig
 from pixel_cnn_pp.model import PixelCNNPP
 
@@ -94,7 +94,7 @@ def recorded_model(case, dtype):
 def load(model, case, which):
     """Loads recorded weights: "init0", "init1", "after" or "ema"."""
     arrays = recorded(case)
-    for name, variable in specimens.release_variables(model).items():
+    for name, variable in tf1_import.release_variables(model).items():
         # The initialisation leaves V and hw as they are: init1 holds only what it sets.
         key = f"{which}/{name}"
         variable.assign(arrays[key if key in arrays else f"init0/{name}"])
@@ -127,7 +127,7 @@ def test_data_dependent_initialisation_gives_the_recorded_gains_and_biases(case,
     load(model, case, "init0")
     model.initialize(arrays["x_init_u8"], labels_of(case, "init"))
     noise, scale = {}, {}
-    for index, (name, variable) in enumerate(specimens.release_variables(model).items()):
+    for index, (name, variable) in enumerate(tf1_import.release_variables(model).items()):
         if name.endswith(("/g", "/b")):
             noise[name] = arrays["noise/init1_per_var"][index]
             scale[name] = np.abs(arrays[f"init1/{name}"]).max()
@@ -135,7 +135,7 @@ def test_data_dependent_initialisation_gives_the_recorded_gains_and_biases(case,
             assert_close(variable.numpy(), arrays[f"init0/{name}"], 0)
     # Of a variable of six numbers the noise can be small by chance; not of half of all variables.
     usual_noise = np.median([noise[name] / scale[name] for name in noise])
-    for name, variable in specimens.release_variables(model).items():
+    for name, variable in tf1_import.release_variables(model).items():
         if name in noise:
             atol = max(noise[name], usual_noise * scale[name] if dtype == "float32" else 0)
             assert_close(variable.numpy(), arrays[f"init1/{name}"], NOISE_FACTOR[dtype] * atol)
@@ -242,7 +242,7 @@ def first_step(model, case, loss_of):
     load(model, case, "init1")
     images, labels = recorded(case)["x_train_u8"][0], labels_of(case, "train")
     labels = None if labels is None else labels[0]
-    variables = specimens.release_variables(model)
+    variables = tf1_import.release_variables(model)
     with tf.GradientTape() as tape:
         loss = loss_of(images, labels)
     gradients = tape.gradient(loss, [variable.value for variable in variables.values()])
@@ -306,7 +306,7 @@ def test_the_papers_networks_have_the_recorded_variables(
     record = specimens.golden("variables_full.json.gz")[name]
     assert (record["parameter_count"], len(record["variables"])) == (count, num_variables)
     model = PixelCNNPP(config)
-    variables = specimens.release_variables(model)
+    variables = tf1_import.release_variables(model)
     assert [[name, list(v.shape)] for name, v in variables.items()] == record["variables"]
     assert {id(v) for v in variables.values()} == {id(v) for v in model.trainable_variables}
     assert len(model.trainable_variables) == num_variables

@@ -1,4 +1,4 @@
-"""The commands and snippets of the README, and those of the Makefile, do what they say."""
+"""The commands and snippets of the README, the docs and the Makefile do what they say."""
 
 import pathlib
 import re
@@ -14,16 +14,17 @@ import pixel_cnn_pp as pcnn
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))]
 
 
-def code_blocks(language):
+def code_blocks(language, text=README):
     """The fenced blocks of a language, in order."""
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def readme_commands():
-    """The lines of the README's shell blocks."""
-    lines = [line for block in code_blocks("sh") for line in block.splitlines()]
+def shell_commands(text=README):
+    """The lines of the shell blocks."""
+    lines = [line for block in code_blocks("sh", text) for line in block.splitlines()]
     return [line.partition("#")[0].strip() for line in lines]
 
 
@@ -40,13 +41,16 @@ def makefile_commands(target):
     return [line.removeprefix(".venv/bin/") for line in lines if ".py" in line]
 
 
-COMMANDS = [line for line in readme_commands() if line.startswith("python ")]
-MAKE_TARGETS = [line.split()[1] for line in readme_commands() if line.startswith("make ")]
+COMMANDS = [line for line in shell_commands() if line.startswith("python ")]
+MAKE_TARGETS = [line.split()[1] for line in shell_commands() if line.startswith("make ")]
+EVERY_COMMAND = [
+    *COMMANDS,
+    *(line for page in PAGES for line in shell_commands(page) if line.startswith("python ")),
+    *(line for target in MAKE_TARGETS for line in makefile_commands(target)),
+]
 
 
-@pytest.mark.parametrize(
-    "command", COMMANDS + [line for target in MAKE_TARGETS for line in makefile_commands(target)]
-)
+@pytest.mark.parametrize("command", dict.fromkeys(EVERY_COMMAND))
 def test_every_command_has_a_script_that_takes_its_flags(command):
     python, *arguments = shlex.split(command)
     assert python == "python"
@@ -60,7 +64,7 @@ def test_every_command_has_a_script_that_takes_its_flags(command):
 def test_the_readme_names_its_commands():
     assert "make demo" in README and "make test" in README
     assert "train.py --nr_gpu 8 --data_set cifar" in README
-    scripts = {"train.py", "evaluate.py", "sample.py", "export.py"}
+    scripts = {"train.py", "evaluate.py", "sample.py", "export.py", "import_release.py"}
     scripts |= {f"benchmarks/{name}.py" for name in ("sampling", "training", "accelerator")}
     assert {command.split()[1] for command in COMMANDS} == scripts
     assert set(MAKE_TARGETS) == {"demo", "demo-photos"}

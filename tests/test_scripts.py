@@ -13,11 +13,13 @@ import types
 
 import numpy as np
 import pytest
+import release
 import tensorflow as tf
 from PIL import Image
 
-from pixel_cnn_pp import checkpoints, data, evaluation, plots, sampling, training
+from pixel_cnn_pp import checkpoints, data, evaluation, plots, sampling, tf1_import, training
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from pixel_cnn_pp.model import PixelCNNPP
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -462,6 +464,56 @@ def test_train_takes_the_flags_of_the_original_release(arguments, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def run_eagerly():
+    """Saves the time to compile what runs but twice."""
+    tf.config.run_functions_eagerly(True)
+
+
+DIGITS = ("-d", "digits", "--image_size", "8", "--num_levels", "17", "-z", "elu")
+
+
+@pytest.fixture(scope="module")
+def release_checkpoint(tmp_path_factory):
+    """A checkpoint of the release, of a network for digits; the prefix of its files."""
+    config = dataclasses.replace(RUN.model, resnet_nonlinearity="elu")
+    model = PixelCNNPP(config)
+    variables = release.network_variables(model) | release.unnamed_variables(model, num_labels=1)
+    path = tmp_path_factory.mktemp("release") / "params_digits.ckpt"
+    release.save(variables, V2=path)
+    return path
+
+
+def test_an_imported_checkpoint_of_the_release_is_scored_drawn_from_and_trained_on(
+    release_checkpoint, tmp_path
+):
+    run_dir = tmp_path / "new" / "run"
+    done = run(tmp_path, "import_release.py", release_checkpoint, run_dir, *DIGITS)
+    assert (done.returncode, done.stderr) == (0, "")
+    network, adam, written = done.stdout.splitlines()
+    assert network.startswith(f"{release_checkpoint}: ") and ", elu, 10 classes; " in network
+    assert "for 8x8x1 images of 17 levels, trained with dropout 0.5" in network
+    assert adam == "Optimizer: Adam with its moments, 7 steps done, next learning rate 0.001."
+    assert written == f"Wrote {run_dir}, a run on digits at epoch 0."
+    assert checkpoints.load_config(run_dir).data == DataConfig("digits", image_size=8)
+    for weights in ("ema", "raw"):
+        model = checkpoints.load(run_dir, weights)
+        expected = tf1_import.load_release(release_checkpoint, weights, model.config)
+        for one, other in zip(model.weights, expected.weights, strict=True):
+            np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+    done = run(tmp_path, "evaluate.py", run_dir, prepare=run_eagerly)
+    assert done.returncode == 0 and done.stdout.count("bits/dim over 256 images") == 2, done
+    # Sixteen passes take less time than a compilation.
+    arguments = ["--num_samples", "2", "--image_size", "4", "--method", "naive"]
+    done = run(tmp_path, "sample.py", run_dir, *arguments, prepare=run_eagerly)
+    assert done.returncode == 0 and done.stdout.startswith("Wrote 2 images to "), done
+    arguments = ["-r", "-o", run_dir, "-b", "700", "-x", "1", "-g", "0", "-ns", "0"]
+    done = run(tmp_path, "train.py", *arguments, prepare=run_eagerly)
+    assert done.returncode == 0, done
+    assert "Resumed from epoch 0, step 7." in done.stdout
+    assert checkpoints.latest(run_dir).name == "step_000000000009"
+
+
 # What does not
 
 
@@ -746,9 +798,46 @@ def test_labels_for_a_run_without_classes_are_one_line(unconditional_run, tmp_pa
     assert_one_line(done, "`labels` must be left out: the model is not class-conditional. Rec")
 
 
-def run_eagerly():
-    """Saves the time to compile what runs but twice."""
-    tf.config.run_functions_eagerly(True)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "`resnet_nonlinearity` must be given, elu or relu: the shapes in the checkpoint "),
+        ("-z elu", "The size of the images must be given where they do not have 3 channels"),
+        ("-z elu --image_size 8x", "`image_size` must be a number or two, such as 64 or 48x64"),
+        ("-z elu --image_size 6", r"`image_shape` must be .* Received: image_shape=\(6, 6, 1\)"),
+        ("-z concat_elu --image_size 8", "resnet_nonlinearity: 'elu' or 'relu' != 'concat_elu' "),
+        ("-z elu --image_size 8 -n 160 -q 5", "nr_resnet: 1 != 5, nr_filters: 4 != 160 "),
+        ("-z elu --image_size 8 --num_levels 1", "`num_levels` must be an integer >= 2 and "),
+        ("-z elu --image_size 8 --ignore *conv2d_7/*", "nr_resnet=1, without model/conv2d_7/V, "),
+    ],
+)
+def test_what_cannot_be_imported_is_one_line(arguments, message, release_checkpoint, tmp_path):
+    run_dir = tmp_path / "run"
+    done = run(tmp_path, "import_release.py", release_checkpoint, run_dir, *arguments.split())
+    assert_one_line(done, message)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_no_checkpoint_is_one_line(release_checkpoint, tmp_path):
+    done = run(tmp_path, "import_release.py", tmp_path / "no.ckpt", tmp_path / "run")
+    assert_one_line(done, f"Received: {tmp_path}/no.ckpt ")
+    path = tmp_path / "cut.ckpt"
+    for ending in (".index", ".data-00000-of-00001"):
+        shutil.copy(f"{release_checkpoint}{ending}", f"{path}{ending}")
+    os.truncate(f"{path}.data-00000-of-00001", 1000)
+    done = run(tmp_path, "import_release.py", path, tmp_path / "run", *DIGITS)
+    assert_one_line(done, f"A checkpoint must be whole, .* Received: {path}, model/")
+
+
+def test_an_import_does_not_write_over_a_run_or_where_it_cannot(
+    release_checkpoint, run_dir, tmp_path
+):
+    before = files_of(run_dir)
+    done = run(tmp_path, "import_release.py", release_checkpoint, run_dir, *DIGITS)
+    assert_one_line(done, f"{run_dir} holds a run already: choose another directory.")
+    assert files_of(run_dir) == before
+    done = run(tmp_path, "import_release.py", release_checkpoint, run_dir / "config.json", *DIGITS)
+    assert_one_line(done, f"import_release.py: .*(File exists|Not a directory): '{run_dir}")
 
 
 def test_a_loss_that_explodes_names_its_step_and_keeps_the_checkpoint(run_dir, tmp_path):

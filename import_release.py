@@ -1,0 +1,36 @@
+"""Makes a run of a checkpoint of the original release: python import_release.py CKPT RUN_DIR."""
+
+from absl import flags
+
+from pixel_cnn_pp import config, scripts
+
+FLAGS = flags.FLAGS
+config.define_flags(config.ModelConfig)
+flags.DEFINE_string("data_set", "cifar", "Name of the data set of the run", short_name="d")
+flags.DEFINE_string("data_dir", "data", "Directory of the data sets", short_name="i")
+flags.DEFINE_string(
+    "image_size", None, "Size of the images, 32 or 48x64 (height x width); default: 32 in colour"
+)
+flags.DEFINE_integer("num_levels", 256, "Levels of a sub-pixel")
+flags.DEFINE_list("ignore", [], "Variables of CKPT to leave out, such as global_step,other/*")
+
+
+def main(ckpt, run_dir):
+    """Writes the weights, the averages and the optimizer of a checkpoint into a new run."""
+    from pixel_cnn_pp import tf1_import
+
+    checkpoint = tf1_import.ReleaseCheckpoint(ckpt, FLAGS.ignore)
+    # What the checkpoint tells needs no flag; a flag that is given must agree with it.
+    given = config.explicit_values_from_flags(config.ModelConfig)
+    image_size = None
+    if FLAGS.image_size is not None:
+        height, width = scripts.parse_image_size(FLAGS.image_size)
+        given["image_shape"] = (height, width, checkpoint.num_channels)
+        image_size = height if height == width else None
+    model_config = checkpoint.config(num_levels=FLAGS.num_levels, **given)
+    data_config = config.DataConfig(FLAGS.data_set, FLAGS.data_dir, image_size)
+    tf1_import.import_run(checkpoint, run_dir, model_config, data_config)
+
+
+if __name__ == "__main__":
+    scripts.run(main, ["CKPT", "RUN_DIR"])
