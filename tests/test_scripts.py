@@ -17,7 +17,7 @@ import release
 import tensorflow as tf
 from PIL import Image
 
-from pixel_cnn_pp import checkpoints, data, evaluation, plots, sampling, tf1_import, training
+from pixel_cnn_pp import checkpoints, data, evaluation, plots, sampling, tf1_import, devices, training
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from pixel_cnn_pp.model import PixelCNNPP
 
@@ -89,7 +89,7 @@ def files_of(directory):
 
 def save_run(run_dir, config):
     """A directory as a run leaves it behind 7 steps, its averages at values of their own."""
-    trainer = training.Trainer(config, training.make_strategy(0))
+    trainer = training.Trainer(config, devices.make_strategy(0))
     train_data = data.load("digits", "train")
     trainer.initialize(train_data.images[:20], train_data.labels[:20])
     for average, weight in zip(
