@@ -17,7 +17,16 @@ import release
 import tensorflow as tf
 from PIL import Image
 
-from pixel_cnn_pp import checkpoints, data, evaluation, plots, sampling, tf1_import, devices, training
+from pixel_cnn_pp import (
+    checkpoints,
+    data,
+    devices,
+    evaluation,
+    plots,
+    sampling,
+    tf1_import,
+    training,
+)
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from pixel_cnn_pp.model import PixelCNNPP
 
