@@ -188,7 +188,7 @@ def _our_contestant(case, images):
     """Functions of nothing, a step and the log-likelihood of a batch, and what can be counted."""
     import tensorflow as tf
 
-    from pixel_cnn_pp import training
+    from pixel_cnn_pp import devices, training
 
     config = ModelConfig(
         image_shape=images.shape[1:],
@@ -197,7 +197,7 @@ def _our_contestant(case, images):
     )
     run_training = TrainingConfig(batch_size=len(images), **case["training"])
     run = RunConfig(config, DataConfig(), run_training)
-    trainer = training.Trainer(run, training.make_strategy(0))
+    trainer = training.Trainer(run, devices.make_strategy(0))
     model = trainer.model
     log_prob = tf.function(model.log_prob, autograph=False)
     flops = measure.training_flops_per_image(model, *images.shape[1:3]) * len(images)
@@ -206,7 +206,7 @@ def _our_contestant(case, images):
         "flops": flops,
         "compute_dtype": model.compute_dtype,
     }
-    return lambda: trainer.train_step(images), lambda: log_prob(images).numpy(), counts
+    return lambda: trainer.train_step(images).bits_per_dim, lambda: log_prob(images).numpy(), counts
 
 
 def _tfp_contestant(case, images):
