@@ -3,6 +3,7 @@
 import pathlib
 import re
 import shlex
+import socket
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import pixel_cnn_pp as pcnn
+from pixel_cnn_pp import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -78,6 +80,28 @@ def test_the_snippet_on_own_images_trains_and_saves_a_model(tmp_path, monkeypatc
     exec(compile(snippet, "README.md", "exec"), names)
     reloaded = keras.saving.load_model("model.keras")
     assert np.array_equal(reloaded(images[:2]), names["model"](images[:2]))
+
+
+def test_the_two_workers_train_together(tmp_path):
+    (example,) = [block for block in code_blocks("sh") if "TF_CONFIG" in block]
+    for number in ("12345", "12346"):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            example = example.replace(number, str(free.getsockname()[1]))
+    example = example.replace("save/two", str(tmp_path / "run")).replace(
+        "max_epochs 2", "max_epochs 1"
+    )
+    example = example.replace("nr_filters 16", "nr_filters 2").replace("python", sys.executable)
+    done = subprocess.run(
+        ["bash", "-c", example.rstrip() + " --num_samples 0; status=$?; wait $! && exit $status"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Worker 1 of 2: worker 0 reports and writes." in done.stdout
+    assert re.search(r"^epoch 1/1  step \d+  train ", done.stdout, flags=re.MULTILINE)
+    assert checkpoints.latest(tmp_path / "run") is not None
 
 
 def test_every_file_of_the_map_exists_and_every_module_is_in_the_map():
