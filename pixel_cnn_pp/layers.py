@@ -115,8 +115,8 @@ class Dropout:
 
     An image drops the same units in every process, on every device and in whatever batch it
     stands, because its random bits are a function of (seed, number of the image, call). They are
-    drawn for all calls at once, as few as the rate needs: 8 for a unit where 256 times the rate is
-    a whole number, otherwise 16, which brings the rate to the nearest multiple of 2^-16.
+    drawn for all calls at once, as few as the rate needs: 1, 2, 4 or 8 for a unit, where the rate
+    is a multiple of 2^-1, 2^-2, 2^-4 or 2^-8, otherwise 16, and the nearest multiple of 2^-16.
     """
 
     # More images than any batch has; keeps the numbers of the images of two seeds apart.
@@ -129,25 +129,26 @@ class Dropout:
           rate: Probability of a unit to be dropped, in (0, 1); the others are divided by 1 - rate.
           seed: Integer tensor [2], such as (seed of the run, number of the step).
           num_images: B, how many images, also as a tensor.
-          num_units: Units of an image that will be asked for, all calls together, also as a tensor.
+          num_units: Units of an image that will be asked for, those of every call rounded up to a
+            multiple of 8, also as a tensor.
           first_image: Number of the first image, also as a tensor.
         """
         seed = ops.convert_to_tensor(seed)
         self._keep = 1 - rate
-        num_bytes = 1 if float(256 * rate).is_integer() else 2
-        self._threshold = min(round(self._keep * 256**num_bytes), 256**num_bytes - 1)
-        # Whole words: more bytes than are needed, if that.
-        num_words = (num_units * num_bytes + 3) // 4
+        self._num_bits = next(n for n in (1, 2, 4, 8, 16) if n == 16 or (rate * 2**n).is_integer())
+        # A number of so many bits is kept where it is less.
+        self._threshold = min(round(self._keep * 2**self._num_bits), 2**self._num_bits - 1)
+        num_words = (num_units * self._num_bits + 31) // 32
 
         def draw(image):
             number = ops.stack([seed[0] * self._MAX_IMAGES + image, seed[1]])
             words = keras.random.randint(
                 (num_words, 1), -(2**31), 2**31 - 1, "int32", seed=FixedSeed(number)
             )
-            return ops.reshape(ops.view(words, f"uint{8 * num_bytes}"), (-1,))
+            return ops.reshape(ops.view(words, "uint8"), (-1,))
 
         numbers = ops.cast(first_image, seed.dtype) + ops.arange(num_images, dtype=seed.dtype)
-        self._bits = ops.map(draw, numbers)  # [B, at least num_units]
+        self._bytes = ops.map(draw, numbers)  # [B, at least num_units * num_bits / 8]
         self._num_used = 0
 
     def __call__(self, x):
@@ -163,14 +164,34 @@ class Dropout:
         Returns:
           Function that drops units of a float tensor [B, ...], the same ones at every call.
         """
-        bits = self._bits[:, self._num_used : self._num_used + num_units]
-        self._num_used += num_units
+        num_bytes = round_up_to_8(num_units) * self._num_bits // 8
+        first, self._num_used = self._num_used, self._num_used + num_bytes
+        own_bytes = self._bytes[:, first : self._num_used]
 
         def drop(x):
-            is_kept = ops.reshape(bits, ops.shape(x)) < self._threshold
+            numbers = self._unpack(own_bytes)[:, :num_units]
+            is_kept = ops.reshape(numbers, ops.shape(x)) < self._threshold
             return x * (ops.cast(is_kept, x.dtype) * (1 / self._keep))
 
         return drop
+
+    def _unpack(self, packed):
+        """Bytes [B, n] as numbers of `num_bits` bits each, [B, 8 n / num_bits]."""
+        num_images, num_bytes = ops.shape(packed)
+        if self._num_bits == 16:
+            pairs = ops.reshape(packed, (num_images, num_bytes // 2, 2))
+            return ops.reshape(ops.view(pairs, "uint16"), (num_images, -1))
+        if self._num_bits == 8:
+            return packed
+        shifts = ops.cast(ops.arange(0, 8, self._num_bits), "uint8")
+        mask = ops.cast(2**self._num_bits - 1, "uint8")
+        numbers = ops.bitwise_and(ops.right_shift(packed[..., None], shifts), mask)
+        return ops.reshape(numbers, (num_images, -1))
+
+
+def round_up_to_8(number):
+    """The multiple of 8 that is not less, also of a tensor."""
+    return (number + 7) // 8 * 8
 
 
 class FixedSeed(keras.random.SeedGenerator):

@@ -47,8 +47,8 @@ class PixelCNNPP(keras.Model):
 
         Args:
           config: ModelConfig.
-          recompute: Whether the gradient of a residual block computes the block again instead of
-            keeping what is within it: less memory, more time, the same numbers.
+          recompute: Whether gradients compute residual blocks and likelihood again instead of
+            keeping what is within them: less memory, more time, the same numbers.
           **kwargs: `dtype` ("float32", "mixed_bfloat16", "float64") and `name`, as for any
             `keras.Model`. The likelihood is always computed in the dtype of the variables.
         """
@@ -200,8 +200,12 @@ class PixelCNNPP(keras.Model):
           Tensor [B], nats.
         """
         images = ops.convert_to_tensor(images)
-        per_pixel = self.likelihood.log_prob(self.likelihood.split(raw_params), images)
-        return ops.sum(per_pixel, axis=(1, 2))
+
+        def log_prob(raw_params):
+            per_pixel = self.likelihood.log_prob(self.likelihood.split(raw_params), images)
+            return ops.sum(per_pixel, axis=(1, 2))
+
+        return keras.remat(log_prob)(raw_params) if self.recompute else log_prob(raw_params)
 
     def bits_per_dim(self, images, labels=None):
         """Negative log-likelihood in bits per sub-pixel: nats / (H W C log 2).
@@ -453,7 +457,7 @@ class PixelCNNPP(keras.Model):
         """The dropout of a pass of images [B, H, W, C]."""
         num_images, height, width, _ = ops.shape(images)
         num_units = sum(
-            _num_dropped(block, height // 2**level, width // 2**level)
+            layers.round_up_to_8(_num_dropped(block, height // 2**level, width // 2**level))
             for level, stage in enumerate(self._stages())
             for pair in (*stage.encoder, *stage.decoder)
             for block in pair
@@ -624,15 +628,20 @@ class _WholeImages:
         self._dropout = dropout
         self._recompute = recompute
 
-    def _run_block(self, block, x, a=None):
+    def _run_block(self, block, x, *a):
+        """A block on x and the parts of its short-cut input, all [B, H, W, F]."""
         dropout = None
         if self._dropout is not None:
             height, width = ops.shape(x)[1:3]
             dropout = self._dropout.reserve(_num_dropped(block, height, width))
-        run = partial(self._run, block, h=self._h, dropout=dropout)
+
+        def run(x, *a):
+            a = ops.concatenate(a, axis=-1) if len(a) > 1 else a[0] if a else None
+            return self._run(block, x, a=a, h=self._h, dropout=dropout)
+
         if self._recompute and self._run is layers.apply:
             run = keras.remat(run)
-        return run(x) if a is None else run(x, a)
+        return run(x, *a)
 
     def encode(self, blocks, x):
         down = self._run_block(blocks[0], x[0])
@@ -640,8 +649,7 @@ class _WholeImages:
 
     def decode(self, blocks, x, skip):
         down = self._run_block(blocks[0], x[0], skip[0])
-        a = ops.concatenate([down, skip[1]], axis=-1)
-        return down, self._run_block(blocks[1], x[1], a)
+        return down, self._run_block(blocks[1], x[1], down, skip[1])
 
     def coarser(self, stage, x, walk):
         x = walk(self, self._run_both(stage.halve, x))
