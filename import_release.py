@@ -17,8 +17,9 @@ flags.DEFINE_list("ignore", [], "Variables of CKPT to leave out, such as global_
 
 def main(ckpt, run_dir):
     """Writes the weights, the averages and the optimizer of a checkpoint into a new run."""
-    from pixel_cnn_pp import tf1_import
+    from pixel_cnn_pp import data, tf1_import
 
+    data.check_name(FLAGS.data_set)
     checkpoint = tf1_import.ReleaseCheckpoint(ckpt, FLAGS.ignore)
     # What the checkpoint tells needs no flag; a flag that is given must agree with it.
     given = config.explicit_values_from_flags(config.ModelConfig)
@@ -28,7 +29,11 @@ def main(ckpt, run_dir):
         given["image_shape"] = (height, width, checkpoint.num_channels)
         image_size = height if height == width else None
     model_config = checkpoint.config(num_levels=FLAGS.num_levels, **given)
-    data_config = config.DataConfig(FLAGS.data_set, FLAGS.data_dir, image_size)
+    # Of a folder or file of one's own, the levels are what they are taken to be; others know.
+    num_levels = FLAGS.num_levels if ":" in FLAGS.data_set else None
+    data_config = config.DataConfig(
+        FLAGS.data_set, FLAGS.data_dir, image_size, num_levels=num_levels
+    )
     tf1_import.import_run(checkpoint, run_dir, model_config, data_config)
 
 
