@@ -5,8 +5,11 @@ from absl import flags
 from pixel_cnn_pp import config, scripts
 
 FLAGS = flags.FLAGS
-config.define_flags(config.ModelConfig)
-flags.DEFINE_string("data_set", "cifar", "Name of the data set of the run", short_name="d")
+# Without defaults: what is not given follows from the checkpoint, or is as in ModelConfig.
+config.define_flags(config.ModelConfig, with_defaults=False)
+flags.DEFINE_string(
+    "data_set", "cifar", "Name of the data set of the run, as train.py takes it", short_name="d"
+)
 flags.DEFINE_string("data_dir", "data", "Directory of the data sets", short_name="i")
 flags.DEFINE_string(
     "image_size", None, "Size of the images, 32 or 48x64 (height x width); default: 32 in colour"
