@@ -1,21 +1,17 @@
 import csv
 import dataclasses
 import json
-import multiprocessing
 import os
 import pathlib
 import re
-import runpy
 import shutil
-import subprocess
-import sys
-import types
 
 import numpy as np
 import pytest
 import release
 import tensorflow as tf
 from PIL import Image
+from processes import ROOT, run, run_in_new_process
 
 from pixel_cnn_pp import (
     checkpoints,
@@ -30,8 +26,6 @@ from pixel_cnn_pp import (
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from pixel_cnn_pp.model import PixelCNNPP
 
-ROOT = pathlib.Path(__file__).parents[1]
-
 RUN = RunConfig(
     ModelConfig(
         image_shape=(8, 8, 1),
@@ -44,43 +38,6 @@ RUN = RunConfig(
     DataConfig(data_set="digits"),
     TrainingConfig(class_conditional=True, nr_gpu=0, num_samples=0),
 )
-
-
-def run_in_new_process(*arguments):
-    """A script with its arguments, as a user runs it."""
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
-    )
-
-
-def run(tmp_path, *arguments, prepare=None):
-    """A script with its arguments, as a user runs it but for the imports, which are there already.
-
-    Every process forks from one that has imported TensorFlow and has done nothing else.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tensorflow", "pixel_cnn_pp.training", "sklearn.datasets"])
-    paths = [tmp_path / name for name in ("stdout", "stderr")]
-    process = context.Process(
-        target=run_script, args=([str(argument) for argument in arguments], paths, prepare)
-    )
-    process.start()
-    process.join()
-    stdout, stderr = (path.read_text() for path in paths)
-    for path in paths:
-        path.unlink()
-    return types.SimpleNamespace(returncode=process.exitcode, stdout=stdout, stderr=stderr)
-
-
-def run_script(arguments, paths, prepare):
-    for descriptor, path in enumerate(paths, start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
-    os.chdir(ROOT)
-    sys.path.insert(0, str(ROOT))
-    sys.argv = arguments
-    if prepare is not None:
-        prepare()
-    runpy.run_path(arguments[0], run_name="__main__")
 
 
 def assert_one_line(done, message):
