@@ -5,8 +5,11 @@ from absl import flags
 from pixel_cnn_pp import config, scripts
 
 FLAGS = flags.FLAGS
-config.define_flags(config.ModelConfig)
-flags.DEFINE_string("data_set", "cifar", "Name of the data set of the run", short_name="d")
+# Without defaults: what is not given follows from the checkpoint, or is as in ModelConfig.
+config.define_flags(config.ModelConfig, with_defaults=False)
+flags.DEFINE_string(
+    "data_set", "cifar", "Name of the data set of the run, as train.py takes it", short_name="d"
+)
 flags.DEFINE_string("data_dir", "data", "Directory of the data sets", short_name="i")
 flags.DEFINE_string(
     "image_size", None, "Size of the images, 32 or 48x64 (height x width); default: 32 in colour"
@@ -17,8 +20,9 @@ flags.DEFINE_list("ignore", [], "Variables of CKPT to leave out, such as global_
 
 def main(ckpt, run_dir):
     """Writes the weights, the averages and the optimizer of a checkpoint into a new run."""
-    from pixel_cnn_pp import tf1_import
+    from pixel_cnn_pp import data, tf1_import
 
+    data.check_name(FLAGS.data_set)
     checkpoint = tf1_import.ReleaseCheckpoint(ckpt, FLAGS.ignore)
     # What the checkpoint tells needs no flag; a flag that is given must agree with it.
     given = config.explicit_values_from_flags(config.ModelConfig)
@@ -28,7 +32,11 @@ def main(ckpt, run_dir):
         given["image_shape"] = (height, width, checkpoint.num_channels)
         image_size = height if height == width else None
     model_config = checkpoint.config(num_levels=FLAGS.num_levels, **given)
-    data_config = config.DataConfig(FLAGS.data_set, FLAGS.data_dir, image_size)
+    # Of a folder or file of one's own, the levels are what they are taken to be; others know.
+    num_levels = FLAGS.num_levels if ":" in FLAGS.data_set else None
+    data_config = config.DataConfig(
+        FLAGS.data_set, FLAGS.data_dir, image_size, num_levels=num_levels
+    )
     tf1_import.import_run(checkpoint, run_dir, model_config, data_config)
 
 

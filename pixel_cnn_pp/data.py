@@ -76,6 +76,21 @@ def names():
     return (*_EMBEDDED, *_SETS, *(f"{kind}:PATH" for kind in _PATHS))
 
 
+def check_name(name):
+    """Refuses the name of a data set that `load` would not know; reads nothing.
+
+    Args:
+      name: As of `load`.
+
+    Raises:
+      ValueError: If the name is unknown.
+    """
+    kind, _, path = name.partition(":")
+    is_path = kind in _PATHS and path != ""
+    if name not in _EMBEDDED and name not in _SETS and not is_path:
+        raise ValueError(f"`name` must be one of {', '.join(names())}. Received: name={name!r}")
+
+
 def load(
     name,
     split,
@@ -110,15 +125,13 @@ def load(
     >>> load("digits", "test").images.shape
     (256, 8, 8, 1)
     """
-    kind, _, path = name.partition(":")
-    is_path = kind in _PATHS and path != ""
-    if name not in _EMBEDDED and name not in _SETS and not is_path:
-        raise ValueError(f"`name` must be one of {', '.join(names())}. Received: name={name!r}")
+    check_name(name)
     if split not in image_store.SPLITS:
         raise ValueError(
             f"`split` must be one of {', '.join(image_store.SPLITS)}. Received: split={split!r}"
         )
-    if is_path:
+    kind, separator, path = name.partition(":")
+    if separator:
         _check_options(image_size, crop, test_fraction, num_levels)
         stored = _PATHS[kind](path, split, data_dir, image_size, crop, test_fraction, num_levels)
     else:

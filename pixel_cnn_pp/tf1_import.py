@@ -480,9 +480,14 @@ def import_run(checkpoint, run_dir, model_config, data_config, log=print):
     run_dir = pathlib.Path(run_dir)
     if (run_dir / "config.json").exists() or checkpoints.latest(run_dir) is not None:
         raise ValueError(f"{run_dir} holds a run already: choose another directory.")
-    # What cannot be written is reported before the model is built.
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=run_dir):
+    # What cannot be written is reported before the model is built, and nothing is made before the
+    # checkpoint is read.
+    parent = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
+    if not parent.is_dir():
+        raise NotADirectoryError(
+            f"`run_dir` must be a directory. Received: {run_dir}, {parent} is a file"
+        )
+    with tempfile.TemporaryFile(dir=parent):
         pass
     settings = TrainingConfig(
         save_dir=str(run_dir),

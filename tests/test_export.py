@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import specimens
 import tensorflow as tf
+from processes import ROOT, run, run_in_new_process
 from tensorflow.core.protobuf import saved_model_pb2
 
 from pixel_cnn_pp import checkpoints, config, export, sampling
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 
-ROOT = pathlib.Path(__file__).parents[1]
 SERVING = (ROOT / "docs" / "serving.md").read_text()
 
 # One of each kind: what the README's digits are, exported by the script without XLA; and without
@@ -33,15 +33,6 @@ DIGITS = ModelConfig(
 DEEP_COLOR = ModelConfig(
     image_shape=(4, 8, 2), num_levels=1000, nr_resnet=1, nr_filters=4, nr_logistic_mix=2
 )
-
-
-def run_in_new_process(*arguments):
-    """A script or program with its arguments, as a user runs it."""
-    return subprocess.run(list(map(str, arguments)), cwd=ROOT, capture_output=True, text=True)
-
-
-def run_script(*arguments):
-    return run_in_new_process(sys.executable, "export.py", *arguments)
 
 
 def files_of(directory):
@@ -78,7 +69,7 @@ def run_dir(tmp_path_factory):
 def exported(run_dir, tmp_path_factory):
     """What the script made of the run: where, and what it printed."""
     path = tmp_path_factory.mktemp("served") / "digits" / "1"
-    done = run_script(run_dir, path, "--nojit_compile")
+    done = run_in_new_process("export.py", run_dir, path, "--nojit_compile")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return path, done.stdout
@@ -331,22 +322,16 @@ def test_the_python_of_the_page_needs_tensorflow_alone_and_gives_the_same(
         np.testing.assert_allclose(arrays["bits_per_dim"], scored["bits_per_dim"], rtol=1e-6)
 
 
-def test_the_commands_of_the_page_are_those_of_the_script_and_of_tensorflow(exported):
+def test_tensorflows_program_shows_and_runs_as_the_page_says(exported, tmp_path):
     path, _ = exported
-    lines = [line.partition("#")[0].strip() for line in "".join(code_blocks("sh")).splitlines()]
-    exports = [line for line in lines if line.startswith("python export.py")]
-    for line in exports:
-        # absl's --only_check_args ends behind the checks.
-        done = run_in_new_process(sys.executable, *shlex.split(line)[1:], "--only_check_args")
-        assert done.returncode == 0, done.stderr
-    show, run = (line for line in lines if line.startswith("saved_model_cli"))
+    lines = "".join(code_blocks("sh")).splitlines()
+    show_line, run_line = (line for line in lines if line.startswith("saved_model_cli"))
     program = pathlib.Path(sys.executable).with_name("saved_model_cli")
-    for line in (show, run):
-        command = line.replace("saved_model_cli", str(program), 1)
-        command = command.replace("served/digits/1", str(path))
-        done = subprocess.run(command, shell=True, cwd=path, capture_output=True, text=True)
+    for line in (show_line, run_line):
+        _, *arguments = shlex.split(line.replace("served/digits/1", str(path)))
+        done = run(tmp_path, program, *arguments)
         assert done.returncode == 0, done.stderr
-        if line is show:
+        if line is show_line:
             signatures = set(re.findall(r"signature_def\['(\w+)'\]", done.stdout))
             assert {"log_prob", "sample", "complete", "serving_default"} <= signatures
         else:
@@ -505,7 +490,7 @@ def test_an_empty_directory_is_filled_and_a_saved_model_overwritten(tmp_path, in
 
 
 def test_the_script_says_in_one_line_what_it_cannot_do(tmp_path):
-    done = run_script(tmp_path / "no_run", tmp_path / "1")
+    done = run(tmp_path, "export.py", tmp_path / "no_run", tmp_path / "1")
     assert done.returncode == 1, done
     assert re.search("^export.py: .* must hold a config.json. Received: .*no_run ", done.stderr)
     assert done.stderr.count("\n") == 1, done.stderr
