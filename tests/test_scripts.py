@@ -109,7 +109,7 @@ def save_run(run_dir, config):
         average.assign(0.9 * weight)
     trainer.optimizer.iterations.assign(7)
     checkpoints.save_config(run_dir, config)
-    trainer.save(run_dir, epoch=1)
+    trainer.save(run_dir, checkpoints.TrainingState(step=7, epoch=1), keep=2)
 
 
 @pytest.fixture(scope="module")
