@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 
@@ -48,6 +49,7 @@ def make_strategy(nr_gpu, peer_timeout=600, log=print):
             f"({', '.join(cluster)}). Start all of them, or allow more by --peer_timeout."
         )
         with _gives_up(peer_timeout, message):
+            log(f"Waiting for all {len(cluster)} workers of TF_CONFIG.")
             return tf.distribute.MultiWorkerMirroredStrategy()
     kind = "GPU" if nr_gpu > 0 and physical_gpus else "CPU"
     found = [device.name for device in tf.config.list_logical_devices(kind)]
@@ -89,7 +91,8 @@ def _cluster(tf_config):
 def _gives_up(seconds, message):
     """Ends the process with one line where the block takes longer than that.
 
-    TensorFlow waits for the other workers in C++, where neither an exception nor a signal arrives.
+    TensorFlow waits for the other workers in C++, where neither an exception arrives nor Ctrl-C as
+    Python takes it: within the block it ends the process as SIGTERM does.
     """
 
     def end():
@@ -99,7 +102,13 @@ def _gives_up(seconds, message):
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
+    # Python lets the main thread alone have a say in signals.
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main:
+        previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
         timer.cancel()
+        if is_main:
+            signal.signal(signal.SIGINT, previous)
