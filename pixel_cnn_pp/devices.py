@@ -74,9 +74,14 @@ def _cluster(tf_config):
         values = json.loads(tf_config)
         jobs, task = values["cluster"], values["task"]
         addresses = [address for job in _TASK_TYPES for address in jobs.get(job, [])]
-        jobs[task["type"]][task["index"]]  # the own address
-        is_right = set(jobs) <= set(_TASK_TYPES) and len(jobs.get("chief", [])) <= 1
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        is_right = (
+            set(jobs) <= set(_TASK_TYPES)
+            and len(jobs.get("chief", [])) <= 1
+            and all(isinstance(job, list) for job in jobs.values())
+            and all(isinstance(address, str) for address in addresses)
+            and task["index"] in range(len(jobs[task["type"]]))
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
         is_right = False
     if not is_right:
         raise ValueError(
