@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 
@@ -92,21 +93,28 @@ def _cluster(tf_config):
     return addresses if len(addresses) > 1 else None
 
 
+# A process of its own: (process to end, seconds, message). It ends with its standard input.
+_WATCH = """
+import os, select, signal, sys
+pid, seconds, message = sys.argv[1:]
+if not select.select([sys.stdin], [], [], float(seconds))[0]:
+    print(message, file=sys.stderr, flush=True)
+    os.kill(int(pid), signal.SIGTERM)
+"""
+
+
 @contextlib.contextmanager
 def _gives_up(seconds, message):
     """Ends the process with one line where the block takes longer than that.
 
-    TensorFlow waits for the other workers in C++, where neither an exception arrives nor Ctrl-C as
-    Python takes it: within the block it ends the process as SIGTERM does.
+    TensorFlow waits for the other workers in C++ and lets no other Python thread run meanwhile, so
+    that another process keeps the time, and Ctrl-C ends this one as SIGTERM does.
     """
-
-    def end():
-        print(message, file=sys.stderr, flush=True)
-        os._exit(1)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
+    watch = subprocess.Popen(
+        [sys.executable, "-c", _WATCH, str(os.getpid()), str(seconds), message],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is not for it
+    )
     # Python lets the main thread alone have a say in signals.
     is_main = threading.current_thread() is threading.main_thread()
     if is_main:
@@ -114,6 +122,7 @@ def _gives_up(seconds, message):
     try:
         yield
     finally:
-        timer.cancel()
+        watch.stdin.close()
+        watch.wait()
         if is_main:
             signal.signal(signal.SIGINT, previous)
