@@ -99,7 +99,7 @@ import os, select, signal, sys
 pid, seconds, message = sys.argv[1:]
 if not select.select([sys.stdin], [], [], float(seconds))[0]:
     print(message, file=sys.stderr, flush=True)
-    os.kill(int(pid), signal.SIGTERM)
+    os.kill(int(pid), signal.SIGKILL)  # TensorFlow takes SIGTERM for itself by now
 """
 
 
@@ -108,7 +108,7 @@ def _gives_up(seconds, message):
     """Ends the process with one line where the block takes longer than that.
 
     TensorFlow waits for the other workers in C++ and lets no other Python thread run meanwhile, so
-    that another process keeps the time, and Ctrl-C ends this one as SIGTERM does.
+    that another process keeps the time, and Ctrl-C ends this one at once.
     """
     watch = subprocess.Popen(
         [sys.executable, "-c", _WATCH, str(os.getpid()), str(seconds), message],

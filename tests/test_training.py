@@ -545,6 +545,8 @@ def test_evaluation_counts_every_image_once(finished, digits):
 
 SIGNALLED = """
 import os, runpy, signal, sys
+from pixel_cnn_pp import scripts
+scripts._import_tensorflow()  # as quietly as train.py does
 from pixel_cnn_pp import training
 
 train_step = training.Trainer.train_step
