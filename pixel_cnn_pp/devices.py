@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 
@@ -48,6 +50,7 @@ def make_strategy(nr_gpu, peer_timeout=600, log=print):
             f"({', '.join(cluster)}). Start all of them, or allow more by --peer_timeout."
         )
         with _gives_up(peer_timeout, message):
+            log(f"Waiting for all {len(cluster)} workers of TF_CONFIG.")
             return tf.distribute.MultiWorkerMirroredStrategy()
     kind = "GPU" if nr_gpu > 0 and physical_gpus else "CPU"
     found = [device.name for device in tf.config.list_logical_devices(kind)]
@@ -72,9 +75,14 @@ def _cluster(tf_config):
         values = json.loads(tf_config)
         jobs, task = values["cluster"], values["task"]
         addresses = [address for job in _TASK_TYPES for address in jobs.get(job, [])]
-        jobs[task["type"]][task["index"]]  # the own address
-        is_right = set(jobs) <= set(_TASK_TYPES) and len(jobs.get("chief", [])) <= 1
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        is_right = (
+            set(jobs) <= set(_TASK_TYPES)
+            and len(jobs.get("chief", [])) <= 1
+            and all(isinstance(job, list) for job in jobs.values())
+            and all(isinstance(address, str) for address in addresses)
+            and task["index"] in range(len(jobs[task["type"]]))
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
         is_right = False
     if not is_right:
         raise ValueError(
@@ -85,21 +93,36 @@ def _cluster(tf_config):
     return addresses if len(addresses) > 1 else None
 
 
+# A process of its own: (process to end, seconds, message). It ends with its standard input.
+_WATCH = """
+import os, select, signal, sys
+pid, seconds, message = sys.argv[1:]
+if not select.select([sys.stdin], [], [], float(seconds))[0]:
+    print(message, file=sys.stderr, flush=True)
+    os.kill(int(pid), signal.SIGKILL)  # TensorFlow takes SIGTERM for itself by now
+"""
+
+
 @contextlib.contextmanager
 def _gives_up(seconds, message):
     """Ends the process with one line where the block takes longer than that.
 
-    TensorFlow waits for the other workers in C++, where neither an exception nor a signal arrives.
+    TensorFlow waits for the other workers in C++ and lets no other Python thread run meanwhile, so
+    that another process keeps the time, and Ctrl-C ends this one at once.
     """
-
-    def end():
-        print(message, file=sys.stderr, flush=True)
-        os._exit(1)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
+    watch = subprocess.Popen(
+        [sys.executable, "-c", _WATCH, str(os.getpid()), str(seconds), message],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is not for it
+    )
+    # Python lets the main thread alone have a say in signals.
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main:
+        previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
-        timer.cancel()
+        watch.stdin.close()
+        watch.wait()
+        if is_main:
+            signal.signal(signal.SIGINT, previous)

@@ -75,7 +75,9 @@ def _import_tensorflow():
 
     They come from C++ before any log level is read, and tell a user without a GPU of errors.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Of several workers, one that is lost is an exception in the others, so that what C++ tells of
+    # it beforehand is not needed.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if os.environ.get("TF_CONFIG") else "2")
     # Left alone, TensorFlow uses oneDNN on the newest CPUs only; it is faster on older ones too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _silent_stderr():

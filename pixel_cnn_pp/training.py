@@ -185,10 +185,13 @@ class Trainer:
     def agree(self, digest):
         """Whether a string is the same in all workers."""
         number = int.from_bytes(hashlib.sha256(digest.encode()).digest()[:7], "big")
-        numbers = self.strategy.gather(
-            self.strategy.run(lambda: tf.constant([number], tf.int64)), axis=0
-        )
-        return bool(tf.reduce_all(numbers == number))
+
+        @tf.function(autograph=False)  # outside of one, TensorFlow warns of its own slowness
+        def numbers():
+            own = self.strategy.run(lambda: tf.constant([number], tf.int64))
+            return self.strategy.gather(own, axis=0)
+
+        return bool(tf.reduce_all(numbers() == number))
 
     def _condition(self, labels):
         return labels if self._is_conditional else None
@@ -671,19 +674,20 @@ def _one_line_errors(num_workers, training):
         raise ValueError(
             "A batch must fit into the memory of its device: try --accumulate_steps, --recompute "
             f"or a smaller --batch_size. Received: batch_size={training.batch_size} "
-            f"({_first_line(error)})"
+            f"({_reason(error)})"
         ) from None
     except tf.errors.OpError as error:
         if num_workers == 1:
             raise
         raise ConnectionError(
             "Another worker was lost, and training stopped. Start all workers again with "
-            f"--load_params: they go on from the last checkpoint. Reason: {_first_line(error)}"
+            f"--load_params: they go on from the last checkpoint. Reason: {_reason(error)}"
         ) from None
 
 
-def _first_line(error):
-    return error.message.strip().splitlines()[0][:200]
+def _reason(error):
+    """What went wrong, of a message that may open with paragraphs on where in the graph it did."""
+    return error.message.strip().split("\n\n")[-1].partition("\n")[0][:200]
 
 
 def _check_disk(run_dir, model, keep):

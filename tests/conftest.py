@@ -1,7 +1,9 @@
 """What every test needs: a quiet TensorFlow on the CPU, and Python in a process of its own."""
 
+import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -32,3 +34,22 @@ def run_python():
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tf_configs():
+    """Function (number) -> TF_CONFIG of each of so many workers on this machine, at free ports."""
+
+    def make(number):
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+        addresses = ["{}:{}".format(*each.getsockname()) for each in sockets]
+        for each in sockets:
+            each.close()
+        return [
+            json.dumps(
+                {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+            )
+            for index in range(number)
+        ]
+
+    return make

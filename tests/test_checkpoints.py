@@ -1,5 +1,6 @@
 import dataclasses
 import errno
+import json
 import os
 import shutil
 
@@ -219,11 +220,8 @@ def test_a_checkpoint_that_the_disk_cannot_hold_leaves_the_one_before_it(
         patched.setattr(np, "savez", FullDisk(number))
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             checkpoints.save(run_dir, *pair, checkpoints.TrainingState(step=31, epoch=6))
-    after = files_of(run_dir)
-    assert {path: after[path] for path in before} == before
-    assert [path.parent.name for path in after.keys() - before.keys()] == (
-        [".incomplete_step_000000000031"] * number
-    )
+    assert files_of(run_dir) == before
+    assert len(os.listdir(run_dir / "checkpoints")) == 1
     assert checkpoints.latest(run_dir).name == "step_000000000030"
     assert checkpoints.restore(run_dir, *other_pair) == STATE
 
@@ -263,14 +261,44 @@ def test_weights_that_are_not_finite_are_refused_and_nothing_is_written(value, o
     assert files_of(run_dir) == before
 
 
-def test_the_newest_two_checkpoints_stay(pair, tmp_path):
-    for step in (9, 10, 100):
-        checkpoints.save(tmp_path, *pair, checkpoints.TrainingState(step=step, epoch=1))
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_as_many_of_the_newest_checkpoints_stay_as_are_asked_for(keep, pair, tmp_path):
+    steps = (9, 10, 100, 101)
+    for step in steps:
+        state = checkpoints.TrainingState(step=step, epoch=1)
+        checkpoints.save(tmp_path, *pair, state, keep=keep)
         assert checkpoints.latest(tmp_path).name == f"step_{step:012d}"
     assert sorted(os.listdir(tmp_path / "checkpoints")) == [
-        "step_000000000010",
-        "step_000000000100",
+        f"step_{step:012d}" for step in steps[-keep:]
     ]
+
+
+def test_two_checkpoints_stay_where_no_number_is_asked_for(pair, tmp_path):
+    for step in (1, 2, 3):
+        checkpoints.save(tmp_path, *pair, checkpoints.TrainingState(step=step, epoch=1))
+    assert len(os.listdir(tmp_path / "checkpoints")) == 2
+
+
+def test_where_training_stood_within_an_epoch_comes_back_exactly(pair, other_pair, tmp_path):
+    # A third has no end in binary: it must come back with all of its digits.
+    state = checkpoints.TrainingState(step=31, epoch=5, num_images=640, loss_sum=1 / 3)
+    checkpoints.save(tmp_path, *pair, state)
+    assert checkpoints.restore(tmp_path, *other_pair) == state
+
+
+def test_a_checkpoint_from_before_there_were_any_within_an_epoch_is_read(run_dir, other_pair):
+    path = checkpoints.latest(run_dir) / "state.json"
+    values = json.loads(path.read_text())
+    del values["num_images"], values["loss_sum"]
+    path.write_text(json.dumps(values))
+    assert checkpoints.restore(run_dir, *other_pair) == STATE
+
+
+def test_a_step_that_is_on_the_disk_already_is_not_written_again(pair, run_dir):
+    before = files_of(run_dir)
+    checkpoint = checkpoints.save(run_dir, *pair, STATE)
+    assert checkpoint == checkpoints.latest(run_dir)
+    assert files_of(run_dir) == before
 
 
 def damage(path, how):

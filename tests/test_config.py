@@ -20,8 +20,8 @@ PARTS = (ModelConfig, DataConfig, TrainingConfig)
 
 # (class, field, short name, default, kind of flag), from train.py of the original's last release.
 # Two defaults are ours (there, paths of the author's machine): data_dir and save_dir. More flags
-# are ours: those of images that the original does not read, augment, and optimizer (there, Adam
-# alone).
+# are ours: those of images that the original does not read, augment, optimizer (there, Adam alone),
+# and those of speed, of checkpoints within an epoch, of several machines and of the profile.
 ORIGINAL_FLAGS = [
     (ModelConfig, "nr_resnet", "q", 5, "int"),
     (ModelConfig, "nr_filters", "n", 160, "int"),
@@ -36,6 +36,8 @@ ORIGINAL_FLAGS = [
     (DataConfig, "num_levels", None, None, "int"),
     (TrainingConfig, "save_dir", "o", "save", "string"),
     (TrainingConfig, "save_interval", "t", 20, "int"),
+    (TrainingConfig, "save_minutes", None, 30.0, "float"),
+    (TrainingConfig, "keep", None, 2, "int"),
     (TrainingConfig, "load_params", "r", False, "bool"),
     (TrainingConfig, "class_conditional", "c", False, "bool"),
     (TrainingConfig, "augment", None, "none", "string enum"),
@@ -44,10 +46,16 @@ ORIGINAL_FLAGS = [
     (TrainingConfig, "lr_decay", "e", 0.999995, "float"),
     (TrainingConfig, "batch_size", "b", 16, "int"),
     (TrainingConfig, "init_batch_size", "u", 16, "int"),
+    (TrainingConfig, "accumulate_steps", None, 1, "int"),
+    (TrainingConfig, "recompute", None, False, "bool"),
+    (TrainingConfig, "dtype", None, "float32", "string enum"),
+    (TrainingConfig, "jit_compile", None, False, "bool"),
     (TrainingConfig, "max_epochs", "x", 5000, "int"),
     (TrainingConfig, "nr_gpu", "g", 8, "int"),
+    (TrainingConfig, "peer_timeout", None, 600.0, "float"),
     (TrainingConfig, "polyak_decay", None, 0.9995, "float"),
     (TrainingConfig, "num_samples", "ns", 1, "int"),
+    (TrainingConfig, "profile", None, None, "string"),
     (TrainingConfig, "seed", "s", 1, "int"),
 ]
 
@@ -70,6 +78,8 @@ BAD_VALUES = [
     (DataConfig, "num_levels", [1, 0, 65537, 256.0, "256", True]),
     (TrainingConfig, "save_dir", ["", None]),
     (TrainingConfig, "save_interval", [0, -1, 1.5]),
+    (TrainingConfig, "save_minutes", [-1, float("nan"), float("inf"), "1", None]),
+    (TrainingConfig, "keep", [0, -1, 2.0, None]),
     (TrainingConfig, "load_params", [1, 0, "true", None]),
     (TrainingConfig, "class_conditional", [1, "no"]),
     (TrainingConfig, "augment", ["flips", True, None]),
@@ -78,10 +88,16 @@ BAD_VALUES = [
     (TrainingConfig, "lr_decay", [0, -0.5, 1.000001, float("nan")]),
     (TrainingConfig, "batch_size", [0, -16, 16.0]),
     (TrainingConfig, "init_batch_size", [0, -16, None]),
+    (TrainingConfig, "accumulate_steps", [0, -1, 2.0]),
+    (TrainingConfig, "recompute", [1, None]),
+    (TrainingConfig, "dtype", ["bfloat16", "float64", "", None]),
+    (TrainingConfig, "jit_compile", [1, "yes"]),
     (TrainingConfig, "max_epochs", [0, -1, 1e3]),
     (TrainingConfig, "nr_gpu", [-1, 0.5, None]),
+    (TrainingConfig, "peer_timeout", [0, -1, float("nan"), None]),
     (TrainingConfig, "polyak_decay", [1, 1.0, -0.1, float("nan")]),
     (TrainingConfig, "num_samples", [-1, 1.0]),
+    (TrainingConfig, "profile", ["", "10", "-", "3-", "3-2", "0-1", "-1-2", "a-b", "1-2-3", 10]),
     (TrainingConfig, "seed", [-1, 2**31, 1.0, None]),
 ]
 
@@ -94,6 +110,8 @@ def specimen():
         TrainingConfig(
             save_dir="runs/a",
             save_interval=3,
+            save_minutes=2.5,
+            keep=4,
             load_params=True,
             class_conditional=True,
             augment="flip",
@@ -102,10 +120,16 @@ def specimen():
             lr_decay=0.9,
             batch_size=5,
             init_batch_size=6,
+            accumulate_steps=5,
+            recompute=True,
+            dtype="mixed_bfloat16",
+            jit_compile=True,
             max_epochs=7,
             nr_gpu=0,
+            peer_timeout=60.0,
             polyak_decay=0.99,
             num_samples=2,
+            profile="2-3",
             seed=2**31 - 1,
         ),
     )
@@ -152,6 +176,19 @@ def test_a_bad_value_is_one_line_with_the_field_the_rule_and_what_was_received(
     message = error_of(config_class, **{name: value})
     assert message.startswith(f"`{name}` must be ")
     assert f"Received: {name}=" in message
+
+
+def test_a_batch_that_is_not_divided_evenly_is_one_line():
+    assert TrainingConfig(batch_size=12, accumulate_steps=4).accumulate_steps == 4
+    assert error_of(TrainingConfig, batch_size=12, accumulate_steps=5) == (
+        "`batch_size` must be a multiple of `accumulate_steps`. "
+        "Received: batch_size=12, accumulate_steps=5"
+    )
+    assert "`accumulate_steps`" in error_of(config.resume, specimen(), {"batch_size": 9})
+
+
+def test_the_steps_of_a_profile_include_both_ends():
+    assert list(TrainingConfig(profile="2-4").profiled_steps()) == [2, 3, 4]
 
 
 def test_the_message_says_the_rule_in_words():
@@ -510,15 +547,23 @@ MAY_CHANGE = {
     "data_dir": "elsewhere",
     "augment": "none",
     "save_interval": 9,
+    "save_minutes": 9.0,
+    "keep": 9,
     "load_params": False,
     "learning_rate": 0.5,
     "lr_decay": 0.5,
     "polyak_decay": 0.5,
-    "batch_size": 9,
+    "batch_size": 10,
     "init_batch_size": 9,
+    "accumulate_steps": 1,
+    "recompute": False,
+    "dtype": "float32",
+    "jit_compile": False,
     "max_epochs": 9,
     "nr_gpu": 9,
+    "peer_timeout": 9.0,
     "num_samples": 9,
+    "profile": None,
     "seed": 9,
 }
 MAY_NOT_CHANGE = {
