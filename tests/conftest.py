@@ -13,6 +13,8 @@ import pytest
 # convolutions do not reach; CUDA_VISIBLE_DEVICES=0 python -m pytest runs them on one all the same.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+# As the scripts have it on every CPU: their runs are compared with those of this process, exactly.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 TESTS = pathlib.Path(__file__).parent
 

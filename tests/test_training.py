@@ -191,6 +191,14 @@ if kind != "workers":
 keras.config.set_floatx("float64")
 from pixel_cnn_pp import checkpoints, config, data, devices, training
 
+# Smaller than a user may ask for: to trace every layer for every replica takes its time.
+def check(model, checked=config.ModelConfig.__post_init__):
+    object.__setattr__(model, "nr_resnet", 1)
+    checked(model)
+    object.__setattr__(model, "nr_resnet", 0)
+
+config.ModelConfig.__post_init__ = check
+
 @functools.cache  # TensorFlow confuses the replicas of two strategies
 def strategy(num_devices):
     return devices.make_strategy(num_devices, log=lambda line: None)
@@ -203,8 +211,6 @@ labels = rng.integers(0, 3, 40).astype(np.int32)
 def trainer(num_devices, num_classes, **options):
     model = config.ModelConfig(image_shape=(8, 4, 1), num_levels=4, nr_filters=2,
                                nr_logistic_mix=2, dropout_p=0.5, num_classes=num_classes)
-    # Smaller than a user may ask for: to trace every layer for every replica takes its time.
-    object.__setattr__(model, "nr_resnet", 0)
     settings = config.TrainingConfig(class_conditional=num_classes is not None, batch_size=8,
                                      learning_rate=0.01, dtype="float32", **options)
     object.__setattr__(settings, "dtype", "float64")
