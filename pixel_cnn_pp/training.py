@@ -523,7 +523,8 @@ class _Epoch:
         self._batch_size = batch_size
         self._loss_sum = state.loss_sum
         self._gradient_norms = []
-        self._seconds = self._seconds_waited = 0.0
+        self._seconds = []  # of each step
+        self._seconds_waited = 0.0
         self._last = None
 
     def timed(self, batches):
@@ -534,7 +535,7 @@ class _Epoch:
             batch = next(iterator)
             self._seconds_waited += time.perf_counter() - start
             yield batch
-            self._seconds += time.perf_counter() - start
+            self._seconds.append(time.perf_counter() - start)
 
     def add(self, result):
         """Counts a step."""
@@ -577,8 +578,8 @@ class _Epoch:
 
     @property
     def seconds_per_step(self):
-        """From one batch to the next."""
-        return self._seconds / len(self._gradient_norms)
+        """From one batch to the next, the median: the first step compiles itself."""
+        return float(np.median(self._seconds))
 
     @property
     def images_per_second(self):
@@ -588,7 +589,7 @@ class _Epoch:
     @property
     def data_wait_share(self):
         """Part of the time that passed before a batch was there, in [0, 1]."""
-        return self._seconds_waited / self._seconds
+        return self._seconds_waited / sum(self._seconds)
 
 
 class _Pictures:

@@ -715,7 +715,10 @@ def test_whichever_step_a_signal_comes_before_no_step_is_lost(
     assert_same_checkpoint(go_on.run_dir, finished.run_dir)
 
 
-def test_a_second_ctrl_c_is_obeyed_at_once():
+def test_a_second_ctrl_c_is_obeyed_at_once(request):
+    # A shell lets what it runs in the background ignore Ctrl-C.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, previous))
     with training._StopRequest() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.is_requested and stop.name == "SIGINT"
