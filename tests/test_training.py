@@ -346,13 +346,14 @@ def in_float32(eight_steps):
 
 
 def test_a_step_that_xla_compiles_is_the_same_to_rounding(eight_steps, in_float32):
-    _, compiled = eight_steps(jit_compile=True)
-    _, plain = in_float32
-    # float32: sums of some 1e3 terms at 6e-8 each, and what Adamax makes of their differences.
-    for one, other in zip(compiled, plain, strict=True):
-        assert one.bits_per_dim == pytest.approx(other.bits_per_dim, rel=1e-4)
-        assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-3)
+    trainer, compiled = eight_steps(jit_compile=True)
+    plain_trainer, plain = in_float32
+    # The first step only, in float32: its sums have some 1e3 terms at 6e-8 each. What they differ
+    # by grows from step to step, on some processors beyond any bound.
     assert compiled[0].bits_per_dim == pytest.approx(plain[0].bits_per_dim, rel=1e-6)
+    assert compiled[0].gradient_norm == pytest.approx(plain[0].gradient_norm, rel=1e-4)
+    assert compiled[-1].bits_per_dim < compiled[0].bits_per_dim
+    assert trainer.step == plain_trainer.step == len(compiled) == len(plain)
 
 
 def test_bfloat16_trains_weights_that_stay_in_float32(eight_steps, in_float32):
