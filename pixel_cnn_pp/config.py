@@ -292,6 +292,13 @@ class ModelConfig:
             rule = f"`num_levels` must be at most {MAX_SOFTMAX_LEVELS} for likelihood=softmax"
             raise ValueError(_message(rule, "num_levels", self.num_levels))
 
+    @property
+    def loss_unit(self):
+        """What the mean loss of this model is, as it is printed behind its number."""
+        if self.energy_distance:
+            return "energy distance"
+        return "bits/dim (bound)" if self.likelihood == "dequantized" else "bits/dim"
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -904,7 +911,13 @@ def resume(stored, explicit):
         for name, value in explicit.items()
         if not fields_by_name[name].metadata["may_change"]
     }
-    clashes = differences(stored, _replace(stored, fixed))
+    # Field by field: a whole configuration may contradict itself with only one of them replaced.
+    given = {name: _checked(fields_by_name[name], value) for name, value in fixed.items()}
+    clashes = [
+        f"{name}: {value!r} != {given[name]!r}"
+        for name, value in _values(stored)
+        if name in given and value != given[name]
+    ]
     if clashes:
         raise ValueError(
             "A resumed run must keep the model, data set and optimizer of its checkpoint: leave "

@@ -33,7 +33,9 @@ def export_saved_model(model, path, jit_compile=True, overwrite=False):
         config                                           -> json, the configuration as a string
         serving_default  is log_prob
 
-    `nats` is log p(x), as of `PixelCNNPP.log_prob`. `log_prob` takes any H and W that are multiples
+    `nats` is log p(x), as of `PixelCNNPP.log_prob`. A model that is trained by the energy distance
+    has neither `log_prob` nor controls, and `serving_default` is `sample`; one of a softmax has no
+    log_scale_offset. `log_prob` takes any H and W that are multiples
     of 4, the others those of the configuration. `sample_with_controls` and `complete_with_controls`
     also take temperature, log_scale_offset (floats) and mode ("sample" or "map"), see
     `sampling.sample`.
@@ -130,7 +132,8 @@ def _served(model, jit_compile):
         specs = {key: tf.TensorSpec(*spec, key) for key, spec in arguments.items()}
         # No attributes of `served`: what is one is traced and saved for a second time.
         signatures[name] = _function(function).get_concrete_function(**specs)
-    return served, {**signatures, "serving_default": signatures["log_prob"]}
+    default = signatures["sample" if model.config.energy_distance else "log_prob"]
+    return served, {**signatures, "serving_default": default}
 
 
 class _Endpoints:
@@ -163,13 +166,20 @@ class _Endpoints:
             "seed": ([], tf.int32),
             **labels,
         }
-        return {
-            "log_prob": (self.log_prob, images),
+        found = {
             "sample": (self.sample, drawn),
-            "sample_with_controls": (self.sample, drawn | controls),
             "complete": (self.complete, completed),
-            "complete_with_controls": (self.complete, completed | controls),
             "config": (self.config, {}),
+        }
+        if self._config.energy_distance:
+            return found
+        if self._config.likelihood == "softmax":
+            del controls["log_scale_offset"]
+        return {
+            **found,
+            "log_prob": (self.log_prob, images),
+            "sample_with_controls": (self.sample, drawn | controls),
+            "complete_with_controls": (self.complete, completed | controls),
         }
 
     def config(self):
