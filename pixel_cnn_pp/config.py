@@ -233,8 +233,8 @@ class ModelConfig:
         default="logistic_mixture",
         metadata=_about(
             "What the network's outputs mean: the discretized mixture of logistics, a softmax over "
-            "all levels, or a continuous mixture of logistics on dequantized data, of which only a "
-            "bound is known while it trains",
+            "all levels, or a continuous mixture of logistics on dequantized data, whose bits/dim "
+            "are a bound",
             choices=("logistic_mixture", "softmax", "dequantized"),
         ),
     )

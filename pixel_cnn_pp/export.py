@@ -33,12 +33,11 @@ def export_saved_model(model, path, jit_compile=True, overwrite=False):
         config                                           -> json, the configuration as a string
         serving_default  is log_prob
 
-    `nats` is log p(x), as of `PixelCNNPP.log_prob`. A model that is trained by the energy distance
-    has neither `log_prob` nor controls, and `serving_default` is `sample`; one of a softmax has no
-    log_scale_offset. `log_prob` takes any H and W that are multiples
+    `nats` is log p(x), as of `PixelCNNPP.log_prob`. `log_prob` takes any H and W that are multiples
     of 4, the others those of the configuration. `sample_with_controls` and `complete_with_controls`
     also take temperature, log_scale_offset (floats) and mode ("sample" or "map"), see
-    `sampling.sample`.
+    `sampling.sample`. A model that is trained by the energy distance has neither `log_prob` nor
+    controls, and its `serving_default` is `sample`; one of a softmax has no log_scale_offset.
 
     The same seed gives the images of `sampling.sample` on the machine that exported, to the last
     bit with `jit_compile`. Without it, products are rounded differently: in float32 that changes a
