@@ -475,6 +475,7 @@ class _Loop:
             "test/bits_per_dim": test.mean,
             "learning_rate": trainer.learning_rate,
             "images_per_second": epoch.images_per_second,
+            "seconds_per_step": epoch.seconds_per_step,
             "data_wait_share": epoch.data_wait_share,
         }
         monitor.write_graph(trainer.graph)
