@@ -6,6 +6,7 @@ from pixel_cnn_pp import config, scripts
 
 FLAGS = flags.FLAGS
 config.define_flags(config.RunConfig)
+config.define_preset()
 
 
 def main():

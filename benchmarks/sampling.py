@@ -245,7 +245,7 @@ def _naive_sampler(model, case):
     from pixel_cnn_pp import likelihoods, sampling
 
     batch_size, size, channels = case["batch_size"], case["size"], model.config.image_shape[-1]
-    num_uniforms = model.config.nr_logistic_mix + channels
+    weights, num_uniforms = model.step_weights(), model.num_uniforms()
     controls = np.array([1, 0, 0], keras.backend.standardize_dtype(model.variable_dtype))
     dtype = likelihoods.level_dtype(model.config.num_levels)
     images = np.zeros((batch_size, size, size, channels), dtype)
@@ -257,7 +257,7 @@ def _naive_sampler(model, case):
         for pixel in range(case["naive_pixels"]):
             row, column = divmod(pixel, size)
             raw_params = ops.convert_to_tensor(model.predict_on_batch(images)[:, row, column])
-            levels = sampling._draw_pixels(model.likelihood, raw_params, uniforms[column], controls)
+            levels = model.draw(weights, raw_params, uniforms[column], controls)
             is_drawn = ~known_mask[:, row, column]
             images[is_drawn, row, column] = ops.convert_to_numpy(levels)[is_drawn]
 

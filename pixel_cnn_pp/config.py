@@ -11,6 +11,7 @@ import math
 import numbers
 import operator
 from dataclasses import field
+from typing import NamedTuple
 
 from absl import flags
 
@@ -139,6 +140,23 @@ def _check_fields(config):
         object.__setattr__(config, config_field.name, value)  # the way in for a frozen dataclass
 
 
+def _require_default(config, name, where):
+    """Refuses another value than the default of a field that only has a meaning elsewhere."""
+    default, value = type(config).__dataclass_fields__[name].default, getattr(config, name)
+    if value != default:
+        rule = f"`{name}` must be {default} but for {where}"
+        raise ValueError(_message(rule, name, value))
+
+
+# Small receptive fields, width x height -> residual blocks. The field grows by two rows, and by two
+# columns to either side, with each.
+SMALL_FIELDS = {"11x5": 2, "15x8": 3}
+# Groups of channels of the variant that connects them; the paper does not say how many.
+CHANNEL_GROUPS = 4
+# A softmax has an output and some sums for every level; above, draws lose their digits in float32.
+MAX_SOFTMAX_LEVELS = 4096
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """What the network is: enough to build it, nothing about its training.
@@ -211,8 +229,68 @@ class ModelConfig:
             is_flag=False,
         ),
     )
+    likelihood: str = field(
+        default="logistic_mixture",
+        metadata=_about(
+            "What the network's outputs mean: the discretized mixture of logistics, a softmax over "
+            "all levels, or a continuous mixture of logistics on dequantized data, of which only a "
+            "bound is known while it trains",
+            choices=("logistic_mixture", "softmax", "dequantized"),
+        ),
+    )
+    receptive_field: str = field(
+        default="full",
+        metadata=_about(
+            "What a pixel's distribution sees: all that three resolutions reach, or a rectangle "
+            "above it of this width and height, and half the width to its left",
+            choices=("full", *SMALL_FIELDS),
+        ),
+    )
+    small_variant: str = field(
+        default="plain",
+        metadata=_about(
+            "What stands between the residual blocks of a small receptive_field: nothing, three "
+            "residual blocks of 1x1 convolutions, or one from channels to later channels",
+            choices=("plain", "nin", "autoregressive_channel"),
+        ),
+    )
+    shortcuts: bool = field(
+        default=True,
+        metadata=_about("Short-cut connections from the first half of the network to the second"),
+    )
+    energy_distance: bool = field(
+        default=False,
+        metadata=_about(
+            "Train by the energy distance between samples and data, which leaves no likelihood",
+            short_name="ed",
+        ),
+    )
 
-    __post_init__ = _check_fields
+    def __post_init__(self):
+        """Checks the fields, and those against each other that belong together."""
+        _check_fields(self)
+        num_blocks = SMALL_FIELDS.get(self.receptive_field)
+        if num_blocks is None:
+            _require_default(self, "small_variant", "a small `receptive_field`")
+        else:
+            if self.nr_resnet != num_blocks:
+                rule = (
+                    f"`nr_resnet` must be {num_blocks} for a receptive_field of "
+                    f"{self.receptive_field}: the number of blocks makes the field"
+                )
+                raise ValueError(_message(rule, "nr_resnet", self.nr_resnet))
+            _require_default(self, "shortcuts", "the full `receptive_field`")
+        if self.small_variant == "autoregressive_channel" and self.nr_filters % CHANNEL_GROUPS:
+            rule = (
+                f"`nr_filters` must be a multiple of {CHANNEL_GROUPS} for "
+                "small_variant=autoregressive_channel, which has as many groups of channels"
+            )
+            raise ValueError(_message(rule, "nr_filters", self.nr_filters))
+        if self.energy_distance:
+            _require_default(self, "likelihood", "a model without `energy_distance`")
+        if self.likelihood == "softmax" and self.num_levels > MAX_SOFTMAX_LEVELS:
+            rule = f"`num_levels` must be at most {MAX_SOFTMAX_LEVELS} for likelihood=softmax"
+            raise ValueError(_message(rule, "num_levels", self.num_levels))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -529,6 +607,70 @@ class RunConfig:
                 raise ValueError(_message(rule, part.name, value))
 
 
+class Preset(NamedTuple):
+    """One of the paper's models, as fields of a run that are not the defaults.
+
+    values: {field: value}. bits_per_dim: What the paper reports on CIFAR-10's test set, or None.
+    source: Where it does (Salimans et al. 2017), or what the model is.
+    """
+
+    values: dict
+    bits_per_dim: float | None
+    source: str
+
+
+def _presets():
+    # Section 3.1: three stages of 5 residual layers down and up, 192 feature maps, dropout 0.5.
+    # Section 2.1 calls 5 components enough; the release's default of 10 is taken here.
+    cifar10 = {"data_set": "cifar", "nr_resnet": 5, "nr_filters": 192, "dropout_p": 0.5}
+    presets = {
+        "release": Preset({}, None, "the defaults of the release's train.py: 160 filters"),
+        "cifar10": Preset(cifar10, 2.92, "table 1, section 3.1"),
+        "cifar10_class_conditional": Preset(
+            {**cifar10, "class_conditional": True}, 2.94, "section 3.2"
+        ),
+    }
+    # Section 3.3 gives neither feature maps nor dropout: those of section 3.1 are taken.
+    small_bits_per_dim = {
+        ("11x5", "plain"): 3.11,
+        ("11x5", "nin"): 3.09,
+        ("11x5", "autoregressive_channel"): 3.07,
+        ("15x8", "plain"): 3.07,
+        ("15x8", "nin"): 3.04,
+        ("15x8", "autoregressive_channel"): 3.03,
+    }
+    for (receptive_field, variant), bits_per_dim in small_bits_per_dim.items():
+        values = {
+            **cifar10,
+            "receptive_field": receptive_field,
+            "nr_resnet": SMALL_FIELDS[receptive_field],
+            "small_variant": variant,
+        }
+        presets[f"small_{receptive_field}_{variant}"] = Preset(values, bits_per_dim, "table 2")
+    return {
+        **presets,
+        "softmax": Preset({**cifar10, "likelihood": "softmax"}, None, "section 3.4.1, figure 6"),
+        "dequantized": Preset(
+            {**cifar10, "likelihood": "dequantized"}, 3.11, "section 3.4.2, a bound"
+        ),
+        "no_shortcuts": Preset({**cifar10, "shortcuts": False}, None, "section 3.4.3, figure 7"),
+        "no_dropout": Preset(
+            {**cifar10, "dropout_p": 0.0},
+            None,
+            "section 3.4.4: above 6.0 at the end and never below 3.0; training set below 2.0",
+        ),
+        "energy_distance": Preset(
+            {**cifar10, "nr_filters": 160, "energy_distance": True},
+            None,
+            "the release's --energy_distance; not in the paper",
+        ),
+    }
+
+
+# {name: Preset}, every model of the paper's tables and of its sections 3.1 to 3.4.
+PRESETS = _presets()
+
+
 def _fields(config_class):
     """The fields of a class; of `RunConfig`, those of its parts.
 
@@ -642,6 +784,30 @@ def define_flags(config_class, flag_values=flags.FLAGS, with_defaults=True):
         flags.register_validator(name, _flag_checker(config_field), flag_values=flag_values)
 
 
+def define_preset(flag_values=flags.FLAGS):
+    """Defines the flag --preset, whose values stand in for those of flags that are not given.
+
+    Args:
+      flag_values: The absl `FlagValues` to define it in.
+    """
+    described = "; ".join(f"{name} ({preset.source})" for name, preset in PRESETS.items())
+    flags.DEFINE_enum(
+        "preset",
+        None,
+        list(PRESETS),
+        f"A model of the paper, with its settings; flags beside it come first. {described}",
+        flag_values=flag_values,
+    )
+
+
+def _preset_values(flag_values):
+    """What the preset on the command line says, but for the flags that are there too."""
+    if "preset" not in flag_values or flag_values["preset"].value is None:
+        return {}
+    values = PRESETS[flag_values["preset"].value].values
+    return {name: value for name, value in values.items() if not flag_values[name].present}
+
+
 def _flag_checker(config_field):
     """The field's check as absl wants it."""
 
@@ -658,7 +824,7 @@ def _flag_checker(config_field):
 
 
 def values_from_flags(config_class, flag_values=flags.FLAGS):
-    """The values of the flags of a class, given or default.
+    """The values of the flags of a class: given, or else the preset's, or else the default.
 
     Args:
       config_class: The class that `define_flags` was called with, or a part of it.
@@ -670,12 +836,13 @@ def values_from_flags(config_class, flag_values=flags.FLAGS):
     Example:
       DataConfig(**values_from_flags(DataConfig))
     """
+    preset = _preset_values(flag_values)
     names = [item.name for item in _fields(config_class) if item.metadata["is_flag"]]
-    return {name: flag_values[name].value for name in names}
+    return {name: preset.get(name, flag_values[name].value) for name in names}
 
 
 def explicit_values_from_flags(config_class, flag_values=flags.FLAGS):
-    """The values of the flags that stand on the command line, also where equal to the default.
+    """The values that stand on the command line, also in its preset or equal to the default.
 
     Args:
       config_class: The class that `define_flags` was called with, or a part of it.
@@ -685,7 +852,10 @@ def explicit_values_from_flags(config_class, flag_values=flags.FLAGS):
       A dict, field name -> value.
     """
     values = values_from_flags(config_class, flag_values)
-    return {name: value for name, value in values.items() if flag_values[name].present}
+    preset = _preset_values(flag_values)
+    return {
+        name: value for name, value in values.items() if flag_values[name].present or name in preset
+    }
 
 
 # Resume

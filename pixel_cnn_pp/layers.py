@@ -23,6 +23,10 @@ _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 _KERNEL_STDDEV = 0.05
 # Added to the variance in the data-dependent initialisation, as in the last release.
 _VARIANCE_EPSILON = 1e-10
+# The least of the uniforms that are drawn as noise, the least normal number of float32.
+_SMALLEST_UNIFORM = 2.0**-126
+# More images than any batch has; keeps the numbers of the images of two seeds apart.
+_MAX_IMAGES = 2**16
 # Floor of the squared norm of v, as in the original release's convolutions.
 _MIN_SQUARED_NORM = 1e-12
 
@@ -119,9 +123,6 @@ class Dropout:
     is a multiple of 2^-1, 2^-2, 2^-4 or 2^-8, otherwise 16, and the nearest multiple of 2^-16.
     """
 
-    # More images than any batch has; keeps the numbers of the images of two seeds apart.
-    _MAX_IMAGES = 2**16
-
     def __init__(self, rate, seed, num_images, num_units, first_image=0):
         """Draws the bits.
 
@@ -141,13 +142,13 @@ class Dropout:
         num_words = (num_units * self._num_bits + 31) // 32
 
         def draw(image):
-            number = ops.stack([seed[0] * self._MAX_IMAGES + image, seed[1]])
+            number = ops.stack([image, seed[1]])
             words = keras.random.randint(
                 (num_words, 1), -(2**31), 2**31 - 1, "int32", seed=FixedSeed(number)
             )
             return ops.reshape(ops.view(words, "uint8"), (-1,))
 
-        numbers = ops.cast(first_image, seed.dtype) + ops.arange(num_images, dtype=seed.dtype)
+        numbers = image_numbers(seed, num_images, first_image)
         self._bytes = ops.map(draw, numbers)  # [B, at least num_units * num_bits / 8]
         self._num_used = 0
 
@@ -187,6 +188,41 @@ class Dropout:
         mask = ops.cast(2**self._num_bits - 1, "uint8")
         numbers = ops.bitwise_and(ops.right_shift(packed[..., None], shifts), mask)
         return ops.reshape(numbers, (num_images, -1))
+
+
+def image_numbers(seed, num_images, first_image=0):
+    """A number for every image of a batch: another one for another seed, or another image.
+
+    Args:
+      seed: Integer tensor [2], of which the first one counts here.
+      num_images: B, how many images, also as a tensor.
+      first_image: Number of the first image within the whole batch, also as a tensor.
+
+    Returns:
+      Integer tensor [B], in the dtype of the seed.
+    """
+    images = ops.cast(first_image, seed.dtype) + ops.arange(num_images, dtype=seed.dtype)
+    return seed[0] * _MAX_IMAGES + images
+
+
+def image_uniforms(numbers, shape):
+    """Uniforms of every image, a function of a number of its own; not those of any `Dropout`.
+
+    Args:
+      numbers: Integer tensor [B, 2], such as (number of the image, number of the step, at least 0).
+      shape: Sizes of the noise of an image, also as tensors.
+
+    Returns:
+      float32 tensor [B, *shape] in (0, 1).
+    """
+
+    def draw(number):
+        # Those of dropout are not negative.
+        seed = FixedSeed(ops.stack([number[0], -1 - number[1]]))
+        # 0 itself would send a logarithm to -inf.
+        return keras.random.uniform(shape, _SMALLEST_UNIFORM, dtype="float32", seed=seed)
+
+    return ops.map(draw, ops.convert_to_tensor(numbers))
 
 
 def round_up_to_8(number):
@@ -439,14 +475,13 @@ class DownRightShiftedConv2D(_ShiftedConv2D):
 
     def step_weights(self):
         """Apart, as `row_above` and `pixel` take them: the two rows of the filter."""
-        assert self.kernel_size[0] == 2, "the cached step knows of one row above"
+        assert self.kernel_size[0] <= 2, "the cached step knows of one row above"
         weights = super().step_weights()
-        kernel_above, kernel = ops.unstack(weights["kernel"], axis=0)  # [kw, F_in, filters] each
-        return {
-            **weights,
-            "kernel_above": ops.expand_dims(kernel_above, axis=1),
-            "kernel": ops.reshape(kernel, (-1, self.filters)),  # [kw F_in, filters]
-        }
+        *above, kernel = ops.unstack(weights["kernel"], axis=0)  # [kw, F_in, filters] each
+        weights["kernel"] = ops.reshape(kernel, (-1, self.filters))  # [kw F_in, filters]
+        if above:
+            weights["kernel_above"] = ops.expand_dims(above[0], axis=1)
+        return weights
 
     def row_above(self, weights, x_above):
         """What the row above contributes to a row of the outputs, the bias included.
@@ -626,32 +661,40 @@ class GatedResidualBlock(keras.layers.Layer):
     was built with them.
     """
 
-    def __init__(self, convolution, nonlinearity="concat_elu", **kwargs):
+    def __init__(
+        self, convolution, nonlinearity="concat_elu", kernel_size=None, row_channels=None, **kwargs
+    ):
         """Makes the block.
 
         Args:
           convolution: Class of the convolutions, such as `DownShiftedConv2D`.
           nonlinearity: "concat_elu", "elu" or "relu".
+          kernel_size: (height, width) of their filters; None for those of the class.
+          row_channels: How many channels of the short-cut input, the first ones, the cached step
+            knows for a whole row at once; None for as many as x has.
           **kwargs: Passed to `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
         self.convolution = convolution
         self.nonlinearity = nonlinearity
+        self.kernel_size = kernel_size
+        self.row_channels = row_channels
 
     def build(self, x_shape, a_shape=None, h_shape=None):
         """Creates the weights for x [B, H, W, F], a [B, H, W, F_a] and h [B, F_h]."""
         filters = x_shape[-1]
         widening = 2 if self.nonlinearity == "concat_elu" else 1
         inner_shape = (*x_shape[:-1], widening * filters)
-        self.conv_in = self.convolution(filters, dtype=self.dtype_policy, name="conv_in")
+        arguments = {"dtype": self.dtype_policy}
+        if self.kernel_size is not None:
+            arguments["kernel_size"] = self.kernel_size
+        self.conv_in = self.convolution(filters, name="conv_in", **arguments)
         self.conv_in.build(inner_shape)
         self.skip = None
         if a_shape is not None:
             self.skip = WeightNormDense(filters, dtype=self.dtype_policy, name="skip")
             self.skip.build((*a_shape[:-1], widening * a_shape[-1]))
-        self.conv_out = self.convolution(
-            2 * filters, init_scale=0.1, dtype=self.dtype_policy, name="conv_out"
-        )
+        self.conv_out = self.convolution(2 * filters, init_scale=0.1, name="conv_out", **arguments)
         self.conv_out.build(inner_shape)
         self.hw = None
         if h_shape is not None:
@@ -679,8 +722,14 @@ class GatedResidualBlock(keras.layers.Layer):
         """Initialises the layers within, in the order of the forward pass; as `call` otherwise."""
         return self._forward(initialize, x, a, self._condition(h), dropout)
 
+    def num_dropped(self):
+        """Features per position among which dropout drops some: those of the second convolution."""
+        return self.conv_out.v.shape[2]
+
     def state_sizes(self):
-        """{name: features per position}, the inputs that the cached step keeps."""
+        """{name: features per position}, the inputs that the cached step keeps for others."""
+        if self.conv_in.kernel_size == (1, 1):
+            return {}
         return {layer.name: layer.v.shape[2] for layer in (self.conv_in, self.conv_out)}
 
     def above_sizes(self):
@@ -697,13 +746,13 @@ class GatedResidualBlock(keras.layers.Layer):
         if self.skip is not None:
             skip = self.skip.step_weights()
             filters = self.skip.filters
+            row_channels = filters if self.row_channels is None else self.row_channels
             widening = self.conv_in.v.shape[2] // filters
-            assert self.skip.v.shape[0] in (widening * filters, 2 * widening * filters)
-            parts = ops.reshape(skip["kernel"], (widening, -1, filters, filters))
-            skip["kernel"] = ops.reshape(parts[:, 0], (-1, filters))
+            parts = ops.reshape(skip["kernel"], (widening, -1, filters))
+            skip["kernel"] = ops.reshape(parts[:, :row_channels], (-1, filters))
             weights["skip"] = skip
-            if parts.shape[1] == 2:
-                weights["skip_pixel"] = ops.reshape(parts[:, 1], (-1, filters))
+            if parts.shape[1] > row_channels:
+                weights["skip_pixel"] = ops.reshape(parts[:, row_channels:], (-1, filters))
         if self.hw is not None:
             weights["hw"] = ops.cast(self.hw, self.compute_dtype)
         return weights
@@ -726,6 +775,8 @@ class GatedResidualBlock(keras.layers.Layer):
         def run(layer, x):
             if layer is self.skip:
                 return layer.step(weights["skip"], x)
+            if layer.name not in above:
+                return layer.row(weights[layer.name], x)
             inputs[layer.name] = x
             return layer.row(weights[layer.name], x, above[layer.name])
 
@@ -744,10 +795,14 @@ class GatedResidualBlock(keras.layers.Layer):
         Returns:
           {name: [W, B, F']}, of which `pixel` takes a pixel.
         """
-        terms = {
-            layer.name: layer.row_above(weights[layer.name], above[layer.name])
-            for layer in (self.conv_in, self.conv_out)
-        }
+        terms = {}
+        for layer in (self.conv_in, self.conv_out):
+            if layer.name in above:
+                term = layer.row_above(weights[layer.name], above[layer.name])
+            else:
+                shape = (*ops.shape(a)[:-1], layer.filters)
+                term = ops.broadcast_to(weights[layer.name]["bias"], shape)
+            terms[layer.name] = term
         terms["conv_in"] += self.skip.step(weights["skip"], NONLINEARITIES[self.nonlinearity](a))
         if h is not None:
             terms["conv_out"] += ops.matmul(h, weights["hw"])
@@ -772,6 +827,8 @@ class GatedResidualBlock(keras.layers.Layer):
         def run(layer, x):
             if layer is self.skip:
                 return ops.matmul(x, weights["skip_pixel"])
+            if layer.name not in left:
+                return layer.pixel(weights[layer.name], above[layer.name], x)
             inputs[layer.name] = x
             return layer.pixel(weights[layer.name], above[layer.name], left[layer.name], x)
 
@@ -809,6 +866,8 @@ class GatedResidualBlock(keras.layers.Layer):
             **super().get_config(),
             "convolution": keras.saving.get_registered_name(self.convolution),
             "nonlinearity": self.nonlinearity,
+            "kernel_size": self.kernel_size,
+            "row_channels": self.row_channels,
         }
 
     @classmethod
@@ -816,6 +875,214 @@ class GatedResidualBlock(keras.layers.Layer):
         """The block with these arguments."""
         convolution = keras.saving.get_registered_object(config["convolution"])
         return cls(**{**config, "convolution": convolution})
+
+
+@_SERIALIZE
+class AutoregressiveChannelBlock(keras.layers.Layer):
+    """Residual blocks of 1x1 convolutions from groups of channels to later groups.
+
+    The "autoregressive channel" of Salimans et al. 2017, section 3.3. With x[1], x[2], ... equal
+    groups of the channels of x, `a` the short-cut input, and block[g] a `GatedResidualBlock` of 1x1
+    convolutions:
+
+        out[g] = block[g](x[g], a=[a, out[1], ..., out[g - 1]])
+
+    So depth grows with the number of groups, and what a position sees does not.
+    """
+
+    def __init__(self, convolution, num_groups, nonlinearity="concat_elu", **kwargs):
+        """Makes the block.
+
+        Args:
+          convolution: Class of the convolutions, as in `GatedResidualBlock`.
+          num_groups: Into how many groups the channels are divided, at least 2.
+          nonlinearity: "concat_elu", "elu" or "relu".
+          **kwargs: Passed to `keras.layers.Layer`.
+        """
+        super().__init__(**kwargs)
+        self.convolution = convolution
+        self.num_groups = num_groups
+        self.nonlinearity = nonlinearity
+
+    def build(self, x_shape, a_shape=None, h_shape=None):
+        """Creates the weights; shapes as in `GatedResidualBlock`, F a multiple of the groups."""
+        *sides, filters = x_shape
+        group_filters = filters // self.num_groups
+        a_channels = 0 if a_shape is None else a_shape[-1]
+        self.blocks = []
+        for group in range(self.num_groups):
+            channels = a_channels + group * group_filters
+            block = GatedResidualBlock(
+                self.convolution,
+                self.nonlinearity,
+                kernel_size=(1, 1),
+                # Of the rightward stream, the groups are known pixel by pixel only.
+                row_channels=a_channels or channels,
+                dtype=self.dtype_policy,
+                name=f"group_{group}",
+            )
+            block.build((*sides, group_filters), (*sides, channels) if channels else None, h_shape)
+            self.blocks.append(block)
+
+    def call(self, x, a=None, h=None, dropout=None):
+        """Applies the block; arguments as in `GatedResidualBlock.call`."""
+        return self._forward(apply, x, a, h, dropout)
+
+    def initialize(self, x, a=None, h=None, dropout=None):
+        """Initialises the blocks within, one after the other; as `call` otherwise."""
+        return self._forward(initialize, x, a, h, dropout)
+
+    def num_dropped(self):
+        """Features per position among which dropout drops some, of all groups."""
+        return sum(block.num_dropped() for block in self.blocks)
+
+    def state_sizes(self):
+        """As in `GatedResidualBlock`: nothing is kept for other positions."""
+        return {}
+
+    def above_sizes(self):
+        """{name: {name: features per position}}, what `row_above` returns."""
+        return {block.name: block.above_sizes() for block in self.blocks}
+
+    def step_weights(self):
+        """{name of a block: its weights}, see `GatedResidualBlock.step_weights`."""
+        return {block.name: block.step_weights() for block in self.blocks}
+
+    def row(self, weights, x, above, a=None, h=None):
+        """One row of `call` in the downward stream; as in `GatedResidualBlock`."""
+
+        def run(block, x, a):
+            return block.row(weights[block.name], x, {}, a, h)[0]
+
+        return self._walk(run, x, a), {}
+
+    def row_above(self, weights, above, a, h=None):
+        """What the downward stream and the conditioning contribute to a row."""
+        return {block.name: block.row_above(weights[block.name], {}, a, h) for block in self.blocks}
+
+    def pixel(self, weights, x, left, above, a=None):
+        """One pixel of `call` in the rightward stream; as in `GatedResidualBlock`."""
+
+        def run(block, x, a):
+            return block.pixel(weights[block.name], x, {}, above[block.name], a)[0]
+
+        return self._walk(run, x, a), {}
+
+    def _forward(self, run, x, a, h, dropout):
+        drops = [None] * self.num_groups
+        if dropout is not None:
+            # The factors of all groups at once: the later ones are not known yet.
+            ones = ops.ones((*ops.shape(x)[:-1], self.num_dropped()), x.dtype)
+            factors = ops.split(dropout(ones), self.num_groups, axis=-1)
+            drops = [lambda c, factor=factor: c * factor for factor in factors]
+        drops = dict(zip((block.name for block in self.blocks), drops, strict=True))
+        return self._walk(
+            lambda block, x, a: run(block, x, a=a, h=h, dropout=drops[block.name]), x, a
+        )
+
+    def _walk(self, run, x, a):
+        """The equation above; `run` applies a block to x and its short-cut input."""
+        outputs = []
+        for block, group in zip(self.blocks, ops.split(x, self.num_groups, axis=-1), strict=True):
+            inputs = outputs if a is None else [a, *outputs]
+            joined = ops.concatenate(inputs, axis=-1) if len(inputs) > 1 else (*inputs, None)[0]
+            outputs.append(run(block, group, joined))
+        return ops.concatenate(outputs, axis=-1)
+
+    def compute_output_shape(self, x_shape, a_shape=None, h_shape=None):
+        """The shape of x."""
+        return x_shape
+
+    def get_config(self):
+        """The arguments that the block was made with."""
+        return {
+            **super().get_config(),
+            "convolution": keras.saving.get_registered_name(self.convolution),
+            "num_groups": self.num_groups,
+            "nonlinearity": self.nonlinearity,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The block with these arguments."""
+        convolution = keras.saving.get_registered_object(config["convolution"])
+        return cls(**{**config, "convolution": convolution})
+
+
+@_SERIALIZE
+class SampleHead(keras.layers.Layer):
+    """From the features of a pixel and noise to a sample of it (the release's `energy_distance`).
+
+        f = features + dense(noise)
+        sample = tanh(dense(concat_elu(dense(concat_elu(f)))))
+
+    with init_scale 0.1 in the last layer, as there.
+    """
+
+    # As many features, and as many numbers of noise, as in the release.
+    NUM_FEATURES = 64
+    NUM_NOISE = 4
+
+    def __init__(self, num_channels, **kwargs):
+        """Makes the head.
+
+        Args:
+          num_channels: C.
+          **kwargs: Passed to `keras.layers.Layer`.
+        """
+        super().__init__(**kwargs)
+        self.num_channels = num_channels
+
+    def build(self, features_shape):
+        """Creates the weights for features [..., NUM_FEATURES]."""
+        policy, size = {"dtype": self.dtype_policy}, self.NUM_FEATURES
+        self.noise_in = WeightNormDense(size, name="noise_in", **policy)
+        self.hidden = WeightNormDense(size, name="hidden", **policy)
+        self.output_layer = WeightNormDense(
+            self.num_channels, init_scale=0.1, name="output", **policy
+        )
+        self.noise_in.build((*features_shape[:-1], self.NUM_NOISE))
+        for layer in (self.hidden, self.output_layer):
+            layer.build((*features_shape[:-1], 2 * size))
+
+    def call(self, features, noise):
+        """Samples of pixels.
+
+        Args:
+          features: Float tensor [..., NUM_FEATURES].
+          noise: Float tensor [..., NUM_NOISE] in (-1, 1), its leading axes at least those of
+            `features`, against which they broadcast.
+
+        Returns:
+          Tensor [..., C] in [-1, 1], in the dtype of the variables.
+        """
+        return self._forward(apply, features, noise)
+
+    def initialize(self, features, noise):
+        """Initialises the layers within, in the order of the forward pass; as `call` otherwise."""
+        return self._forward(initialize, features, noise)
+
+    def step_weights(self):
+        """{name of a layer within: its weights}, see `WeightNorm.step_weights`."""
+        layers = (self.noise_in, self.hidden, self.output_layer)
+        return {layer.name: layer.step_weights() for layer in layers}
+
+    def step(self, weights, features, noise):
+        """`call` with weights computed before, on pixels [B, F]."""
+        return self._forward(lambda layer, x: layer.step(weights[layer.name], x), features, noise)
+
+    def _forward(self, run, features, noise):
+        features, noise = (ops.cast(x, self.compute_dtype) for x in (features, noise))
+        f = run(self.hidden, concat_elu(features + run(self.noise_in, noise)))
+        return ops.tanh(ops.cast(run(self.output_layer, concat_elu(f)), self.variable_dtype))
+
+    def compute_output_shape(self, features_shape, noise_shape):
+        """[..., NUM_NOISE] -> [..., C]."""
+        return (*noise_shape[:-1], self.num_channels)
+
+    def get_config(self):
+        """The arguments that the head was made with."""
+        return {**super().get_config(), "num_channels": self.num_channels}
 
 
 def apply(layer, *args, **kwargs):

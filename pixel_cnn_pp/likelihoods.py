@@ -140,7 +140,7 @@ class LogisticMixture:
 
     def params_per_component(self):
         """Number of network outputs per mixture component: 1 + 2 C + C (C - 1) / 2."""
-        return 1 + 2 * self.num_channels + self._num_coeffs()
+        return 1 + 2 * self.num_channels + _num_coeffs(self.num_channels)
 
     def split(self, raw_params):
         """Reads the raw outputs of the network as the parameters of a mixture.
@@ -171,7 +171,8 @@ class LogisticMixture:
         for channel in range(self.num_channels):
             loc.append(groups[next_group])
             log_scale.append(groups[next_group + 1])
-            share = self._num_coeffs() * (channel + 1) // self.num_channels - len(coeffs)
+            share = _num_coeffs(self.num_channels) * (channel + 1) // self.num_channels
+            share -= len(coeffs)
             coeffs.extend(groups[next_group + 2 : next_group + 2 + share])
             next_group += 2 + share
         return MixtureParams(
@@ -239,6 +240,35 @@ class LogisticMixture:
         if not quantize:
             return values
         return ops.cast(from_unit_scale(values, self.num_levels), level_dtype(self.num_levels))
+
+    def num_uniforms(self, num_outputs):
+        """How many uniforms `draw` takes for a pixel of so many raw outputs: K + C."""
+        return num_outputs // self.params_per_component() + self.num_channels
+
+    def draw(self, raw_params, uniforms, controls):
+        """Draws pixels from the raw outputs of the network, changed as the sampler is told.
+
+        Args:
+          raw_params: Float tensor [..., (1 + 2 C + C (C - 1) / 2) K].
+          uniforms: Float tensor [..., K + C] in (0, 1).
+          controls: Float tensor [3]: temperature, which divides the mixture logits and multiplies
+            the scales; what is subtracted from the log-scales; 1 for the mode of the drawn
+            component instead of a draw from it, or else 0.
+
+        Returns:
+          Tensor [..., C], whole numbers of `level_dtype`.
+        """
+        params = self.split(raw_params)
+        temperature, log_scale_offset, is_map = (controls[i] for i in range(3))
+        params = params._replace(
+            mixture_logits=params.mixture_logits / temperature,
+            log_scale=params.log_scale + (ops.log(temperature) - log_scale_offset),
+        )
+        num_components = params.mixture_logits.shape[-1]
+        mixture_uniforms, logistic_uniforms = ops.split(uniforms, [num_components], axis=-1)
+        # The median of a logistic is its mode.
+        logistic_uniforms = ops.where(is_map > 0, 0.5, logistic_uniforms)
+        return self.sample(params, mixture_uniforms, logistic_uniforms)
 
     def select(self, params, mixture_uniforms):
         """Draws one component per pixel: MixtureParams with K = 1.
@@ -337,9 +367,6 @@ class LogisticMixture:
                 node_probs = _merge_nodes(node_probs[..., None, :, :] * probs)
         return ops.stack(means, axis=-1)
 
-    def _num_coeffs(self):
-        return self.num_channels * (self.num_channels - 1) // 2
-
     def _conditional_loc(self, params, channel, earlier):
         """Means [..., K] of a channel, given the list of its earlier ones."""
         loc = params.loc[..., channel, :]
@@ -373,6 +400,209 @@ class LogisticMixture:
         noise = ops.convert_to_tensor(noise[:, None, None], dtype=loc.dtype)
         values = self._nearest_level(loc + ops.exp(log_scale) * noise)
         return values, ops.ones_like(values) / _MAX_NODES
+
+
+@dataclasses.dataclass(frozen=True)
+class DequantizedLogisticMixture(LogisticMixture):
+    """The continuous mixture of logistics on dequantized data (Salimans et al. 2017, 3.4.2).
+
+    The density p of `LogisticMixture`'s logistics, without bins, at x + u - 1/2 with u uniform in
+    (0, 1), in units of a level. By Jensen's inequality
+
+        E[log p(x + u - 1/2)] <= log P(x),  P(x) the integral of p over the bins of the channels,
+
+    so it bounds a likelihood from below; one draw of u for every sub-pixel estimates it. A mean is
+    shifted by earlier channels as they are in the data, not by their dequantized values. Drawn
+    values are rounded to levels and clipped, so that pixels come up with the bins' mass, the
+    outermost bins being open-ended.
+    """
+
+    def log_prob(self, params, levels, noise):
+        """Log-density of dequantized pixels, channels summed: the bound from one draw of noise.
+
+        log p = -(x - mean) / s - 2 softplus(-(x - mean) / s) - log(s) - log((L - 1) / 2)
+
+        Args:
+          params: MixtureParams whose leading axes broadcast against those of `levels`.
+          levels: Tensor [..., C], whole numbers in [0, L - 1].
+          noise: Float tensor [..., C], u in (0, 1).
+
+        Returns:
+          Tensor [...], nats.
+        """
+        values = to_unit_scale(levels, self.num_levels, params.loc.dtype)
+        values = ops.split(values, self.num_channels, axis=-1)  # each [..., 1]
+        half_range = (self.num_levels - 1) / 2
+        offsets = (ops.cast(noise, params.loc.dtype) - 0.5) / half_range
+        log_density = 0.0
+        for channel in range(self.num_channels):
+            loc = self._conditional_loc(params, channel, values)
+            log_scale = params.log_scale[..., channel, :]
+            value = values[channel] + offsets[..., channel : channel + 1]
+            distance = (value - loc) * ops.exp(-log_scale)
+            log_density = log_density - distance - 2 * ops.softplus(-distance) - log_scale
+        log_weights = ops.log_softmax(params.mixture_logits, axis=-1)
+        log_prob = ops.logsumexp(log_weights + log_density, axis=-1)
+        return log_prob - self.num_channels * math.log(half_range)
+
+
+class SoftmaxParams(NamedTuple):
+    """Parameters of a softmax over the L levels of each of the C channels of a pixel.
+
+    logits: [..., C, L], before the shift by earlier channels.
+    coeffs: [..., C (C - 1) / 2, L], how much channel j < c shifts the logits of channel c, in the
+      order (1, 0), (2, 0), (2, 1), (3, 0), ...; None for C = 1.
+    """
+
+    logits: Any
+    coeffs: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Softmax:
+    """A softmax over all levels of every channel (Salimans et al. 2017, section 3.4.1).
+
+    P(x) = prod{ softmax(logits[c] + sum{ coeffs[c, j] * y[j] : j < c })[x[c]] : c }
+
+    with y[j] in [-1, 1] the earlier channels of the same pixel, on which logits depend linearly:
+    1536 outputs of the network for a pixel of 3 channels and 256 levels.
+
+    Attributes:
+      num_channels: C, at least 1.
+      num_levels: L, at least 2.
+    """
+
+    num_channels: int
+    num_levels: int
+
+    def num_outputs(self):
+        """Number of network outputs of a pixel: (C + C (C - 1) / 2) L."""
+        return (self.num_channels + _num_coeffs(self.num_channels)) * self.num_levels
+
+    def split(self, raw_params):
+        """Reads the raw outputs of the network: the logits of all channels, then the coefficients.
+
+        Args:
+          raw_params: Float tensor [..., (C + C (C - 1) / 2) L].
+
+        Returns:
+          SoftmaxParams.
+
+        Raises:
+          ValueError: If the last axis of `raw_params` has another size.
+        """
+        if raw_params.shape[-1] != self.num_outputs():
+            raise ValueError(
+                f"The last axis of raw_params must be {self.num_outputs()} for "
+                f"{self.num_channels} channels of {self.num_levels} levels. "
+                f"Received: raw_params of shape {raw_params.shape}"
+            )
+        shape = (*ops.shape(raw_params)[:-1], -1, self.num_levels)
+        groups = ops.reshape(raw_params, shape)
+        return SoftmaxParams(
+            groups[..., : self.num_channels, :],
+            groups[..., self.num_channels :, :] if self.num_channels > 1 else None,
+        )
+
+    def log_prob(self, params, levels):
+        """Log-probability of integer pixels, channels summed.
+
+        Args:
+          params: SoftmaxParams whose leading axes broadcast against those of `levels`.
+          levels: Tensor [..., C], whole numbers in [0, L - 1].
+
+        Returns:
+          Tensor [...], nats.
+        """
+        dtype = params.logits.dtype
+        values = ops.split(
+            to_unit_scale(levels, self.num_levels, dtype), self.num_channels, axis=-1
+        )
+        total = 0.0
+        for channel in range(self.num_channels):
+            logits = self._conditional_logits(params, channel, values)  # [..., L]
+            chosen = ops.one_hot(
+                ops.cast(levels[..., channel], "int32"), self.num_levels, dtype=dtype
+            )
+            total = total + ops.sum(logits * chosen, axis=-1) - ops.logsumexp(logits, axis=-1)
+        return total
+
+    def num_uniforms(self, num_outputs):
+        """How many uniforms `draw` takes for a pixel: C."""
+        return self.num_channels
+
+    def draw(self, raw_params, uniforms, controls):
+        """Draws pixels from the raw outputs of the network, changed as the sampler is told.
+
+        A channel is the number of levels v whose P(x <= v) is at most its uniform.
+
+        Args:
+          raw_params: Float tensor [..., (C + C (C - 1) / 2) L].
+          uniforms: Float tensor [..., C] in (0, 1).
+          controls: Float tensor [3]: temperature, which divides the logits; a number without a
+            meaning here; 1 for the most probable level instead of a draw, or else 0.
+
+        Returns:
+          Tensor [..., C], whole numbers of `level_dtype`.
+        """
+        params = self.split(raw_params)
+        temperature, _, is_map = (controls[i] for i in range(3))
+        drawn, values = [], []  # each [..., 1]
+        for channel in range(self.num_channels):
+            logits = self._conditional_logits(params, channel, values) / temperature
+            cumulated = ops.cumsum(ops.softmax(logits, axis=-1), axis=-1)
+            is_below = ops.cast(cumulated <= uniforms[..., channel : channel + 1], "int32")
+            # The sum of all may be rounded to less than a uniform.
+            level = ops.minimum(ops.sum(is_below, axis=-1), self.num_levels - 1)
+            best = ops.cast(ops.argmax(logits, axis=-1), "int32")
+            drawn.append(ops.where(is_map > 0, best, level)[..., None])
+            values.append(to_unit_scale(drawn[-1], self.num_levels, logits.dtype))
+        return ops.cast(ops.concatenate(drawn, axis=-1), level_dtype(self.num_levels))
+
+    def _conditional_logits(self, params, channel, earlier):
+        """Logits [..., L] of a channel, given the list of its earlier ones in [-1, 1]."""
+        logits = params.logits[..., channel, :]
+        for earlier_channel, x in enumerate(earlier[:channel]):
+            index = channel * (channel - 1) // 2 + earlier_channel
+            logits = logits + params.coeffs[..., index, :] * x
+        return logits
+
+
+def energy_distance(images, samples, num_levels):
+    """The energy distance between images and the samples drawn for them (the release's objective).
+
+        d(a, b) = sum{ (1e-10 + sum{ ((a - b) (L - 1) / 2)^2 : channels })^0.75 : positions }
+        2 mean{ d(x, s[i]) : i } - mean{ d(s[i], s[j]) : i < j }
+
+    An estimate without bias of a distance between distributions that is 0 where they are the same,
+    up to a constant: the mean distance between images, which has no gradient.
+
+    Args:
+      images: Float tensor [B, H, W, C] in [-1, 1].
+      samples: Float tensor [S, B, H, W, C] in [-1, 1], S at least 2.
+      num_levels: L.
+
+    Returns:
+      Tensor [B], one number an image.
+    """
+    num_samples = samples.shape[0]
+
+    def distance(difference):
+        squared = ops.sum(ops.square(difference * ((num_levels - 1) / 2)), axis=-1)
+        return ops.sum(ops.power(1e-10 + squared, 0.75), axis=(-2, -1))  # [..., B]
+
+    to_images = ops.mean(distance(images[None] - samples), axis=0)
+    between = 0.0
+    # By the distance in their order, so that the largest tensor is that of the samples.
+    for shift in range(1, num_samples):
+        between = between + ops.sum(distance(samples[shift:] - samples[:-shift]), axis=0)
+    num_pairs = num_samples * (num_samples - 1) / 2
+    return 2 * to_images - between / num_pairs
+
+
+def _num_coeffs(num_channels):
+    """Pairs (channel, earlier channel) of a pixel."""
+    return num_channels * (num_channels - 1) // 2
 
 
 def _insert_axis(params):

@@ -10,15 +10,20 @@ import numpy as np
 from keras import ops
 
 from pixel_cnn_pp import layers, likelihoods
-from pixel_cnn_pp.config import ModelConfig
+from pixel_cnn_pp.config import CHANNEL_GROUPS, ModelConfig
 from pixel_cnn_pp.layers import (
+    AutoregressiveChannelBlock,
     DownRightShiftedConv2D,
     DownRightShiftedConv2DTranspose,
     DownShiftedConv2D,
     DownShiftedConv2DTranspose,
     GatedResidualBlock,
+    SampleHead,
     WeightNormDense,
 )
+
+# Samples for which the energy distance is computed, as in the release.
+_NUM_ENERGY_SAMPLES = 10
 
 
 @keras.saving.register_keras_serializable("pixel_cnn_pp")
@@ -28,7 +33,9 @@ class PixelCNNPP(keras.Model):
     Two streams pass through the network: the downward one sees all rows above a pixel, the
     rightward one also what is left of it in its row. Three stages of gated residual blocks go down
     in resolution and three go up again, and a short-cut leads from each layer of the first half to
-    its mirror image in the second (section 2.4, figure 2).
+    its mirror image in the second (section 2.4, figure 2). The variants of sections 3.3 and 3.4
+    and the release's energy distance are fields of the configuration: those of the layers stand in
+    the constructor, those of the output in `_output_layers`.
 
     It is an ordinary `keras.Model`: after `compile(optimizer)`, `fit` on images, or on pairs
     (images, labels), minimises the mean bits/dim, and `evaluate` returns it.
@@ -55,23 +62,28 @@ class PixelCNNPP(keras.Model):
         super().__init__(autocast=False, **kwargs)
         self.config = config
         self.recompute = recompute
-        self.likelihood = likelihoods.LogisticMixture(config.image_shape[-1], config.num_levels)
         self._seed_generator = keras.random.SeedGenerator()
 
         filters, nr_resnet = config.nr_filters, config.nr_resnet
         policy = {"dtype": self.dtype_policy}
-        self.input_above = DownShiftedConv2D(filters, (2, 3), name="input_above", **policy)
+        # A field of 11x5 has a row less above than the two of the release's input layer.
+        above_size = (1, 3) if config.receptive_field == "11x5" else (2, 3)
+        self.input_above = DownShiftedConv2D(filters, above_size, name="input_above", **policy)
         self.input_row_above = DownShiftedConv2D(filters, (1, 3), name="input_row_above", **policy)
         self.input_left = DownRightShiftedConv2D(filters, (2, 1), name="input_left", **policy)
 
         def pair(down, right, **arguments):
             return [(partial(down, **arguments), partial(right, **arguments))]
 
-        blocks = pair(
-            partial(GatedResidualBlock, DownShiftedConv2D),
-            partial(GatedResidualBlock, DownRightShiftedConv2D),
-            nonlinearity=config.resnet_nonlinearity,
-        )
+        def block_pair(block, **arguments):
+            return pair(
+                partial(block, DownShiftedConv2D),
+                partial(block, DownRightShiftedConv2D),
+                nonlinearity=config.resnet_nonlinearity,
+                **arguments,
+            )
+
+        blocks = block_pair(GatedResidualBlock)
         halve = pair(DownShiftedConv2D, DownRightShiftedConv2D, filters=filters, strides=2)
         double = pair(
             DownShiftedConv2DTranspose,
@@ -79,17 +91,42 @@ class PixelCNNPP(keras.Model):
             filters=filters,
             strides=2,
         )
-        # Every resolution has one more layer on the way up than on the way down, because the
-        # short-cut of the strided layer ends there too.
-        self.encoder_down, self.encoder_right = _streams(
-            "encoder", (blocks * nr_resnet + halve) * 2 + blocks * nr_resnet, policy
-        )
-        self.decoder_down, self.decoder_right = _streams(
-            "decoder", blocks * nr_resnet + (double + blocks * (nr_resnet + 1)) * 2, policy
-        )
-        num_outputs = self.likelihood.params_per_component() * config.nr_logistic_mix
+        if config.receptive_field == "full":
+            # Every resolution has one more layer on the way up than on the way down, because the
+            # short-cut of the strided layer ends there too.
+            encoder = (blocks * nr_resnet + halve) * 2 + blocks * nr_resnet
+            decoder = blocks * nr_resnet + (double + blocks * (nr_resnet + 1)) * 2
+        else:
+            # What stands between two blocks sees no position but its own (section 3.3).
+            between = {
+                "plain": [],
+                "nin": block_pair(GatedResidualBlock, kernel_size=(1, 1)) * 3,
+                "autoregressive_channel": block_pair(
+                    AutoregressiveChannelBlock, num_groups=CHANNEL_GROUPS
+                ),
+            }[config.small_variant]
+            encoder = blocks + (between + blocks) * (nr_resnet - 1)
+            decoder = []
+        self.encoder_down, self.encoder_right = _streams("encoder", encoder, policy)
+        self.decoder_down, self.decoder_right = _streams("decoder", decoder, policy)
+        self.likelihood, num_outputs, self.head = self._output_layers(policy)
         self.output_layer = WeightNormDense(num_outputs, name="output", **policy)
         self.build((None, *config.image_shape))
+
+    def _output_layers(self, policy):
+        """The likelihood, or None; the number of raw parameters; the head behind them, or None."""
+        config = self.config
+        size = config.image_shape[-1], config.num_levels
+        if config.energy_distance:
+            head = SampleHead(config.image_shape[-1], name="head", **policy)
+            return None, head.NUM_FEATURES, head
+        if config.likelihood == "softmax":
+            likelihood = likelihoods.Softmax(*size)
+            return likelihood, likelihood.num_outputs(), None
+        likelihood = likelihoods.LogisticMixture(*size)
+        if config.likelihood == "dequantized":
+            likelihood = likelihoods.DequantizedLogisticMixture(*size)
+        return likelihood, likelihood.params_per_component() * config.nr_logistic_mix, None
 
     def build(self, input_shape):
         """Creates the weights. The constructor has called it: the configuration says all shapes."""
@@ -101,20 +138,23 @@ class PixelCNNPP(keras.Model):
         h_shape = None if config.num_classes is None else (None, config.num_classes)
         for layer in (self.input_above, self.input_row_above, self.input_left):
             layer.build(image_shape)
+        short_cut = config.nr_filters if config.shortcuts else 0
         a_channels = {
-            "encoder_down": None,
+            "encoder_down": 0,
             "encoder_right": config.nr_filters,
-            "decoder_down": config.nr_filters,
-            "decoder_right": 2 * config.nr_filters,
+            "decoder_down": short_cut,
+            "decoder_right": config.nr_filters + short_cut,
         }
         for stream, channels in a_channels.items():
-            a_shape = None if channels is None else (*hidden_shape[:-1], channels)
+            a_shape = (*hidden_shape[:-1], channels) if channels else None
             for layer in getattr(self, stream):
-                if isinstance(layer, GatedResidualBlock):
+                if isinstance(layer, GatedResidualBlock | AutoregressiveChannelBlock):
                     layer.build(hidden_shape, a_shape, h_shape)
                 else:
                     layer.build(hidden_shape)
         self.output_layer.build(hidden_shape)
+        if self.head is not None:
+            self.head.build((*hidden_shape[:-1], self.output_layer.filters))
         self.built = True
 
     def __call__(self, images, labels=None, **kwargs):
@@ -138,7 +178,8 @@ class PixelCNNPP(keras.Model):
 
         Returns:
           Float tensor [B, H, W, (1 + 2 C + C (C - 1) / 2) K], the layout of
-          `likelihoods.LogisticMixture.split`.
+          `likelihoods.LogisticMixture.split`; of a softmax [B, H, W, (C + C (C - 1) / 2) L], that
+          of `likelihoods.Softmax.split`; with the energy distance the features of `SampleHead`.
 
         Raises:
           ValueError: If images or labels are not of this form.
@@ -168,14 +209,18 @@ class PixelCNNPP(keras.Model):
           ValueError: If images or labels are not of the form that `call` asks for.
         """
         self.check_inputs(images, labels)
+        seed = ops.convert_to_tensor([seed, 0], dtype=self._seed_generator.state.dtype)
         dropout = None
         if self.config.dropout_p > 0:
-            seed = ops.convert_to_tensor([seed, 0], dtype=self._seed_generator.state.dtype)
             dropout = self._dropout(images, seed)
-        self._forward(layers.initialize, ops.convert_to_tensor(images), labels, dropout)
+        images = ops.convert_to_tensor(images)
+        raw_params = self._forward(layers.initialize, images, labels, dropout)
+        if self.head is not None:
+            noise = self.noise(images, seed)
+            self.head.initialize(raw_params[:, None], 2 * noise - 1)
 
     def log_prob(self, images, labels=None):
-        """Exact log-likelihood of integer images.
+        """Exact log-likelihood of integer images; of dequantized data a lower bound of it.
 
         Args:
           images: Tensor [B, H, W, C] as in `call`.
@@ -185,27 +230,91 @@ class PixelCNNPP(keras.Model):
           Tensor [B], nats.
 
         Raises:
-          ValueError: As `call` does.
+          ValueError: As `call` does, or if the model has no likelihood.
         """
+        self._check_likelihood()
         return self.log_prob_of(self(images, labels), images)
 
-    def log_prob_of(self, raw_params, images):
+    def log_prob_of(self, raw_params, images, noise=None):
         """Log-likelihood of images under the raw parameters that the network gave for them.
 
         Args:
           raw_params: Float tensor [B, H, W, ...], what `call` returned.
           images: Tensor [B, H, W, C] as in `call`.
+          noise: What `noise` returned, for dequantized data; None for that of the images.
 
         Returns:
           Tensor [B], nats.
+
+        Raises:
+          ValueError: If the model has no likelihood.
+        """
+        self._check_likelihood()
+        return -self.loss_of(raw_params, images, noise)
+
+    def loss_of(self, raw_params, images, noise=None):
+        """What training minimises: minus the log-likelihood, or the energy distance.
+
+        Args:
+          raw_params: Float tensor [B, H, W, ...], what `call` returned.
+          images: Tensor [B, H, W, C] as in `call`.
+          noise: What `noise` returned; None for that of the images.
+
+        Returns:
+          Tensor [B], nats, or of the energy distance a number without a unit.
         """
         images = ops.convert_to_tensor(images)
+        noise = self.noise(images) if noise is None else noise
 
         def log_prob(raw_params):
-            per_pixel = self.likelihood.log_prob(self.likelihood.split(raw_params), images)
-            return ops.sum(per_pixel, axis=(1, 2))
+            arguments = () if noise is None else (noise,)
+            params = self.likelihood.split(raw_params)
+            return -ops.sum(self.likelihood.log_prob(params, images, *arguments), axis=(1, 2))
 
-        return keras.remat(log_prob)(raw_params) if self.recompute else log_prob(raw_params)
+        def distance(raw_params):
+            samples = ops.moveaxis(self.head(raw_params[:, None], 2 * noise - 1), 1, 0)
+            num_levels = self.config.num_levels
+            values = likelihoods.to_unit_scale(images, num_levels, samples.dtype)
+            return likelihoods.energy_distance(values, samples, num_levels)
+
+        loss = log_prob if self.head is None else distance
+        return keras.remat(loss)(raw_params) if self.recompute else loss(raw_params)
+
+    def noise(self, images, seed=None, first_image=0):
+        """The noise that the loss of images takes, for dequantized data and the energy distance.
+
+        Args:
+          images: Tensor [B, H, W, C] as in `call`.
+          seed: Integer tensor [2], such as (seed of the run, number of the step), as in `call`.
+            None makes the noise of an image a function of its levels, so that its bound does not
+            depend on the other images, nor on how often it is computed.
+          first_image: Number of the first image within the whole batch, as in `call`.
+
+        Returns:
+          Tensor of uniforms in (0, 1): [B, H, W, C], or [B, S, H, W, 4] for S samples of the energy
+          distance. None for a model that takes no noise.
+        """
+        num_images, height, width, channels = ops.shape(images)
+        if self.head is not None:
+            shape = (_NUM_ENERGY_SAMPLES, height, width, self.head.NUM_NOISE)
+        elif self.config.likelihood == "dequantized":
+            shape = (height, width, channels)
+        else:
+            return None
+        if seed is None:
+            numbers, step = _digests(images), ops.zeros((num_images,), "int32")
+        else:
+            numbers = layers.image_numbers(seed, num_images, first_image)
+            step = ops.broadcast_to(seed[1], (num_images,))
+        numbers = ops.stack([numbers, ops.cast(step, numbers.dtype)], axis=-1)
+        return ops.cast(layers.image_uniforms(numbers, shape), self.variable_dtype)
+
+    def _check_likelihood(self):
+        if self.likelihood is None:
+            raise ValueError(
+                "A model that is trained by the energy distance has no likelihood. "
+                "Received: energy_distance=True"
+            )
 
     def bits_per_dim(self, images, labels=None):
         """Negative log-likelihood in bits per sub-pixel: nats / (H W C log 2).
@@ -218,7 +327,7 @@ class PixelCNNPP(keras.Model):
           Tensor [B], bits/dim.
 
         Raises:
-          ValueError: As `call` does.
+          ValueError: As `log_prob` does.
         """
         return _bits_per_dim(self.log_prob(images, labels), images)
 
@@ -233,7 +342,16 @@ class PixelCNNPP(keras.Model):
 
         Returns:
           `tfp.distributions.Distribution`, batch shape [B], event shape [H, W, C].
+
+        Raises:
+          ValueError: If the model has another likelihood than the discretized mixture.
         """
+        if type(self.likelihood) is not likelihoods.LogisticMixture:
+            kind = "energy_distance" if self.likelihood is None else self.config.likelihood
+            raise ValueError(
+                "A distribution is there for the likelihood logistic_mixture only. "
+                f"Received: a model of {kind}"
+            )
         # TensorFlow is imported only here: the network itself also runs on Keras's JAX backend.
         from pixel_cnn_pp import distributions
 
@@ -247,6 +365,33 @@ class PixelCNNPP(keras.Model):
         They are an argument there, so that kernels are normalised once for many rows.
         """
         return {layer.name: layer.step_weights() for layer in self.layers}
+
+    def num_uniforms(self):
+        """How many uniforms `draw` takes for a pixel."""
+        if self.head is not None:
+            return self.head.NUM_NOISE
+        return self.likelihood.num_uniforms(self.output_layer.filters)
+
+    def draw(self, weights, raw_params, uniforms, controls):
+        """Levels of pixels, drawn from the raw parameters that the network gave for them.
+
+        Args:
+          weights: What `step_weights` returned.
+          raw_params: Float tensor [B, P], of one pixel of every image.
+          uniforms: Float tensor [B, `num_uniforms()`] in (0, 1).
+          controls: Float tensor [3]: temperature, log_scale_offset, 1 for the mode "map" or else 0,
+            see `sampling.sample`; without a meaning for the energy distance.
+
+        Returns:
+          Tensor [B, C], whole numbers of `likelihoods.level_dtype`.
+        """
+        uniforms = ops.cast(uniforms, raw_params.dtype)
+        if self.head is None:
+            return self.likelihood.draw(raw_params, uniforms, controls)
+        values = self.head.step(weights[self.head.name], raw_params, 2 * uniforms - 1)
+        num_levels = self.config.num_levels
+        levels = likelihoods.from_unit_scale(values, num_levels)
+        return ops.cast(levels, likelihoods.level_dtype(num_levels))
 
     def empty_cache(self, batch_size, width):
         """What `next_row` knows of the rows above the first one, and room for more: zeros.
@@ -386,7 +531,8 @@ class PixelCNNPP(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean bits/dim of a batch, or the mean of the weighted ones."""
         images = x[0] if isinstance(x, list | tuple) else x
-        bits_per_dim = _bits_per_dim(self.log_prob_of(y_pred, images), images)
+        noise = self.noise(images, self._seed_generator.next()) if training else None
+        bits_per_dim = _bits_per_dim(-self.loss_of(y_pred, images, noise), images)
         if sample_weight is not None:
             bits_per_dim = bits_per_dim * ops.cast(sample_weight, bits_per_dim.dtype)
         # Keras sums over replicas: this divides by their number.
@@ -440,6 +586,8 @@ class PixelCNNPP(keras.Model):
         """The layers by resolution, the finest first."""
         encoder = list(zip(self.encoder_down, self.encoder_right, strict=True))
         decoder = list(zip(self.decoder_down, self.decoder_right, strict=True))
+        if self.config.receptive_field != "full":
+            return [_Stage(encoder, None, None, decoder)]
         n = self.config.nr_resnet
         stages = []
         for halve, double in ((n, 2 * n + 2), (2 * n + 1, n)):
@@ -492,11 +640,12 @@ class PixelCNNPP(keras.Model):
         """The downward stream's input for a row; keeps what the rightward one takes from above."""
         cache, weights = step.cache, step.weights
         image_above = cache["right"]["image"]
+        num_rows = self.input_above.kernel_size[0]
         down, row_above = (
             # Shifting down fills with zeros, where a layer would give its bias.
             ops.where(step.row > 0, layer.row(weights[layer.name], *rows), 0)
             for layer, rows in (
-                (self.input_above, (image_above, cache["down"]["image"])),
+                (self.input_above, (image_above, cache["down"]["image"])[:num_rows]),
                 (self.input_row_above, (image_above,)),
             )
         )
@@ -521,8 +670,9 @@ class PixelCNNPP(keras.Model):
         else:
             x = step.coarser(stage, x, partial(self._walk, level=level + 1))
         for pair in stage.decoder:
-            x = step.decode(pair, x, skips.pop())
-        assert not skips, "a short-cut leads nowhere"
+            skip = skips.pop()
+            x = step.decode(pair, x, skip) if self.config.shortcuts else step.encode(pair, x)
+        assert not (skips and stage.decoder), "a short-cut leads nowhere"
         return x
 
     def _as_inputs(self, data):
@@ -781,7 +931,15 @@ class _PixelStep:
 
 def _num_dropped(block, height, width):
     """Units of an image among which a block drops some: the inputs of its second convolution."""
-    return block.state_sizes()["conv_out"] * height * width
+    return block.num_dropped() * height * width
+
+
+def _digests(images):
+    """A number [B], int32, of every image [B, H, W, C], which another image hardly has too."""
+    levels = ops.cast(ops.reshape(images, (ops.shape(images)[0], -1)), "int32")
+    # Odd multiples of the golden ratio's 32 bits; products and sums wrap around.
+    weights = (2 * ops.arange(ops.shape(levels)[1], dtype="int32") + 1) * -1640531535
+    return ops.sum(levels * weights, axis=-1)
 
 
 def _pack_features(tensors):

@@ -51,7 +51,9 @@ def sample(
 
         m / temperature,  s + log(temperature) - log_scale_offset.
 
-    Less variance gives cleaner, less varied pictures (Kolesnikov & Lampert 2017, section 4.2).
+    Less variance gives cleaner, less varied pictures (Kolesnikov & Lampert 2017, section 4.2). Of a
+    softmax, the temperature divides the logits, and there is no offset; a model that is trained by
+    the energy distance takes neither, and no mode.
 
     Args:
       model: PixelCNNPP.
@@ -102,6 +104,7 @@ def sample(
     smallest = np.finfo("float32").tiny
     _check_number("temperature", temperature, numbers.Real, "a number above 0", smallest)
     _check_number("log_scale_offset", log_scale_offset, numbers.Real, "a number")
+    check_controls(model.config, temperature, log_scale_offset, mode)
     images, known_mask = _canvas(model.config, num_samples, image_shape, init_images, known_mask)
     labels = None if labels is None else np.asarray(labels)
     model.check_inputs(images, labels)
@@ -114,14 +117,14 @@ def sample(
 
 
 def _sample_naive(model, images, known_mask, labels, seed, controls, progress):
-    num_images, height, width, channels = images.shape
-    num_uniforms = model.config.nr_logistic_mix + channels
+    num_images, height, width, _ = images.shape
+    weights, num_uniforms = model.step_weights(), model.num_uniforms()
     inputs = images if labels is None else (images, labels)
     for row in range(height):
         uniforms = _uniforms(seed, row, 0, num_images, width, num_uniforms)
         for column in range(width):
             raw_params = ops.convert_to_tensor(model.predict_on_batch(inputs)[:, row, column])
-            levels = _draw_pixels(model.likelihood, raw_params, uniforms[column], controls)
+            levels = model.draw(weights, raw_params, uniforms[column], controls)
             is_drawn = ~known_mask[:, row, column]
             images[is_drawn, row, column] = ops.convert_to_numpy(levels)[is_drawn]
         progress((row + 1) * num_images, height * num_images)
@@ -228,11 +231,10 @@ def make_draw_rows(model, compile_step):
       is the number of the first image, counted over all batches; all from `seed` on integers [].
       Of the sizes, W and C must be known when it is traced, and B where it is above 64.
     """
-    config, likelihood = model.config, model.likelihood
 
     def draw_row(weights, caches, images, known_mask, labels, controls, uniforms, row):
         def draw(raw_params, column):
-            levels = _draw_pixels(likelihood, raw_params, uniforms[column], controls)
+            levels = model.draw(weights, raw_params, uniforms[column], controls)
             return ops.where(known_mask[column][:, None], images[column], levels)
 
         caches, levels, _ = model.next_row(weights, caches, row, draw, labels)
@@ -252,8 +254,8 @@ def make_draw_rows(model, compile_step):
         first_row,
         last_row,
     ):
-        _, width, batch_size, channels = ops.shape(images)
-        num_uniforms = config.nr_logistic_mix + channels
+        _, width, batch_size, _ = ops.shape(images)
+        num_uniforms = model.num_uniforms()
 
         def next_row(row, caches, images):
             uniforms = _uniforms(seed, row, first_image, batch_size, width, num_uniforms)
@@ -333,22 +335,6 @@ def _compile(function, with_xla):
     return tf.function(function, jit_compile=with_xla, autograph=False)
 
 
-def _draw_pixels(likelihood, raw_params, uniforms, controls):
-    """Levels [B, C] of a pixel, from its raw parameters [B, P] and its uniforms [B, K + C]."""
-    params = likelihood.split(raw_params)
-    temperature, log_scale_offset, is_map = (controls[i] for i in range(3))
-    params = params._replace(
-        mixture_logits=params.mixture_logits / temperature,
-        log_scale=params.log_scale + (ops.log(temperature) - log_scale_offset),
-    )
-    uniforms = ops.cast(uniforms, raw_params.dtype)
-    num_components = params.mixture_logits.shape[-1]
-    mixture_uniforms, logistic_uniforms = ops.split(uniforms, [num_components], axis=-1)
-    # The median of a logistic is its mode.
-    logistic_uniforms = ops.where(is_map > 0, 0.5, logistic_uniforms)
-    return likelihood.sample(params, mixture_uniforms, logistic_uniforms)
-
-
 def _uniforms(seed, row, first_image, num_images, width, size):
     """The noise of a row of images: uniforms [W, B, size] in (0, 1)."""
     first_block = first_image // _NOISE_BLOCK
@@ -402,6 +388,32 @@ def _canvas(config, num_samples, image_shape, init_images, known_mask):
         np.broadcast_to(init_images, (num_samples, *shape)),
         np.broadcast_to(known_mask, (num_samples, *shape[:2])),
     )
+
+
+def check_controls(config, temperature, log_scale_offset, mode):
+    """Refuses controls that have no meaning for a model.
+
+    Args:
+      config: ModelConfig.
+      temperature: As in `sample`.
+      log_scale_offset: As in `sample`.
+      mode: As in `sample`.
+
+    Raises:
+      ValueError: If one of them is not at its default though the model's draws do not depend on it.
+    """
+    refused = {}
+    if config.energy_distance:
+        refused = {"temperature": (temperature, 1.0), "mode": (mode, "sample")}
+    if config.energy_distance or config.likelihood == "softmax":
+        refused["log_scale_offset"] = (log_scale_offset, 0.0)
+    kind = "energy_distance" if config.energy_distance else f"likelihood {config.likelihood}"
+    for name, (value, default) in refused.items():
+        if value != default:
+            raise ValueError(
+                f"`{name}` must be left out: it has no meaning for a model of {kind}. "
+                f"Received: {name}={value!r}"
+            )
 
 
 def _check_choice(name, value, choices):

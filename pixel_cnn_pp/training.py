@@ -259,7 +259,8 @@ class Trainer:
             raw_params = self.model(
                 images, labels, training=True, seed=seed, first_image=first_image
             )
-            nats = -tf.reduce_sum(self.model.log_prob_of(raw_params, images))
+            noise = self.model.noise(images, seed, first_image)
+            nats = tf.reduce_sum(self.model.loss_of(raw_params, images, noise))
         return nats, tape.gradient(nats, [w.value for w in self.model.trainable_variables])
 
     def _distributed_log_prob(self, images, labels):
@@ -272,7 +273,7 @@ class Trainer:
         raw_params, _ = self.model.stateless_call(
             self._averages, self.model.non_trainable_variables, images, labels
         )
-        return self.model.log_prob_of(raw_params, images)
+        return -self.model.loss_of(raw_params, images)
 
 
 def train(run, train_data, test_data, strategy=None, log=print):

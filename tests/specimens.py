@@ -70,6 +70,49 @@ SPECIMENS = {
         dropout_p=0.0,
         num_classes=4,
     ),
+    # The variants of the paper's sections 3.3 and 3.4, and of the release.
+    "small_plain": ModelConfig(
+        image_shape=(8, 12, 3),
+        nr_resnet=2,
+        nr_filters=4,
+        nr_logistic_mix=1,
+        receptive_field="11x5",
+        dropout_p=0.0,
+    ),
+    "small_nin": ModelConfig(
+        image_shape=(8, 4, 1),
+        num_levels=5,
+        nr_resnet=2,
+        nr_filters=4,
+        resnet_nonlinearity="elu",
+        num_classes=3,
+        likelihood="softmax",
+        receptive_field="11x5",
+        small_variant="nin",
+    ),
+    "small_channels": ModelConfig(
+        image_shape=(4, 8, 2),
+        num_levels=16,
+        nr_resnet=3,
+        nr_filters=8,
+        nr_logistic_mix=2,
+        num_classes=2,
+        likelihood="dequantized",
+        receptive_field="15x8",
+        small_variant="autoregressive_channel",
+    ),
+    "softmax": ModelConfig(
+        image_shape=(8, 4, 3),
+        num_levels=4,
+        nr_resnet=1,
+        nr_filters=4,
+        dropout_p=0.0,
+        likelihood="softmax",
+        shortcuts=False,
+    ),
+    "energy": ModelConfig(
+        image_shape=(8, 4, 3), nr_resnet=1, nr_filters=4, num_classes=2, energy_distance=True
+    ),
 }
 
 # The whole networks that were recorded; the README of tests/golden says how.
