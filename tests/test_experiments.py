@@ -287,72 +287,84 @@ def test_jobs_share_the_cores_and_a_single_one_has_all(monkeypatch):
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
-    """Two runs, one of which stands on a broken checkpoint, and the same command without it."""
+    """Two runs, and the same command when one of them has lost its scores and its checkpoint."""
     out = tmp_path_factory.mktemp("experiments") / "out"
     arguments = ["--comparisons", "dropout", "--out", out, *TINY.split()]
-    write_checkpoint(out / "runs" / "no_dropout_1", 1)
     first = processes.run(out.parent, "experiments/run.py", *arguments)
-    table = (out / "table.md").read_text()
-    for path in (out / "runs" / "no_dropout_1" / "checkpoints").iterdir():
-        (path / "state.json").unlink()
-        path.rmdir()
-    scores = out / "runs" / "cifar10_1" / "scores.npz"
-    written = scores.stat().st_mtime_ns
+    tables = {path.suffix: path.read_text() for path in out.glob("table.*")}
+    logs = {path.parent.name: path.read_text() for path in out.glob("runs/*/train.log")}
+    scores = {}
+    for path in out.glob("runs/*/scores.npz"):
+        with np.load(path) as arrays:
+            scores[path.parent.name] = dict(arrays)
+    (out / "runs" / "no_dropout_1" / "scores.npz").unlink()
+    (state,) = out.glob("runs/no_dropout_1/checkpoints/*_000000000004/state.json")
+    state.write_text('{"step": 4, "epoch": 1}')
+    kept = out / "runs" / "cifar10_1" / "scores.npz"
+    written = kept.stat().st_mtime_ns
     second = processes.run(out.parent, "experiments/run.py", *arguments)
-    assert scores.stat().st_mtime_ns == written
+    assert kept.stat().st_mtime_ns == written
     return types.SimpleNamespace(
-        out=out, arguments=arguments, first=first, first_table=table, second=second
+        out=out,
+        arguments=arguments,
+        first=first,
+        tables=tables,
+        logs=logs,
+        scores=scores,
+        second=second,
     )
 
 
-def test_a_run_that_fails_is_named_with_its_log_and_the_others_go_on(started):
-    assert started.first.returncode == 1
-    log = started.out / "runs" / "no_dropout_1" / "train.log"
-    (line,) = [line for line in started.first.stdout.splitlines() if "FAILED" in line]
-    assert "no_dropout, seed 1: FAILED, train.py ended with status 1" in line and str(log) in line
-    assert "train.py: A checkpoint must be" in log.read_text()
-    assert started.first.stderr == (
-        "run.py: 1 of 2 runs failed; the same command tries them again\n"
-    )
-    assert re.search(r"^\d/2 cifar10, seed 1: \d+\.\d{4} bits/dim", started.first.stdout, re.M)
-    assert re.search(r"^\| cifar10 \| 2.92 \| \d", started.first_table, re.M)
-    assert re.search(r"^\| no_dropout \|.* \| 0 \|$", started.first_table, re.M)
-
-
-def test_the_same_command_skips_what_is_done_and_runs_the_rest(started):
-    assert (started.second.returncode, started.second.stderr) == (0, "")
-    assert "cifar10, seed 1: done before" in started.second.stdout
-    assert re.search(r"^\d/2 no_dropout, seed 1: \d+\.\d{4} bits/dim", started.second.stdout, re.M)
+def test_every_run_is_told_of_and_the_tables_are_printed(started):
+    assert (started.first.returncode, started.first.stderr) == (0, "")
+    for name in ("cifar10", "no_dropout"):
+        line = rf"^[12]/2 {name}, seed 1: \d+\.\d{{4}} bits/dim, \d\.\d min$"
+        assert re.search(line, started.first.stdout, re.M)
+    assert started.tables[".md"] in started.first.stdout
+    names = {"runs", "table.md", "table.csv", "dropout.png"}
+    assert {path.name for path in started.out.iterdir()} == names
 
 
 def test_the_table_holds_what_the_runs_came_to(started):
-    with open(started.out / "table.csv", newline="") as file:
-        rows = {row["row"]: row for row in csv.DictReader(file)}
+    rows = {row["row"]: row for row in csv.DictReader(started.tables[".csv"].splitlines())}
     assert list(rows) == ["cifar10", "no_dropout"]
     tests = {}
     for name, row in rows.items():
-        run_dir = started.out / "runs" / f"{name}_1"
-        with np.load(run_dir / "scores.npz") as scores:
-            values = {
-                split: scores["bits_per_dim"][scores["split"] == split]
-                for split in ("train", "test")
-            }
-        assert (len(values["train"]), len(values["test"])) == (32, 256)
-        tests[name] = np.mean(values["test"])
+        scores = started.scores[f"{name}_1"]
+        train, test = (
+            scores["bits_per_dim"][scores["split"] == split] for split in ("train", "test")
+        )
+        assert (len(train), len(test)) == (32, 256)
+        tests[name] = np.mean(test)
         assert float(row["test"]) == pytest.approx(tests[name], rel=1e-12)
-        assert float(row["gap"]) == pytest.approx(tests[name] - np.mean(values["train"]))
-        log = (run_dir / "train.log").read_text()
+        assert float(row["gap"]) == pytest.approx(tests[name] - np.mean(train), rel=1e-9)
+        log = started.logs[f"{name}_1"]
         assert f"; {int(row['parameters']):,} parameters, 1 replica" in log
-        # The test bits/dim of the last epoch, with the averaged weights.
-        assert re.search(rf"^epoch 2/2  step {row['steps']}  .*test {tests[name]:.4f} ", log, re.M)
-        assert (int(row["steps"]), row["num_seeds"]) == (4, "1")
+        # The test bits/dim behind the last epoch, with the averaged weights.
+        printed = re.search(r"^epoch 2/2  step 4  .*test (\S+) bits/dim", log, re.M).group(1)
+        assert float(printed) == pytest.approx(tests[name], abs=1e-4)
+        assert (row["steps"], row["num_seeds"], row["test_standard_error"]) == ("4", "1", "")
         assert float(row["seconds_per_step"]) > 0
-    assert float(rows["no_dropout"]["difference"]) == pytest.approx(
-        tests["no_dropout"] - tests["cifar10"]
+    difference = tests["no_dropout"] - tests["cifar10"]
+    assert float(rows["no_dropout"]["difference"]) == pytest.approx(difference)
+
+
+def test_a_run_that_is_done_is_skipped_and_one_that_fails_is_named_with_its_log(started):
+    assert started.second.returncode == 1
+    assert (
+        started.second.stderr == "run.py: 1 of 2 runs failed; the same command tries them again\n"
     )
-    assert {path.name for path in started.out.iterdir()} == {
-        "runs", "table.md", "table.csv", "dropout.png",
-    }  # fmt: skip
+    assert re.search(r"^[12]/2 cifar10, seed 1: done before$", started.second.stdout, re.M)
+    log = started.out / "runs" / "no_dropout_1" / "train.log"
+    (line,) = [line for line in started.second.stdout.splitlines() if "FAILED" in line]
+    assert f"no_dropout, seed 1: FAILED, train.py ended with status 1, log in {log}: " in line
+    assert line.endswith(log.read_text().splitlines()[-1])
+    assert "train.py: A checkpoint must be whole." in line
+    # Appended to what it had said before.
+    assert log.read_text().startswith(started.logs["no_dropout_1"])
+    table = (started.out / "table.md").read_text()
+    assert re.search(r"^\| cifar10 \| 2.92 \| \d", table, re.M)
+    assert re.search(r"^\| no_dropout \|[ |]* \| 0 \|$", table, re.M)
 
 
 def test_other_flags_are_refused_before_anything_runs(started, tmp_path):
