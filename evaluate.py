@@ -229,7 +229,7 @@ def _score(model, images, name):
             bar.update(int(np.sum(batch[2])))
 
     with _bar(len(images.images), name) as bar:
-        return evaluation.score(log_prob, batches(), is_conditional=uses_labels)
+        return evaluation.score(log_prob, batches(), uses_labels, model.config.loss_unit)
 
 
 def _bar(num_images, name):

@@ -233,8 +233,8 @@ class ModelConfig:
         default="logistic_mixture",
         metadata=_about(
             "What the network's outputs mean: the discretized mixture of logistics, a softmax over "
-            "all levels, or a continuous mixture of logistics on dequantized data, of which only a "
-            "bound is known while it trains",
+            "all levels, or a continuous mixture of logistics on dequantized data, whose bits/dim "
+            "are a bound",
             choices=("logistic_mixture", "softmax", "dequantized"),
         ),
     )
@@ -291,6 +291,13 @@ class ModelConfig:
         if self.likelihood == "softmax" and self.num_levels > MAX_SOFTMAX_LEVELS:
             rule = f"`num_levels` must be at most {MAX_SOFTMAX_LEVELS} for likelihood=softmax"
             raise ValueError(_message(rule, "num_levels", self.num_levels))
+
+    @property
+    def loss_unit(self):
+        """What the mean loss of this model is, as it is printed behind its number."""
+        if self.energy_distance:
+            return "energy distance"
+        return "bits/dim (bound)" if self.likelihood == "dequantized" else "bits/dim"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -911,7 +918,13 @@ def resume(stored, explicit):
         for name, value in explicit.items()
         if not fields_by_name[name].metadata["may_change"]
     }
-    clashes = differences(stored, _replace(stored, fixed))
+    # Field by field: a whole configuration may contradict itself with only one of them replaced.
+    given = {name: _checked(fields_by_name[name], value) for name, value in fixed.items()}
+    clashes = [
+        f"{name}: {value!r} != {given[name]!r}"
+        for name, value in _values(stored)
+        if name in given and value != given[name]
+    ]
     if clashes:
         raise ValueError(
             "A resumed run must keep the model, data set and optimizer of its checkpoint: leave "

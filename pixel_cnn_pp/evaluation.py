@@ -25,12 +25,14 @@ class Score:
     """How likely every image of a set is, each counted once.
 
     Attributes:
-      nats: float64 array [N], -log p(x).
+      nats: float64 array [N], -log p(x), or another loss that is summed over an image.
       num_dims: H W C, the sub-pixels of an image.
+      unit: What the mean is, as it is printed behind its number.
     """
 
     nats: np.ndarray
     num_dims: int
+    unit: str = "bits/dim"
 
     @property
     def bits_per_dim(self):
@@ -51,7 +53,8 @@ class Score:
 
     def __str__(self):
         """As it is printed: mean, standard error, number of images."""
-        return f"{self.mean:.4f} +- {self.standard_error:.4f} bits/dim over {len(self.nats)} images"
+        value = f"{self.mean:.4f} +- {self.standard_error:.4f} {self.unit}"
+        return f"{value} over {len(self.nats)} images"
 
 
 def check_fits(name, images, config, uses_labels):
@@ -64,8 +67,14 @@ def check_fits(name, images, config, uses_labels):
       uses_labels: Whether each image is to be scored by its own class.
 
     Raises:
-      ValueError: If channels, levels, size or labels are not those of the model.
+      ValueError: If channels, levels, size or labels are not those of the model, or if it has no
+        likelihood.
     """
+    if config.energy_distance:
+        raise ValueError(
+            "A run must have a likelihood to score images by. "
+            "Received: one that was trained by the energy distance"
+        )
     height, width, num_channels = images.images.shape[1:]
     for what, expected, received in (
         ("channels", config.image_shape[-1], num_channels),
@@ -141,7 +150,7 @@ def marginal_log_prob(log_prob, num_classes):
     return log_prob_over_classes
 
 
-def score(log_prob, batches, is_conditional):
+def score(log_prob, batches, is_conditional, unit="bits/dim"):
     """Scores a set of images, each exactly once.
 
     Args:
@@ -149,6 +158,7 @@ def score(log_prob, batches, is_conditional):
       batches: Iterable of (images, labels, mask), as of `data.eval_batches`; mask [B] is False on
         images that only fill up a batch.
       is_conditional: Whether the labels are passed on to `log_prob`.
+      unit: That of the Score.
 
     Returns:
       Score.
@@ -163,7 +173,7 @@ def score(log_prob, batches, is_conditional):
         found.append(nats[np.asarray(mask)])
     if not found:
         raise ValueError("There must be images to score. Received: none")
-    return Score(np.concatenate(found), num_dims)
+    return Score(np.concatenate(found), num_dims, unit)
 
 
 def auroc(inside, outside):

@@ -36,7 +36,8 @@ def export_saved_model(model, path, jit_compile=True, overwrite=False):
     `nats` is log p(x), as of `PixelCNNPP.log_prob`. `log_prob` takes any H and W that are multiples
     of 4, the others those of the configuration. `sample_with_controls` and `complete_with_controls`
     also take temperature, log_scale_offset (floats) and mode ("sample" or "map"), see
-    `sampling.sample`.
+    `sampling.sample`. A model that is trained by the energy distance has neither `log_prob` nor
+    controls, and its `serving_default` is `sample`; one of a softmax has no log_scale_offset.
 
     The same seed gives the images of `sampling.sample` on the machine that exported, to the last
     bit with `jit_compile`. Without it, products are rounded differently: in float32 that changes a
@@ -130,7 +131,8 @@ def _served(model, jit_compile):
         specs = {key: tf.TensorSpec(*spec, key) for key, spec in arguments.items()}
         # No attributes of `served`: what is one is traced and saved for a second time.
         signatures[name] = _function(function).get_concrete_function(**specs)
-    return served, {**signatures, "serving_default": signatures["log_prob"]}
+    default = signatures["sample" if model.config.energy_distance else "log_prob"]
+    return served, {**signatures, "serving_default": default}
 
 
 class _Endpoints:
@@ -163,13 +165,20 @@ class _Endpoints:
             "seed": ([], tf.int32),
             **labels,
         }
-        return {
-            "log_prob": (self.log_prob, images),
+        found = {
             "sample": (self.sample, drawn),
-            "sample_with_controls": (self.sample, drawn | controls),
             "complete": (self.complete, completed),
-            "complete_with_controls": (self.complete, completed | controls),
             "config": (self.config, {}),
+        }
+        if self._config.energy_distance:
+            return found
+        if self._config.likelihood == "softmax":
+            del controls["log_scale_offset"]
+        return {
+            **found,
+            "log_prob": (self.log_prob, images),
+            "sample_with_controls": (self.sample, drawn | controls),
+            "complete_with_controls": (self.complete, completed | controls),
         }
 
     def config(self):

@@ -427,7 +427,10 @@ class _ShiftedConv2D(WeightNormConv2D):
 
 @_SERIALIZE
 class DownShiftedConv2D(_ShiftedConv2D):
-    """A convolution that sees its own row and those above, to the left and right alike."""
+    """A convolution that sees its own row and those above, to the left and right alike.
+
+    A filter of even width sees one column more to the right than to the left.
+    """
 
     def __init__(self, filters, kernel_size=(2, 3), strides=1, **kwargs):
         """Makes the layer; arguments as in `WeightNormConv2D`, but for the padding."""
@@ -435,7 +438,7 @@ class DownShiftedConv2D(_ShiftedConv2D):
 
     def _pads(self):
         height, width = self.kernel_size
-        return (height - 1, 0), ((width - 1) // 2, (width - 1) // 2)
+        return (height - 1, 0), ((width - 1) // 2, width // 2)
 
     def step_weights(self):
         """As `row` takes them: the rows of the filter beside each other, the present one first."""
@@ -797,7 +800,7 @@ class GatedResidualBlock(keras.layers.Layer):
         """
         terms = {}
         for layer in (self.conv_in, self.conv_out):
-            if layer.name in above:
+            if layer.kernel_size[0] > 1:
                 term = layer.row_above(weights[layer.name], above[layer.name])
             else:
                 shape = (*ops.shape(a)[:-1], layer.filters)
@@ -1033,8 +1036,8 @@ class SampleHead(keras.layers.Layer):
         super().__init__(**kwargs)
         self.num_channels = num_channels
 
-    def build(self, features_shape):
-        """Creates the weights for features [..., NUM_FEATURES]."""
+    def build(self, features_shape, noise_shape=None):
+        """Creates the weights for features [..., NUM_FEATURES] and noise [..., NUM_NOISE]."""
         policy, size = {"dtype": self.dtype_policy}, self.NUM_FEATURES
         self.noise_in = WeightNormDense(size, name="noise_in", **policy)
         self.hidden = WeightNormDense(size, name="hidden", **policy)

@@ -66,8 +66,7 @@ class PixelCNNPP(keras.Model):
 
         filters, nr_resnet = config.nr_filters, config.nr_resnet
         policy = {"dtype": self.dtype_policy}
-        # A field of 11x5 has a row less above than the two of the release's input layer.
-        above_size = (1, 3) if config.receptive_field == "11x5" else (2, 3)
+        above_size = {"full": (2, 3), "11x5": (1, 2), "15x8": (2, 2)}[config.receptive_field]
         self.input_above = DownShiftedConv2D(filters, above_size, name="input_above", **policy)
         self.input_row_above = DownShiftedConv2D(filters, (1, 3), name="input_row_above", **policy)
         self.input_left = DownRightShiftedConv2D(filters, (2, 1), name="input_left", **policy)
@@ -97,6 +96,15 @@ class PixelCNNPP(keras.Model):
             encoder = (blocks * nr_resnet + halve) * 2 + blocks * nr_resnet
             decoder = blocks * nr_resnet + (double + blocks * (nr_resnet + 1)) * 2
         else:
+            # With the release's filters the fields would be 12x7 and 16x9: on their way through the
+            # last block of the rightward stream, both the row above and the column on the left come
+            # on top of what the downward stream sees. So the rightward filters have one row, and
+            # the downward stream starts from a column less on the left.
+            small_blocks = pair(
+                partial(GatedResidualBlock, DownShiftedConv2D),
+                partial(GatedResidualBlock, DownRightShiftedConv2D, kernel_size=(1, 2)),
+                nonlinearity=config.resnet_nonlinearity,
+            )
             # What stands between two blocks sees no position but its own (section 3.3).
             between = {
                 "plain": [],
@@ -105,7 +113,7 @@ class PixelCNNPP(keras.Model):
                     AutoregressiveChannelBlock, num_groups=CHANNEL_GROUPS
                 ),
             }[config.small_variant]
-            encoder = blocks + (between + blocks) * (nr_resnet - 1)
+            encoder = small_blocks + (between + small_blocks) * (nr_resnet - 1)
             decoder = []
         self.encoder_down, self.encoder_right = _streams("encoder", encoder, policy)
         self.decoder_down, self.decoder_right = _streams("decoder", decoder, policy)
@@ -304,6 +312,7 @@ class PixelCNNPP(keras.Model):
         if seed is None:
             numbers, step = _digests(images), ops.zeros((num_images,), "int32")
         else:
+            seed = ops.convert_to_tensor(seed)
             numbers = layers.image_numbers(seed, num_images, first_image)
             step = ops.broadcast_to(seed[1], (num_images,))
         numbers = ops.stack([numbers, ops.cast(step, numbers.dtype)], axis=-1)

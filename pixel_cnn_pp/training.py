@@ -43,9 +43,9 @@ _NUM_COMPLETED = 4
 class StepResult(NamedTuple):
     """What a step came to, over the global batch.
 
-    bits_per_dim: Mean loss before the update. gradient_norm: Euclidean norm of the gradient of the
-    summed nats. is_last: Whether a worker wishes to
-    stop.
+    bits_per_dim: Mean loss before the update; the energy distance is divided in the same way, as
+    in the release. gradient_norm: Euclidean norm of the gradient of the summed nats. is_last:
+    Whether a worker wishes to stop.
     """
 
     bits_per_dim: float
@@ -158,7 +158,7 @@ class Trainer:
         return StepResult(likelihoods.bits_per_dim(nats, num_dims), gradient_norm, wishes > 0)
 
     def evaluate(self, images):
-        """Exact bits/dim of a set, with the averaged weights.
+        """Exact bits/dim of a set, or its other loss, with the averaged weights.
 
         Args:
           images: ImageData.
@@ -179,7 +179,10 @@ class Trainer:
             return self._log_prob(*arguments).numpy()
 
         return evaluation.score(
-            log_prob, data.eval_batches(images, batch_size), self._is_conditional
+            log_prob,
+            data.eval_batches(images, batch_size),
+            self._is_conditional,
+            self.model.config.loss_unit,
         )
 
     def agree(self, digest):
@@ -351,6 +354,7 @@ class _Loop:
         self._state = None
         self._saved_at = time.monotonic()
         self._pictures = _Pictures(run, test_data, self._batch_size)
+        self._loss_name = "energy_distance" if run.model.energy_distance else "bits_per_dim"
 
     def start(self):
         """Brings the model where training is to start: initialised, or at its checkpoint."""
@@ -387,7 +391,12 @@ class _Loop:
         with _StopRequest() as stop, monitoring.Monitor(self._run, self._is_chief) as monitor:
             monitor.write_hyper_parameters(self._run)
             while self._state.epoch < max_epochs:
-                epoch = _Epoch(self._state, len(self._train_data.images), self._batch_size)
+                epoch = _Epoch(
+                    self._state,
+                    len(self._train_data.images),
+                    self._batch_size,
+                    self._run.model.loss_unit,
+                )
                 self._train_epoch(epoch, stop, monitor)
                 if epoch.is_done:
                     self._finish_epoch(epoch, monitor)
@@ -447,7 +456,10 @@ class _Loop:
                 self._state = epoch.state(trainer.step)
                 if epoch.num_done % _STEPS_BETWEEN_POINTS == 0:
                     monitor.write_scalars(
-                        {f"step/{name}": value for name, value in epoch.last_scalars().items()},
+                        {
+                            f"step/{self._loss_name}": result.bits_per_dim,
+                            "step/gradient_norm": result.gradient_norm,
+                        },
                         trainer.step,
                     )
                 bar.update()
@@ -470,10 +482,11 @@ class _Loop:
         test = trainer.evaluate(self._test_data)
         step = trainer.step
         self._state = checkpoints.TrainingState(step, epoch.number)
+        loss_name = self._loss_name
         scalars = {
-            "train/bits_per_dim": epoch.mean_bits_per_dim,
+            f"train/{loss_name}": epoch.mean_bits_per_dim,
             "train/gradient_norm": epoch.mean_gradient_norm,
-            "test/bits_per_dim": test.mean,
+            f"test/{loss_name}": test.mean,
             "learning_rate": trainer.learning_rate,
             "images_per_second": epoch.images_per_second,
             "seconds_per_step": epoch.seconds_per_step,
@@ -484,7 +497,7 @@ class _Loop:
         left = (training.max_epochs - epoch.number) * epoch.num_steps * epoch.seconds_per_step
         self._log(
             f"epoch {epoch.number}/{training.max_epochs}  step {step}  "
-            f"train {epoch.mean_bits_per_dim:.4f}  test {test.mean:.4f} bits/dim  "
+            f"train {epoch.mean_bits_per_dim:.4f}  test {test.mean:.4f} {test.unit}  "
             f"{epoch.images_per_second:.0f} images/s  "
             f"{100 * epoch.data_wait_share:.0f} % waiting for data  {_describe_time(left)} left"
         )
@@ -517,7 +530,8 @@ class _Loop:
 class _Epoch:
     """What a pass over the training images has come to, in part before a run was resumed."""
 
-    def __init__(self, state, num_images, batch_size):
+    def __init__(self, state, num_images, batch_size, loss_unit):
+        self._loss_unit = loss_unit
         self.number = state.epoch + 1
         self.num_steps = num_images // batch_size
         self.num_done = state.num_images // batch_size
@@ -552,16 +566,9 @@ class _Epoch:
         num_images = self.num_done * self._batch_size
         return checkpoints.TrainingState(step, self.number - 1, num_images, self._loss_sum)
 
-    def last_scalars(self):
-        """{name: number} of the last step."""
-        return {
-            "bits_per_dim": self._last.bits_per_dim,
-            "gradient_norm": self._last.gradient_norm,
-        }
-
     def describe_last(self):
         """The last step in words."""
-        return f"{self._last.bits_per_dim:.4f} bits/dim"
+        return f"{self._last.bits_per_dim:.4f} {self._loss_unit}"
 
     @property
     def is_done(self):

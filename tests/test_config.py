@@ -21,13 +21,19 @@ PARTS = (ModelConfig, DataConfig, TrainingConfig)
 # (class, field, short name, default, kind of flag), from train.py of the original's last release.
 # Two defaults are ours (there, paths of the author's machine): data_dir and save_dir. More flags
 # are ours: those of images that the original does not read, augment, optimizer (there, Adam alone),
-# and those of speed, of checkpoints within an epoch, of several machines and of the profile.
+# those of speed, of checkpoints within an epoch, of several machines and of the profile, and those
+# of the paper's variants, of which the release has the energy distance alone.
 ORIGINAL_FLAGS = [
     (ModelConfig, "nr_resnet", "q", 5, "int"),
     (ModelConfig, "nr_filters", "n", 160, "int"),
     (ModelConfig, "nr_logistic_mix", "m", 10, "int"),
     (ModelConfig, "resnet_nonlinearity", "z", "concat_elu", "string enum"),
     (ModelConfig, "dropout_p", "p", 0.5, "float"),
+    (ModelConfig, "likelihood", None, "logistic_mixture", "string enum"),
+    (ModelConfig, "receptive_field", None, "full", "string enum"),
+    (ModelConfig, "small_variant", None, "plain", "string enum"),
+    (ModelConfig, "shortcuts", None, True, "bool"),
+    (ModelConfig, "energy_distance", "ed", False, "bool"),
     (DataConfig, "data_set", "d", "cifar", "string"),
     (DataConfig, "data_dir", "i", "data", "string"),
     (DataConfig, "image_size", None, None, "int"),
@@ -71,6 +77,11 @@ BAD_VALUES = [
     (ModelConfig, "resnet_nonlinearity", ["gelu", "", "Elu", None, 1, ["elu"]]),
     (ModelConfig, "dropout_p", [1, 1.0, -0.1, float("nan"), "0.5", True, None, np.ones(2)]),
     (ModelConfig, "num_classes", [0, -1, 10.0, "10", True]),
+    (ModelConfig, "likelihood", ["mixture", "", None, 1]),
+    (ModelConfig, "receptive_field", ["5x11", "11", None, 11]),
+    (ModelConfig, "small_variant", ["none", "", None]),
+    (ModelConfig, "shortcuts", [1, "yes", None]),
+    (ModelConfig, "energy_distance", [1, "no", None]),
     (DataConfig, "data_set", ["", None, 3]),
     (DataConfig, "data_dir", ["", None, pathlib.Path("data"), b"data"]),
     (DataConfig, "image_size", [0, 2, -8, 30, 32.0, "32", True]),
@@ -104,10 +115,14 @@ BAD_VALUES = [
 ]
 
 
+# They are there for the full receptive field, and for the default likelihood, only.
+DEFAULTS_OF_SPECIMEN = ("shortcuts", "energy_distance")
+
+
 def specimen():
-    """A run in which no field has its default."""
+    """A run in which no field has its default, but for those that contradict others."""
     return RunConfig(
-        ModelConfig((8, 12, 1), 17, 2, 24, 3, "elu", 0.1, 10),
+        ModelConfig((8, 12, 1), 17, 2, 24, 3, "elu", 0.1, 10, "softmax", "11x5", "nin"),
         DataConfig("folder:é", "/data/é", 8, "random", 0.25, 17),
         TrainingConfig(
             save_dir="runs/a",
@@ -141,6 +156,7 @@ def parsed(*arguments):
     """Flags of a whole run after the parse of a command line."""
     flag_values = flags.FlagValues()
     config.define_flags(RunConfig, flag_values)
+    config.define_preset(flag_values)
     rest = flag_values(["train.py", *arguments])
     assert rest == ["train.py"]
     return flag_values
@@ -163,7 +179,8 @@ def test_specimen_has_no_default_and_the_bad_values_cover_every_field():
     for part in PARTS:
         (mine,) = (value for value in vars(specimen()).values() if isinstance(value, part))
         for item in dataclasses.fields(part):
-            assert getattr(mine, item.name) != item.default, item.name
+            is_default = getattr(mine, item.name) == item.default
+            assert is_default == (item.name in DEFAULTS_OF_SPECIMEN), item.name
     every_field = {(part, item.name) for part in PARTS for item in dataclasses.fields(part)}
     assert {(part, name) for part, name, _ in BAD_VALUES} == every_field
 
@@ -187,6 +204,60 @@ def test_a_batch_that_is_not_divided_evenly_is_one_line():
         "Received: batch_size=12, accumulate_steps=5"
     )
     assert "`accumulate_steps`" in error_of(config.resume, specimen(), {"batch_size": 9})
+
+
+SMALL = {"receptive_field": "11x5", "nr_resnet": 2}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"receptive_field": "15x8"},
+            "`nr_resnet` must be 3 for a receptive_field of 15x8: the number of blocks makes the "
+            "field. Received: nr_resnet=5",
+        ),
+        (
+            {"small_variant": "nin"},
+            "`small_variant` must be plain but for a small `receptive_field`. "
+            "Received: small_variant='nin'",
+        ),
+        (
+            {**SMALL, "shortcuts": False},
+            "`shortcuts` must be True but for the full `receptive_field`. "
+            "Received: shortcuts=False",
+        ),
+        (
+            {**SMALL, "small_variant": "autoregressive_channel", "nr_filters": 6},
+            "`nr_filters` must be a multiple of 4 for small_variant=autoregressive_channel, which "
+            "has as many groups of channels. Received: nr_filters=6",
+        ),
+        (
+            {"energy_distance": True, "likelihood": "softmax"},
+            "`likelihood` must be logistic_mixture but for a model without `energy_distance`. "
+            "Received: likelihood='softmax'",
+        ),
+        (
+            {"likelihood": "softmax", "num_levels": 4097},
+            "`num_levels` must be at most 4096 for likelihood=softmax. Received: num_levels=4097",
+        ),
+    ],
+)
+def test_variants_that_contradict_each_other_are_one_line(values, message):
+    assert error_of(ModelConfig, **values) == message
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [
+        ({}, "bits/dim"),
+        ({"likelihood": "softmax"}, "bits/dim"),
+        ({"likelihood": "dequantized"}, "bits/dim (bound)"),
+        ({"energy_distance": True}, "energy distance"),
+    ],
+)
+def test_a_bound_and_a_distance_are_called_so(values, unit):
+    assert ModelConfig(**values).loss_unit == unit
 
 
 def test_the_steps_of_a_profile_include_both_ends():
@@ -443,7 +514,7 @@ def test_every_short_name_sets_its_field_and_no_other():
         if short is not None:
             arguments = [f"-{short}"] if kind == "bool" else [f"-{short}", str(other[name])]
             explicit = config.explicit_values_from_flags(RunConfig, parsed(*arguments))
-            assert explicit == {name: other[name]}
+            assert explicit == {name: True if kind == "bool" else other[name]}
 
 
 def test_a_flag_given_with_its_default_is_explicit_too():
@@ -458,6 +529,63 @@ def test_a_flag_set_by_code_is_not_explicit():
     flag_values.seed = 5
     assert config.values_from_flags(RunConfig, flag_values)["seed"] == 5
     assert config.explicit_values_from_flags(RunConfig, flag_values) == {}
+
+
+# Table 2 and sections 3.1, 3.2 and 3.4.2 of Salimans et al. 2017.
+PAPER = {
+    "cifar10": 2.92,
+    "cifar10_class_conditional": 2.94,
+    "small_11x5_plain": 3.11,
+    "small_11x5_nin": 3.09,
+    "small_11x5_autoregressive_channel": 3.07,
+    "small_15x8_plain": 3.07,
+    "small_15x8_nin": 3.04,
+    "small_15x8_autoregressive_channel": 3.03,
+    "dequantized": 3.11,
+}
+OF_THE_PAPER = {"nr_filters": 192, "dropout_p": 0.5, "data_set": "cifar"}
+WITHOUT_A_NUMBER = {
+    "release": {"nr_filters": 160, "dropout_p": 0.5},
+    "softmax": {"likelihood": "softmax", **OF_THE_PAPER},
+    "no_shortcuts": {"shortcuts": False, **OF_THE_PAPER},
+    "no_dropout": {**OF_THE_PAPER, "dropout_p": 0.0},
+    "energy_distance": {"energy_distance": True, "nr_filters": 160},
+}
+
+
+def test_there_is_a_preset_for_every_model_of_the_paper_with_its_number():
+    numbers = {name: preset.bits_per_dim for name, preset in config.PRESETS.items()}
+    assert numbers == PAPER | dict.fromkeys(WITHOUT_A_NUMBER)
+    assert all(preset.source for preset in config.PRESETS.values())
+
+
+@pytest.mark.parametrize("name", config.PRESETS)
+def test_a_preset_is_a_run_that_flags_beside_it_change(name):
+    flag_values = parsed(f"--preset={name}", "--learning_rate=0.5")
+    values = config.values_from_flags(RunConfig, flag_values)
+    for field, value in WITHOUT_A_NUMBER.get(name, OF_THE_PAPER).items():
+        assert values[field] == value
+    assert values["learning_rate"] == 0.5 and values["batch_size"] == 16
+    model = ModelConfig(**config.values_from_flags(ModelConfig, flag_values))
+    if name.startswith("small"):
+        _, receptive_field, variant = name.split("_", 2)
+        assert (model.receptive_field, model.small_variant) == (receptive_field, variant)
+    assert values["class_conditional"] == (name == "cifar10_class_conditional")
+
+
+def test_a_flag_wins_over_the_preset_also_where_it_is_the_default():
+    flag_values = parsed("--preset=no_dropout", "--dropout_p=0.5", "-n", "8", "-d=digits")
+    values = config.values_from_flags(RunConfig, flag_values)
+    assert (values["dropout_p"], values["nr_filters"], values["data_set"]) == (0.5, 8, "digits")
+    explicit = config.explicit_values_from_flags(ModelConfig, flag_values)
+    assert explicit == {"nr_filters": 8, "dropout_p": 0.5, "nr_resnet": 5}
+
+
+def test_a_resumed_run_keeps_its_model_whatever_the_preset():
+    flag_values = parsed("--preset=softmax", "--nr_filters=24", "--nr_resnet=2", "-d=folder:é")
+    explicit = config.explicit_values_from_flags(RunConfig, flag_values)
+    message = error_of(config.resume, specimen(), explicit)
+    assert message.endswith("Received: dropout_p: 0.1 != 0.5 (checkpoint != given)")
 
 
 @pytest.mark.parametrize(
@@ -577,6 +705,11 @@ MAY_NOT_CHANGE = {
     "resnet_nonlinearity": "relu",
     "dropout_p": 0.25,
     "num_classes": None,
+    "likelihood": "dequantized",
+    "receptive_field": "full",
+    "small_variant": "plain",
+    "shortcuts": False,
+    "energy_distance": True,
     "data_set": "cifar",
     "image_size": None,
     "crop": "center",
@@ -637,6 +770,7 @@ def test_differences_lists_every_field_that_differs_and_equal_runs_have_none():
     run = RunConfig(ModelConfig(), DataConfig(), TrainingConfig())
     assert config.differences(run, run) == []
     every_field = [item.name for part in PARTS for item in dataclasses.fields(part)]
+    every_field = [name for name in every_field if name not in DEFAULTS_OF_SPECIMEN]
     found = config.differences(run, specimen())
     assert [line.split(":")[0] for line in found] == every_field
     assert config.differences(ModelConfig(), ModelConfig(dropout_p=0)) == ["dropout_p: 0.5 != 0.0"]

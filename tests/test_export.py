@@ -489,6 +489,35 @@ def test_an_empty_directory_is_filled_and_a_saved_model_overwritten(tmp_path, in
     assert sorted(os.listdir(tmp_path)) == ["empty", "full"]
 
 
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("small_nin", {"log_scale_offset"}),
+        ("energy", {"log_prob", "sample_with_controls", "complete_with_controls"}),
+    ],
+)
+def test_a_variant_is_served_with_what_has_a_meaning_for_it(name, missing, tmp_path):
+    model = initialized(specimens.SPECIMENS[name], dtype="float64")
+    export.export_saved_model(model, tmp_path / "served", jit_compile=False)
+    served = tf.saved_model.load(str(tmp_path / "served"))
+    signatures = served.signatures
+    labels = specimens.labels(model.config, 2)
+    has_score = "log_prob" not in missing
+    default = signatures["serving_default"].structured_outputs
+    assert set(default) == ({"nats", "bits_per_dim"} if has_score else {"images"})
+    assert {"log_prob", "sample_with_controls", "complete_with_controls"} - set(signatures) == (
+        missing - {"log_scale_offset"}
+    )
+    if has_score:
+        images = specimens.images(model.config, 2)
+        nats = call(served, "log_prob", images=images, labels=labels)["nats"]
+        np.testing.assert_allclose(nats, model.log_prob(images, labels), rtol=1e-12)
+        _, arguments = signatures["sample_with_controls"].structured_input_signature
+        assert {"log_scale_offset"} - set(arguments) == missing
+    drawn = call(served, "sample", num_samples=2, seed=7, labels=labels)["images"]
+    np.testing.assert_array_equal(drawn, sampling.sample(model, 2, labels, seed=7))
+
+
 def test_the_script_says_in_one_line_what_it_cannot_do(tmp_path):
     done = run(tmp_path, "export.py", tmp_path / "no_run", tmp_path / "1")
     assert done.returncode == 1, done

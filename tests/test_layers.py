@@ -12,11 +12,13 @@ from keras import ops
 
 from pixel_cnn_pp import layers
 from pixel_cnn_pp.layers import (
+    AutoregressiveChannelBlock,
     DownRightShiftedConv2D,
     DownRightShiftedConv2DTranspose,
     DownShiftedConv2D,
     DownShiftedConv2DTranspose,
     GatedResidualBlock,
+    SampleHead,
     WeightNorm,
     WeightNormConv2D,
     WeightNormConv2DTranspose,
@@ -88,10 +90,12 @@ SPECIMENS = {
     "conv_valid": lambda **kw: WeightNormConv2D(4, (2, 3), padding="valid", **kw),
     "down_2x3": lambda **kw: DownShiftedConv2D(4, **kw),
     "down_1x3": lambda **kw: DownShiftedConv2D(4, (1, 3), **kw),
+    "down_2x2": lambda **kw: DownShiftedConv2D(4, (2, 2), **kw),
     "down_3x5": lambda **kw: DownShiftedConv2D(4, (3, 5), **kw),
     "down_stride2": lambda **kw: DownShiftedConv2D(4, strides=2, **kw),
     "down_right_2x2": lambda **kw: DownRightShiftedConv2D(4, **kw),
     "down_right_2x1": lambda **kw: DownRightShiftedConv2D(4, (2, 1), **kw),
+    "down_right_1x2": lambda **kw: DownRightShiftedConv2D(4, (1, 2), **kw),
     "down_right_3x4": lambda **kw: DownRightShiftedConv2D(4, (3, 4), **kw),
     "down_right_stride2": lambda **kw: DownRightShiftedConv2D(4, strides=2, init_scale=0.1, **kw),
     "transpose_same": lambda **kw: WeightNormConv2DTranspose(4, strides=2, **kw),
@@ -101,8 +105,18 @@ SPECIMENS = {
     "down_right_transpose": lambda **kw: DownRightShiftedConv2DTranspose(4, **kw),
     "block_down": lambda **kw: GatedResidualBlock(DownShiftedConv2D, **kw),
     "block_down_right": lambda **kw: GatedResidualBlock(DownRightShiftedConv2D, "elu", **kw),
+    "block_down_right_1x1": lambda **kw: GatedResidualBlock(
+        DownRightShiftedConv2D, kernel_size=(1, 1), **kw
+    ),
+    "channels_down": lambda **kw: AutoregressiveChannelBlock(DownShiftedConv2D, 5, **kw),
+    "channels_down_right": lambda **kw: AutoregressiveChannelBlock(
+        DownRightShiftedConv2D, 5, "elu", **kw
+    ),
+    "head": lambda **kw: SampleHead(3, **kw),
 }
-SINGLE_LAYERS = [name for name in SPECIMENS if not name.startswith("block")]
+SINGLE_LAYERS = [
+    name for name in SPECIMENS if name.split("_")[0] not in ("block", "channels", "head")
+]
 
 
 def random_images(*shape, seed=0):
@@ -172,7 +186,7 @@ def relative_error(actual, expected):
 def built(name, x_shape, **kwargs):
     """A specimen with weights, g and b among them, that are not the fresh ones."""
     layer = SPECIMENS[name](**kwargs)
-    block = isinstance(layer, GatedResidualBlock)
+    block = isinstance(layer, GatedResidualBlock | AutoregressiveChannelBlock)
     layer.build(x_shape, *(((*x_shape[:3], 2), (x_shape[0], 6)) if block else ()))
     return randomised(layer)
 
@@ -186,9 +200,11 @@ def randomised(layer):
 
 
 def specimen_inputs(name, x_shape=(3, 4, 6, 5), seed=0):
-    """Inputs for `built`: x, and for a block a and h."""
+    """Inputs for `built`: x, and for a block a and h, for a head the noise."""
+    if name == "head":
+        return [random_images(*x_shape[:3], size, seed=seed) for size in (64, 4)]
     x = random_images(*x_shape, seed=seed)
-    if not name.startswith("block"):
+    if name in SINGLE_LAYERS:
         return [x]
     return [x, random_images(*x_shape[:3], 2, seed=seed + 1), random_images(x_shape[0], 6)]
 
@@ -262,7 +278,7 @@ def numpy_layer(layer, x):
                 return out[:, top : top + rows, left : left + columns]
             return out
         if isinstance(layer, DownShiftedConv2D):
-            pads = [(height - 1, 0), ((width - 1) // 2, (width - 1) // 2)]
+            pads = [(height - 1, 0), ((width - 1) // 2, width // 2)]
         elif isinstance(layer, DownRightShiftedConv2D):
             pads = [(height - 1, 0), (width - 1, 0)]
         elif layer.padding == "same":
@@ -387,7 +403,7 @@ def first_seen(layer, position):
 @pytest.mark.parametrize(
     ("name", "which"),
     [(name, "x") for name in SPECIMENS if "down" in name]
-    + [("block_down", "a"), ("block_down_right", "a")],
+    + [(name, "a") for name in SPECIMENS if name.startswith(("block", "channels"))],
 )
 def test_shifted_layers_and_blocks_never_look_ahead(name, which):
     height, width = 4, 6
@@ -628,6 +644,69 @@ def test_a_block_initialises_each_of_its_layers_on_the_initialised_ones_before(n
     np.testing.assert_allclose(returned, x + value / (1 + np.exp(-gate)), atol=64 * FLOAT32_EPS)
 
 
+@pytest.mark.parametrize("conditioned", [False, True])
+@pytest.mark.parametrize("name", ["channels_down", "channels_down_right"])
+def test_groups_of_channels_see_the_short_cut_and_the_groups_before_them(name, conditioned):
+    x, a, h = specimen_inputs(name)
+    block = built(name, x.shape)
+    h = h if conditioned else None
+    expected = []
+    for group, inner in enumerate(block.blocks):
+        inputs = np.concatenate([a, *expected], axis=-1)
+        expected.append(np.asarray(inner(x[..., group : group + 1], inputs, h)))
+    np.testing.assert_array_equal(block(x, a, h), np.concatenate(expected, axis=-1))
+    assert {inner.conv_in.kernel_size for inner in block.blocks} == {(1, 1)}
+    # Without a short-cut the first group has no other input.
+    alone = SPECIMENS[name]()
+    alone.build(x.shape)
+    assert [inner.skip is None for inner in alone.blocks] == [True, False, False, False, False]
+
+
+def test_dropout_drops_units_of_every_group_of_channels():
+    x, a, h = specimen_inputs("channels_down")
+    block = built("channels_down", x.shape)
+    kept = np.ones((3, 4, 6, block.num_dropped()), "float32")
+    assert kept.shape[-1] == 10
+    whole = np.asarray(block(x, a, h, dropout=lambda c: c * kept))
+    np.testing.assert_array_equal(whole, block(x, a, h))
+    kept[..., 4:6] = 0  # the third of five groups, concat_elu makes two of one
+    differs = (np.asarray(block(x, a, h, dropout=lambda c: c * kept)) != whole).any((0, 1, 2))
+    np.testing.assert_array_equal(differs, [False, False, True, True, True])
+
+
+def test_a_head_is_the_equation_of_the_release():
+    features, noise = specimen_inputs("head")
+    head = built("head", features.shape)
+    f = layers.concat_elu(features + head.noise_in(noise))
+    f = layers.concat_elu(head.hidden(f))
+    expected = np.tanh(head.output_layer(f))
+    np.testing.assert_allclose(head(features, noise), expected, atol=4 * FLOAT32_EPS)
+    step = head.step(head.step_weights(), features[:, 0, 0], noise[:, 0, 0])
+    np.testing.assert_allclose(step, expected[:, 0, 0], atol=16 * FLOAT32_EPS)
+
+
+def test_a_head_initialises_its_layers_one_after_the_other():
+    features, noise = specimen_inputs("head", (6, 4, 6, 5))
+    head = built("head", features.shape)
+    samples = head.initialize(features, noise)
+    np.testing.assert_array_equal(samples, head(features, noise))
+    outputs = np.arctanh(np.asarray(samples, np.float64))
+    # arctanh magnifies the rounding of numbers near 1; most here are within a few tenths of 0.
+    np.testing.assert_allclose(outputs.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(outputs.std((0, 1, 2)), 0.1, atol=1e-5)
+
+
+def test_uniforms_of_an_image_are_a_function_of_its_numbers():
+    numbers = np.array([[3, 1], [4, 1], [3, 2]])
+    uniforms = np.asarray(layers.image_uniforms(numbers, (4, 6, 50)))
+    assert uniforms.shape == (3, 4, 6, 50) and uniforms.dtype == np.float32
+    assert uniforms.min() > 0 and uniforms.max() < 1
+    np.testing.assert_array_equal(layers.image_uniforms(numbers[1:], (4, 6, 50)), uniforms[1:])
+    # 1200 numbers: a correlation has the standard error 1 / sqrt(1200).
+    correlations = np.corrcoef(uniforms.reshape(3, -1)) - np.eye(3)
+    assert np.abs(correlations).max() < 4 / np.sqrt(1200)
+
+
 def test_a_constant_channel_is_initialised_to_finite_numbers():
     layer = WeightNormDense(4)
     layer.build((2, 3, 5, 1))
@@ -691,11 +770,13 @@ def test_mixed_bfloat16_keeps_the_weights_and_their_norm_in_float32(name):
     mixed = built(name, inputs[0].shape, dtype="mixed_bfloat16")
     exact = built(name, inputs[0].shape)
     outputs = mixed(*inputs)
-    assert outputs.dtype == "bfloat16"
+    assert outputs.dtype == ("float32" if name == "head" else "bfloat16")
     assert {weight.dtype for weight in mixed.weights} == {"float32"}
-    # In bfloat16 are: inputs, kernel, and every intermediate result of a block, about ten of them.
+    # In bfloat16 are: inputs, kernel, and every intermediate result of a block, about ten of them;
+    # five blocks stand behind each other where there are groups of channels.
     error = relative_error(outputs, np.asarray(exact(*inputs), np.float64))
-    assert error < (10 if name.startswith("block") else 2) * BFLOAT16_EPS
+    num_roundings = {"block": 10, "channels": 50, "head": 10}.get(name.split("_")[0], 2)
+    assert error < num_roundings * BFLOAT16_EPS
     if isinstance(mixed, WeightNorm):
         kernel = mixed.kernel()
         assert kernel.dtype == "bfloat16"

@@ -1,6 +1,7 @@
 """likelihoods.py: exact in every tail, a probability, equal to the original where that is exact."""
 
 import decimal
+import functools
 import inspect
 import itertools
 import pathlib
@@ -14,7 +15,12 @@ import tensorflow as tf
 from keras import ops
 
 from pixel_cnn_pp import likelihoods
-from pixel_cnn_pp.likelihoods import LogisticMixture, MixtureParams
+from pixel_cnn_pp.likelihoods import (
+    DequantizedLogisticMixture,
+    LogisticMixture,
+    MixtureParams,
+    Softmax,
+)
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 LOSSES = np.load(GOLDEN / "loss_values.npz")
@@ -494,20 +500,13 @@ def test_draws_are_a_function_of_the_uniforms():
     assert not np.any(changed[..., :2])
 
 
-@pytest.mark.parametrize(("num_channels", "num_levels"), [(1, 17), (1, 256), (2, 4), (3, 3)])
-def test_frequencies_of_draws_agree_with_log_prob(num_channels, num_levels):
-    mixture = LogisticMixture(num_channels, num_levels)
-    params = random_params(num_channels, 3, seed=4)
-    num_draws = 20000
-    draws = mixture.sample(
-        params, uniforms(num_draws, 3, seed=5), uniforms(num_draws, num_channels, seed=6)
-    )
-    pixels = all_pixels(num_channels, num_levels)
-    log_prob = np.asarray(mixture.log_prob(with_candidates(params), pixels), np.float64)
+def assert_frequencies(draws, log_prob, num_levels):
+    """Pearson's test of drawn pixels [N, C] against the log-probabilities of all of them."""
+    num_draws, num_channels = draws.shape
     index = np.ravel_multi_index(np.asarray(draws).T, (num_levels,) * num_channels)
-    counts = np.bincount(index, minlength=len(pixels))
-    expected = num_draws * np.exp(log_prob)
-    # Pearson's test wants 5 expected in every cell: the rare ones are pooled.
+    counts = np.bincount(index, minlength=num_levels**num_channels)
+    expected = num_draws * np.exp(np.asarray(log_prob, np.float64))
+    # It wants 5 expected in every cell: the rare ones are pooled.
     is_rare = expected < 5
     counts = np.append(counts[~is_rare], np.sum(counts[is_rare]))
     expected = np.append(expected[~is_rare], np.sum(expected[is_rare]))
@@ -516,6 +515,18 @@ def test_frequencies_of_draws_agree_with_log_prob(num_channels, num_levels):
     statistic = np.sum((counts - expected) ** 2 / expected)
     # One false alarm in 10000 for another seed; with this one, never.
     assert statistic < scipy.stats.chi2.isf(1e-4, len(counts) - 1)
+
+
+@pytest.mark.parametrize(("num_channels", "num_levels"), [(1, 17), (1, 256), (2, 4), (3, 3)])
+def test_frequencies_of_draws_agree_with_log_prob(num_channels, num_levels):
+    mixture = LogisticMixture(num_channels, num_levels)
+    params = random_params(num_channels, 3, seed=4)
+    num_draws = 20000
+    draws = mixture.sample(
+        params, uniforms(num_draws, 3, seed=5), uniforms(num_draws, num_channels, seed=6)
+    )
+    log_prob = mixture.log_prob(with_candidates(params), all_pixels(num_channels, num_levels))
+    assert_frequencies(draws, log_prob, num_levels)
 
 
 @pytest.mark.parametrize(("num_channels", "num_levels"), SMALL_PIXELS)
@@ -610,6 +621,160 @@ def test_mean_and_mode_of_one_channel_of_65536_levels():
     assert mode.dtype == "int32"
     found = log_prob[int(mode[0])]
     np.testing.assert_allclose(found, np.max(log_prob), rtol=4 * FLOAT32_EPS)
+
+
+# Softmax
+
+
+def random_softmax(num_channels, num_levels, seed, batch_shape=()):
+    """A softmax, and random raw outputs for it."""
+    softmax = Softmax(num_channels, num_levels)
+    rng = np.random.default_rng(seed)
+    return softmax, rng.normal(size=(*batch_shape, softmax.num_outputs())).astype("float32")
+
+
+def test_a_softmax_of_the_papers_images_has_1536_outputs_a_pixel():
+    assert Softmax(3, 256).num_outputs() == 1536
+
+
+@pytest.mark.parametrize(("num_channels", "num_levels"), SMALL_PIXELS)
+def test_softmax_probabilities_of_all_pixels_sum_to_1(num_channels, num_levels):
+    softmax, raw_params = random_softmax(num_channels, num_levels, seed=3)
+    params = softmax.split(tf.constant(raw_params)[None])
+    pixels = all_pixels(num_channels, num_levels)
+    log_prob = np.asarray(softmax.log_prob(params, pixels), np.float64)
+    assert log_prob.shape == (num_levels**num_channels,)
+    # A sum of L float32 numbers for every channel, a few roundings each.
+    assert abs(np.sum(np.exp(log_prob)) - 1.0) < 16 * num_channels * FLOAT32_EPS
+
+
+def test_softmax_log_prob_is_that_of_its_definition():
+    num_channels, num_levels = 3, 5
+    softmax, raw_params = random_softmax(num_channels, num_levels, seed=1, batch_shape=(2, 4))
+    levels = np.random.default_rng(0).integers(0, num_levels, (2, 4, num_channels))
+    groups = raw_params.astype("float64").reshape(2, 4, 6, num_levels)
+    y = (levels - 2) / 2
+    expected = np.zeros((2, 4))
+    for index in np.ndindex(2, 4):
+        logits = groups[index]
+        for channel, earlier in enumerate([[], [(3, 0)], [(4, 0), (5, 1)]]):
+            of_channel = logits[channel] + sum(logits[i] * y[index][j] for i, j in earlier)
+            log_probs = of_channel - np.logaddexp.reduce(of_channel)
+            expected[index] += log_probs[levels[index][channel]]
+    log_prob = softmax.log_prob(softmax.split(tf.constant(raw_params)), levels.astype("uint8"))
+    np.testing.assert_allclose(log_prob, expected, rtol=16 * FLOAT32_EPS)
+
+
+@pytest.mark.parametrize(("num_channels", "num_levels"), [(1, 17), (2, 4), (3, 3)])
+def test_frequencies_of_draws_agree_with_the_softmax(num_channels, num_levels):
+    softmax, raw_params = random_softmax(num_channels, num_levels, seed=2)
+    num_draws = 20000
+    repeated = np.repeat(raw_params[None], num_draws, axis=0)
+    draws = softmax.draw(repeated, uniforms(num_draws, num_channels, seed=3), [1.0, 0.0, 0.0])
+    assert draws.dtype == "uint8"
+    pixels = all_pixels(num_channels, num_levels)
+    log_prob = softmax.log_prob(softmax.split(tf.constant(raw_params)[None]), pixels)
+    assert_frequencies(draws, log_prob, num_levels)
+
+
+def test_the_temperature_and_the_mode_of_a_softmax():
+    softmax, raw_params = random_softmax(1, 6, seed=5)
+    probs = np.exp(raw_params / 0.5)
+    edges = np.cumsum(probs) / probs.sum()
+    quantiles = uniforms(500, 1, seed=0)
+    repeated = np.repeat(raw_params[None], 500, axis=0)
+    draws = np.asarray(softmax.draw(repeated, quantiles, [0.5, 0.0, 0.0]))
+    np.testing.assert_array_equal(draws[:, 0], np.searchsorted(edges, quantiles[:, 0]))
+    modes = np.asarray(softmax.draw(repeated, quantiles, [0.5, 0.0, 1.0]))
+    assert (modes == np.argmax(raw_params)).all()
+
+
+def test_a_softmax_refuses_another_number_of_outputs():
+    with pytest.raises(ValueError, match="must be 10 for 1 channels of 10 levels") as caught:
+        Softmax(1, 10).split(np.zeros((3, 12)))
+    assert "\n" not in str(caught.value)
+
+
+# Dequantized data
+
+
+def as_float64(params):
+    return MixtureParams(*(None if x is None else np.asarray(x, np.float64) for x in params))
+
+
+def mass_of_the_bins(params, levels, num_levels):
+    """What the continuous mixture puts into the bins of pixels [N, C], all of them closed."""
+    params, values = as_float64(params), (levels * 2 - (num_levels - 1)) / (num_levels - 1)
+    weights = np.exp(params.mixture_logits) / np.exp(params.mixture_logits).sum()
+    mass = np.ones((len(levels), len(weights)))
+    for channel in range(levels.shape[-1]):
+        loc = np.repeat(params.loc[channel][None], len(levels), axis=0)
+        for j in range(channel):
+            coeffs = params.coeffs[channel * (channel - 1) // 2 + j]
+            loc = loc + coeffs * values[:, j : j + 1]
+        edges = [values[:, channel, None] + side / (num_levels - 1) for side in (-1, 1)]
+        scale = np.exp(params.log_scale[channel])
+        below, above = (scipy.stats.logistic.cdf(edge, loc, scale) for edge in edges)
+        mass *= above - below
+    return mass @ weights
+
+
+@pytest.mark.parametrize(("num_channels", "num_levels"), [(1, 8), (2, 5), (3, 3)])
+def test_the_bound_of_dequantized_data_is_never_better_than_the_integral_over_the_bin(
+    num_channels, num_levels
+):
+    mixture = DequantizedLogisticMixture(num_channels, num_levels)
+    # Wide enough that the nodes below resolve every density.
+    params = random_params(num_channels, 2, seed=6, narrowest=-2.5)
+    params = as_tensors(params, "float64")
+    pixels = all_pixels(num_channels, num_levels)
+    # Gauss-Legendre over the bin, the product of a channel's nodes.
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    noise = np.stack(np.meshgrid(*[(nodes + 1) / 2] * num_channels, indexing="ij"), -1)
+    noise = noise.reshape(-1, num_channels)
+    weights = functools.reduce(np.multiply.outer, [weights / 2] * num_channels).ravel()
+    log_density = np.stack(
+        [
+            np.asarray(
+                mixture.log_prob(with_candidates(params), np.repeat([x], len(noise), 0), noise)
+            )
+            for x in pixels
+        ]
+    )  # [pixels, nodes]
+    bound, integral = log_density @ weights, np.exp(log_density) @ weights
+    np.testing.assert_allclose(integral, mass_of_the_bins(params, pixels, num_levels), rtol=1e-9)
+    assert (bound < np.log(integral)).all()
+    # The sampler clips to the outermost levels, whose bins it so opens: that only adds mass.
+    discretized = LogisticMixture(num_channels, num_levels)
+    discretized = np.asarray(discretized.log_prob(with_candidates(params), pixels))
+    assert (np.log(integral) <= discretized + 1e-12).all()
+    assert discretized.sum() > np.log(integral).sum() + 0.1, "at the ends there is such mass"
+
+
+def test_a_density_far_out_in_the_tails_is_finite():
+    mixture = DequantizedLogisticMixture(1, 256)
+    params = as_tensors(MixtureParams([[0.0]], [[[-50.0]]], [[[-7.0]]], None))
+    log_prob = mixture.log_prob(params, np.array([[255]]), np.array([[0.5]]))
+    # -distance / s - log(s) - log(127.5); exp(7) times 51 in float32.
+    expected = -51 * np.exp(7.0) + 7 - np.log(127.5)
+    np.testing.assert_allclose(log_prob, [expected], rtol=4 * FLOAT32_EPS)
+
+
+# Energy distance
+
+
+def test_the_energy_distance_is_that_of_its_definition():
+    rng = np.random.default_rng(0)
+    images, samples = rng.uniform(-1, 1, (2, 3, 5, 2)), rng.uniform(-1, 1, (4, 2, 3, 5, 2))
+
+    def distance(a, b):
+        return np.sum((1e-10 + np.sum((a - b) ** 2, -1) * 8**2) ** 0.75, axis=(1, 2))
+
+    to_images = np.mean([distance(images, sample) for sample in samples], axis=0)
+    pairs = itertools.combinations(samples, 2)
+    between = np.mean([distance(a, b) for a, b in pairs], axis=0)
+    found = likelihoods.energy_distance(tf.constant(images), tf.constant(samples), num_levels=17)
+    np.testing.assert_allclose(found, 2 * to_images - between, rtol=1e-12)
 
 
 def backend_numbers(path):

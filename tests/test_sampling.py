@@ -194,13 +194,14 @@ def test_cached_and_naive_draw_identical_images(name):
     model.initialize(images, labels)
     labels = None if labels is None else labels[:5]
     known_mask = np.random.default_rng(3).random((5, *config.image_shape[:2])) < 0.3
+    controls = {"temperature": 0.8, "mode": "map", "log_scale_offset": 0.4}
+    if config.likelihood == "softmax":
+        del controls["log_scale_offset"]
     for arguments in (
         {"seed": 11},
         {
             "seed": 2**32 - 1,
-            "temperature": 0.8,
-            "log_scale_offset": 0.4,
-            "mode": "map",
+            **({} if config.energy_distance else controls),
             "init_images": images[:5],
             "known_mask": known_mask,
         },
@@ -454,6 +455,28 @@ def test_the_label_of_an_image_changes_that_image_only(conditional_model):
     other = sampling.sample(conditional_model, 5, labels=[0, 1, 2, 2, 0], seed=7)
     np.testing.assert_array_equal(
         (one != other).any(axis=(1, 2, 3)), [False, False, False, True, False]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "controls"),
+    [
+        ("energy", {"temperature": 0.9}),
+        ("energy", {"mode": "map"}),
+        ("energy", {"log_scale_offset": 0.1}),
+        ("softmax", {"log_scale_offset": -0.1}),
+    ],
+)
+def test_a_control_without_a_meaning_is_one_line(name, controls):
+    model = specimens.build(name)
+    ((control, value),) = controls.items()
+    labels = specimens.labels(model.config, 1)
+    with pytest.raises(ValueError) as caught:
+        sampling.sample(model, 1, labels, **controls)
+    kind = {"energy": "energy_distance", "softmax": "likelihood softmax"}[name]
+    assert str(caught.value) == (
+        f"`{control}` must be left out: it has no meaning for a model of {kind}. "
+        f"Received: {control}={value!r}"
     )
 
 

@@ -87,6 +87,16 @@ def unconditional_run(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def energy_run(tmp_path_factory):
+    """A run that was trained by the energy distance; never changed."""
+    path = tmp_path_factory.mktemp("energy") / "run"
+    save_run(
+        path, dataclasses.replace(RUN, model=dataclasses.replace(RUN.model, energy_distance=True))
+    )
+    return path
+
+
 @pytest.fixture
 def run_dir(saved_run, tmp_path):
     """A copy of the class-conditional run that a test may change."""
@@ -673,6 +683,19 @@ def test_a_directory_in_place_of_a_file_to_write_is_one_line(saved_run, tmp_path
 def test_classes_that_a_run_does_not_have_are_not_summed_over(unconditional_run, tmp_path):
     done = run(tmp_path, "evaluate.py", unconditional_run, "--marginal")
     assert_one_line(done, "`marginal` must be left out: the model is not class-conditional. Rec")
+
+
+@pytest.mark.parametrize("as_background", [False, True])
+def test_a_run_of_the_energy_distance_cannot_score(as_background, energy_run, saved_run, tmp_path):
+    arguments = [energy_run]
+    if as_background:
+        arguments = [saved_run, "--compare", "digits", "--background", energy_run]
+    done = run(tmp_path, "evaluate.py", *arguments)
+    assert_one_line(
+        done,
+        "A run must have a likelihood to score images by. "
+        "Received: one that was trained by the energy distance",
+    )
 
 
 def test_a_background_of_other_images_is_one_line(saved_run, tmp_path):

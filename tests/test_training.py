@@ -435,6 +435,18 @@ def test_time_is_told_as_a_person_does(seconds, words):
     assert training._describe_time(seconds) == words
 
 
+def test_a_run_of_the_energy_distance_trains_tells_and_draws(digits, tmp_path):
+    model = dataclasses.replace(RUN.model, energy_distance=True)
+    run = changed(RUN, save_dir=str(tmp_path), max_epochs=1, num_samples=1, batch_size=256)
+    lines = []
+    training.train(dataclasses.replace(run, model=model), *digits, log=lines.append)
+    assert re.search(r"train \d+\.\d{4}  test \d+\.\d{4} energy distance  \d+ images/s", lines[1])
+    tags = scalars(tmp_path)
+    assert {"train/energy_distance", "test/energy_distance"} < set(tags)
+    assert not any("bits_per_dim" in tag for tag in tags)
+    assert (tmp_path / "samples/samples_epoch_1.png").exists()
+
+
 def test_tensorboard_has_the_numbers_of_every_epoch(finished):
     found = scalars(finished.run_dir)
     names = {
