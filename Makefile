@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-photos test lint
+.PHONY: demo demo-photos experiments test lint
 
 # Handwritten digits, class-conditional: about 4 minutes on 2 cores.
 demo: .venv
@@ -24,6 +24,11 @@ demo-photos: .venv
 	  --lr_decay 0.9998 --polyak_decay 0.998 --max_epochs 8 --save_interval 4 --num_samples 0
 	$(BIN)/python evaluate.py save/photos --baselines
 	$(BIN)/python sample.py save/photos --num_samples 16
+
+# The paper's comparisons on crops of photographs; what is done is not run again.
+experiments: .venv
+	$(BIN)/python experiments/run.py --data_set photos --image_size 16 --num_train_images 1024 \
+	  --seeds 2 --jobs 2
 
 .venv: requirements.txt
 	$(PYTHON) -m venv .venv

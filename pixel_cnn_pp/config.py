@@ -358,6 +358,13 @@ class DataConfig:
             bounds=[(">=", 2), ("<=", 65536)],
         ),
     )
+    num_train_images: int | None = field(
+        default=None,
+        metadata=_about(
+            "How many of the training images to train on, always the same ones; default: all",
+            bounds=[(">=", 1)],
+        ),
+    )
 
     __post_init__ = _check_fields
 

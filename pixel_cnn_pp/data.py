@@ -99,6 +99,7 @@ def load(
     crop="center",
     test_fraction=None,
     num_levels=None,
+    num_train_images=None,
     log=print,
 ):
     """Loads one split of a data set; what is large stays on disk, memory-mapped.
@@ -114,12 +115,14 @@ def load(
       test_fraction: Part of the images of a `folder:` or `npz:` without a test split that is made
         one, chosen by their names alone; None for a tenth.
       num_levels: L of a `folder:` or `npz:`; None for what follows from the files.
+      num_train_images: How many images the training split is cut down to, drawn once and for all;
+        None for all of them.
       log: Function of a line, told what was found and left out.
     Returns:
       `ImageData`, always the same images in the same order.
     Raises:
-      ValueError: If the name or the split is unknown, the data set has no images of that size, or
-        its files hold no such images.
+      ValueError: If the name or the split is unknown, the data set has no images of that size or
+        not as many, or its files hold no such images.
       OSError: If the data are neither in `data_dir` nor can be downloaded.
 
     >>> load("digits", "test").images.shape
@@ -130,6 +133,14 @@ def load(
         raise ValueError(
             f"`split` must be one of {', '.join(image_store.SPLITS)}. Received: split={split!r}"
         )
+    found = _load_whole(name, split, data_dir, image_size, crop, test_fraction, num_levels, log)
+    if split == "test" or num_train_images is None:
+        return found
+    return _some(found, name, num_train_images)
+
+
+def _load_whole(name, split, data_dir, image_size, crop, test_fraction, num_levels, log):
+    """The whole of a split, as `load` describes it."""
     kind, separator, path = name.partition(":")
     if separator:
         _check_options(image_size, crop, test_fraction, num_levels)
@@ -148,6 +159,19 @@ def load(
         stored.uncropped,
         value_range=(0, stored.highest),
     )
+
+
+def _some(images, name, number):
+    """So many images of an `ImageData`, in their order."""
+    _check_whole_number("num_train_images", number, 1, len(images.images))
+    if images.uncropped is not None:
+        raise ValueError(
+            "`num_train_images` must be left out where crops are random. "
+            f"Received: num_train_images={number} of {name}"
+        )
+    rows = np.sort(np.random.RandomState(0).permutation(len(images.images))[:number])
+    labels = None if images.labels is None else images.labels[rows]
+    return ImageData(np.asarray(images.images[rows]), labels, images.num_levels, images.num_classes)
 
 
 def _refuse_options(name, **options):

@@ -1,9 +1,13 @@
-"""What TensorBoard shows of a run: numbers, pictures, hyper-parameters, the graph, a profile."""
+"""What TensorBoard shows of a run: numbers, pictures, hyper-parameters, the graph, a profile.
+
+The numbers are also read back, for tables and curves of several runs.
+"""
 
 import dataclasses
 import pathlib
 
 import tensorflow as tf
+from tensorboard.backend.event_processing import event_file_loader
 from tensorboard.plugins.hparams import api as hparams
 
 
@@ -17,7 +21,7 @@ class Monitor:
           run: RunConfig.
           is_chief: Whether this process writes at all; of several workers one does.
         """
-        self._directory = str(pathlib.Path(run.training.save_dir) / "tensorboard")
+        self._directory = str(_folder(run.training.save_dir))
         self._writer = (
             tf.summary.create_file_writer(self._directory)
             if is_chief
@@ -86,3 +90,29 @@ class Monitor:
         if self._is_profiling:
             tf.profiler.experimental.stop()
         self._is_profiling = False
+
+
+def read_scalars(run_dir):
+    """The numbers that a run has written, also before it was resumed.
+
+    Args:
+      run_dir: Path of the run.
+
+    Returns:
+      {tag: {step: number}}, steps ascending; of a step that was done again, as after a run was
+      killed, the later number.
+    """
+    found = {}
+    # Their names begin with the time at which they were opened.
+    for path in sorted(_folder(run_dir).glob("events.out.tfevents.*")):
+        for event in event_file_loader.EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == "scalars":
+                    number = float(tf.make_ndarray(value.tensor))
+                    found.setdefault(value.tag, {})[event.step] = number
+    return {tag: dict(sorted(numbers.items())) for tag, numbers in found.items()}
+
+
+def _folder(run_dir):
+    """Where the event files of a run lie."""
+    return pathlib.Path(run_dir) / "tensorboard"

@@ -1,4 +1,4 @@
-"""Grids of images and histograms, as arrays and as PNG files."""
+"""Grids of images, histograms and curves, as arrays and as PNG files."""
 
 import os
 import pathlib
@@ -147,12 +147,7 @@ def histograms(panels, num_bins=50):
                     "Values for a histogram must be finite, and at least one. "
                     f"Received: {np.shape(values)} values of {name} in {title}"
                 )
-    # Only here: it takes a second to import. A figure without pyplot needs no display.
-    from matplotlib.backends import backend_agg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.5 * len(panels), 4), dpi=100, layout="constrained")
-    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    figure, all_axes = _figure(len(panels))
     for axes, (title, x_label, sets) in zip(all_axes, panels, strict=True):
         edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), num_bins)
         for name, values in sets.items():
@@ -160,6 +155,69 @@ def histograms(panels, num_bins=50):
             axes.stairs(shares, edges, fill=True, alpha=0.5, label=name)
         axes.set(title=title, xlabel=x_label, ylabel="share of the images")
         axes.legend()
+    return _drawn(figure)
+
+
+def curves(panels):
+    """Draws curves over each other, a panel for each quantity, as one picture.
+
+    A curve that was measured several times is drawn as the mean, in a band from the least to the
+    greatest.
+
+    Args:
+      panels: Sequence of (title, label of the x axis, label of the y axis,
+        {name of a curve: (xs [T], ys [N, T])}), N >= 1 and T >= 1, all finite. The upper edge of a
+        panel is the greatest mean behind the first quarter of any curve, so that the steep start
+        does not flatten the rest.
+    Returns:
+      uint8 array [H, W, 3], for `save_png`.
+    Raises:
+      ValueError: If there is no panel, or a curve has no points or one that is not finite.
+
+    >>> curves([("a panel", "step", "bits/dim", {"one": ([1, 2], [[3.0, 2.0]])})]).dtype
+    dtype('uint8')
+    """
+    if not panels:
+        raise ValueError("`panels` must not be empty. Received: no panel")
+    for title, _, _, lines in panels:
+        for name, (xs, ys) in lines.items():
+            shape = np.shape(ys)
+            is_right = len(shape) == 2 and 0 not in shape and shape[1] == len(xs)
+            if not is_right or not np.isfinite(ys).all():
+                raise ValueError(
+                    "A curve must have finite values [N, T] at the same points [T], and at least "
+                    f"one. Received: values {shape} at {len(xs)} points of {name} in {title}"
+                )
+    figure, all_axes = _figure(len(panels))
+    for axes, (title, x_label, y_label, lines) in zip(all_axes, panels, strict=True):
+        for name, (xs, ys) in lines.items():
+            (line,) = axes.plot(xs, np.mean(ys, axis=0), label=name)
+            axes.fill_between(
+                xs, np.min(ys, axis=0), np.max(ys, axis=0), alpha=0.3, color=line.get_color()
+            )
+        behind_start = [np.mean(ys, axis=0)[len(xs) // 4 :] for xs, ys in lines.values()]
+        lowest, highest = (limit(list(map(limit, behind_start))) for limit in (min, max))
+        if lowest < highest:
+            margin = 0.05 * (highest - lowest)
+            axes.set_ylim(lowest - margin, highest + margin)
+        axes.set(title=title, xlabel=x_label, ylabel=y_label)
+        axes.legend()
+    return _drawn(figure)
+
+
+def _figure(num_panels):
+    """A figure and its panels' axes, side by side."""
+    # Only here: it takes a second to import. A figure without pyplot needs no display.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5 * num_panels, 4), dpi=100, layout="constrained")
+    return figure, figure.subplots(1, num_panels, squeeze=False)[0]
+
+
+def _drawn(figure):
+    """A figure as uint8 array [H, W, 3]."""
+    from matplotlib.backends import backend_agg
+
     canvas = backend_agg.FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

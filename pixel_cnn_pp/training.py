@@ -489,6 +489,7 @@ class _Loop:
             f"test/{loss_name}": test.mean,
             "learning_rate": trainer.learning_rate,
             "images_per_second": epoch.images_per_second,
+            "seconds_per_step": epoch.seconds_per_step,
             "data_wait_share": epoch.data_wait_share,
         }
         monitor.write_graph(trainer.graph)

@@ -71,6 +71,8 @@ PUBLIC_NAMES = {
 
 ROOMS = {path.stem: path for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
 SCRIPTS = {path.stem: path for path in ROOT.glob("*.py")}
+# What stands on the rooms and the scripts, and on which neither stands.
+OUTBUILDINGS = ("benchmarks", "experiments")
 EACH_ROOM = pytest.mark.parametrize("room", sorted(ROOMS))
 
 
@@ -125,6 +127,19 @@ def test_the_package_itself_imports_nothing_before_a_name_is_used():
 def test_no_room_imports_a_script():
     for path in (PACKAGE / "__init__.py", *ROOMS.values()):
         assert not {name.split(".")[0] for _, name in imports(path)} & set(SCRIPTS)
+
+
+def test_neither_rooms_nor_scripts_import_the_benchmarks_or_the_experiments():
+    for path in (*ROOMS.values(), *SCRIPTS.values()):
+        assert not {name.split(".")[0] for _, name in imports(path)} & set(OUTBUILDINGS)
+    for name, other in (OUTBUILDINGS, OUTBUILDINGS[::-1]):
+        for path in (ROOT / name).glob("*.py"):
+            assert other not in {name.split(".")[0] for _, name in imports(path)}
+
+
+def test_of_the_experiments_the_script_alone_has_flags():
+    for path in (ROOT / "experiments").glob("*.py"):
+        assert bool(flags_read(path) or defines_flags(path)) == (path.name == "run.py")
 
 
 @EACH_ROOM

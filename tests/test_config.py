@@ -40,6 +40,7 @@ ORIGINAL_FLAGS = [
     (DataConfig, "crop", None, "center", "string enum"),
     (DataConfig, "test_fraction", None, None, "float"),
     (DataConfig, "num_levels", None, None, "int"),
+    (DataConfig, "num_train_images", None, None, "int"),
     (TrainingConfig, "save_dir", "o", "save", "string"),
     (TrainingConfig, "save_interval", "t", 20, "int"),
     (TrainingConfig, "save_minutes", None, 30.0, "float"),
@@ -87,6 +88,7 @@ BAD_VALUES = [
     (DataConfig, "crop", ["centre", "", None, 1]),
     (DataConfig, "test_fraction", [0, 1, 1.0, -0.5, "0.1", True, float("nan")]),
     (DataConfig, "num_levels", [1, 0, 65537, 256.0, "256", True]),
+    (DataConfig, "num_train_images", [0, -1, 64.0, "64", True]),
     (TrainingConfig, "save_dir", ["", None]),
     (TrainingConfig, "save_interval", [0, -1, 1.5]),
     (TrainingConfig, "save_minutes", [-1, float("nan"), float("inf"), "1", None]),
@@ -712,6 +714,7 @@ MAY_NOT_CHANGE = {
     "image_size": None,
     "crop": "center",
     "test_fraction": None,
+    "num_train_images": None,
     "class_conditional": False,
     "optimizer": "adamax",
 }

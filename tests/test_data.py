@@ -245,6 +245,24 @@ def test_a_data_set_on_disk_is_named_by_its_path_and_says_what_was_found(folder,
     np.testing.assert_array_equal(again.images, test.images)
 
 
+def test_so_many_training_images_are_always_the_same_ones_in_their_order(folder, tmp_path):
+    whole = data.load("digits", "train")
+    some = data.load_split(config.DataConfig("digits", num_train_images=200), "train")
+    assert (some.num_levels, some.num_classes) == (17, 10)
+    rows = [np.flatnonzero((whole.images == image).all(axis=(1, 2, 3))) for image in some.images]
+    assert all(len(found) == 1 for found in rows)  # no two digits are alike
+    rows = np.concatenate(rows)
+    assert len(rows) == 200 and np.all(np.diff(rows) > 0)
+    # A draw from all of them: the standard deviation of the mean of 200 rows is 31.
+    assert abs(np.mean(rows) - 1540 / 2) < 4 * 31
+    np.testing.assert_array_equal(some.labels, whole.labels[rows])
+    again = data.load("digits", "train", num_train_images=200)
+    np.testing.assert_array_equal(again.images, some.images)
+    assert len(data.load("digits", "test", num_train_images=200).images) == 256
+    with pytest.raises(ValueError, match="`num_train_images` must be left out where crops are ra"):
+        data.load(f"folder:{folder}", "train", tmp_path / "data", num_train_images=8, **OPTIONS)
+
+
 def test_an_array_on_disk_is_named_by_its_path(tmp_path, capsys):
     images = np.random.default_rng(0).integers(0, 16, (30, 8, 12))
     np.savez(tmp_path / "set.npz", x_train=images[:20], x_test=images[20:])
@@ -263,6 +281,7 @@ def test_an_array_on_disk_is_named_by_its_path(tmp_path, capsys):
         ("folder:x", {"crop": "top"}, "`crop` must be one of center, random. .*: crop='top'"),
         ("folder:x", {"crop": "random"}, "`crop` must go with an `image_size`. Received: crop='ra"),
         ("npz:x", {"test_fraction": 1}, "`test_fraction` must lie between 0 and 1. .*_fraction=1"),
+        ("digits", {"num_train_images": 1542}, r"`num_train_images` must .* in \[1, 1541\]"),
         ("npz:x", {"num_levels": 1}, r"`num_levels` must .* in \[2, 65536\]. .*: num_levels=1"),
         ("folder:x", {}, "must be a folder of pictures. Received: x, which is none"),
         ("npz:x.npz", {}, "No such file or directory: 'x.npz'"),

@@ -48,6 +48,21 @@ def test_numbers_are_on_the_disk_at_once(run):
         assert values_of(run) == [("train/bits_per_dim", 7, 2.5), ("learning_rate", 7, 0.25)]
 
 
+def test_numbers_are_read_back_over_all_starts_of_a_run(run):
+    for numbers in ({2: 5.0, 4: 4.5}, {4: 4.25, 6: 4.0}):  # killed, and begun again behind step 2
+        with monitoring.Monitor(run) as monitor:
+            for step, number in numbers.items():
+                monitor.write_scalars({"test/bits_per_dim": number}, step)
+            monitor.write_picture("samples", np.zeros((4, 4, 3), np.uint8), step=3)
+    found = monitoring.read_scalars(run.training.save_dir)
+    assert found == {"test/bits_per_dim": {2: 5.0, 4: 4.25, 6: 4.0}}
+    assert list(found["test/bits_per_dim"]) == [2, 4, 6]
+
+
+def test_of_a_run_that_has_written_nothing_nothing_is_read(tmp_path):
+    assert monitoring.read_scalars(tmp_path) == {}
+
+
 def test_a_picture_comes_back_as_it_was(run):
     picture = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8)
     with monitoring.Monitor(run) as monitor:

@@ -137,6 +137,57 @@ def test_histograms_of_nothing_are_refused():
         plots.histograms([])
 
 
+# Two runs of one curve, a single run of the other.
+CURVES = {"two": ([0, 1, 2, 3], [[9, 4, 3, 2], [9, 6, 3, 1]]), "one": ([1, 3], [[8, 5]])}
+
+
+def test_curves_are_means_in_a_band_from_the_least_to_the_greatest(monkeypatch):
+    drawn, bands, panels = {}, [], {}
+    plot, fill_between = Axes.plot, Axes.fill_between
+
+    def kept_plot(axes, xs, ys, label):
+        place = axes.get_subplotspec().colspan.start
+        drawn[place, label] = list(xs), list(ys)
+        panels[place] = axes
+        return plot(axes, xs, ys, label=label)
+
+    def kept_fill_between(axes, xs, low, high, **options):
+        bands.append((list(xs), list(low), list(high)))
+        return fill_between(axes, xs, low, high, **options)
+
+    monkeypatch.setattr(Axes, "plot", kept_plot)
+    monkeypatch.setattr(Axes, "fill_between", kept_fill_between)
+    plots.curves([("a", "step", "bits/dim", CURVES), ("b", "step", "s", {"flat": ([1], [[2]])})])
+    assert drawn == {
+        (0, "two"): ([0, 1, 2, 3], [9, 5, 3, 1.5]),
+        (0, "one"): ([1, 3], [8, 5]),
+        (1, "flat"): ([1], [2]),
+    }
+    assert bands[0] == ([0, 1, 2, 3], [9, 4, 3, 1], [9, 6, 3, 2])
+    labels = [(axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) for axes in panels.values()]
+    assert labels == [("a", "step", "bits/dim"), ("b", "step", "s")]
+    # Behind the first quarter lie 5, 3, 1.5 and, of two points, both; 0.05 of that above and below.
+    assert panels[0].get_ylim() == pytest.approx((1.5 - 0.05 * 6.5, 8 + 0.05 * 6.5))
+
+
+def test_curves_are_a_picture_with_a_panel_beside_the_other():
+    one = plots.curves([("a", "step", "bits/dim", CURVES)])
+    two = plots.curves([(title, "step", "bits/dim", CURVES) for title in "ab"])
+    assert (one.dtype, one.ndim, one.shape[-1]) == (np.uint8, 3, 3)
+    assert two.shape == (one.shape[0], 2 * one.shape[1], 3)
+
+
+@pytest.mark.parametrize("ys", [[], [[]], [1.0, 2.0], [[1.0]], [[1.0, np.nan]]])
+def test_curves_of_what_are_no_numbers_at_their_points_name_the_curve(ys):
+    with pytest.raises(ValueError, match=r"at 2 points of third in a"):
+        plots.curves([("a", "step", "bits/dim", {**CURVES, "third": ([1, 2], ys)})])
+
+
+def test_curves_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="`panels` must not be empty"):
+        plots.curves([])
+
+
 def test_grids_do_not_wait_for_matplotlib(run_python):
     code = "import sys, pixel_cnn_pp.plots; print('matplotlib' in sys.modules)"
     assert run_python(code) == "False\n"

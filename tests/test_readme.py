@@ -68,8 +68,9 @@ def test_the_readme_names_its_commands():
     assert "train.py --nr_gpu 8 --data_set cifar" in README
     scripts = {"train.py", "evaluate.py", "sample.py", "export.py", "import_release.py"}
     scripts |= {f"benchmarks/{name}.py" for name in ("sampling", "training", "accelerator")}
+    scripts.add("experiments/run.py")
     assert {command.split()[1] for command in COMMANDS} == scripts
-    assert set(MAKE_TARGETS) == {"demo", "demo-photos"}
+    assert set(MAKE_TARGETS) == {"demo", "demo-photos", "experiments"}
 
 
 def test_the_snippet_on_own_images_trains_and_saves_a_model(tmp_path, monkeypatch):

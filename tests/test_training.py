@@ -455,6 +455,7 @@ def test_tensorboard_has_the_numbers_of_every_epoch(finished):
         "test/bits_per_dim",
         "learning_rate",
         "images_per_second",
+        "seconds_per_step",
         "data_wait_share",
     }
     of_steps = {"step/bits_per_dim", "step/gradient_norm"}
@@ -467,6 +468,8 @@ def test_tensorboard_has_the_numbers_of_every_epoch(finished):
     for name in ("step/gradient_norm", "train/gradient_norm"):
         assert all(0 < norm < np.inf for norm in found[name].values())
     assert all(0 < share < 1 for share in found["data_wait_share"].values())
+    for step, seconds in found["seconds_per_step"].items():
+        assert seconds * found["images_per_second"][step] == pytest.approx(64, rel=1e-5)  # float32
     for step, rate in found["learning_rate"].items():
         assert rate == pytest.approx(0.01 * 0.999 ** (step + 1), rel=1e-6)  # float32
     epochs = [line for line in finished.lines if line.startswith("epoch")]

@@ -1,0 +1,202 @@
+"""Which runs the paper's comparisons consist of, and with what they are started.
+
+A row of a comparison is a preset of `pixel_cnn_pp.config`; the same preset in two comparisons is
+one run. A scale and the user change what all rows share, and never that by which they differ.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+from pixel_cnn_pp import config
+
+
+class Comparison(NamedTuple):
+    """Rows to compare, presets by name, the first being what the others are compared with.
+
+    title: What is compared, and where the paper does. rows: Names of presets.
+    """
+
+    title: str
+    rows: tuple
+
+
+COMPARISONS = {
+    "likelihoods": Comparison(
+        "Likelihood (sections 3.4.1 and 3.4.2, figure 6)", ("cifar10", "softmax", "dequantized")
+    ),
+    "shortcuts": Comparison(
+        "Short-cut connections (section 3.4.3, figure 7)", ("cifar10", "no_shortcuts")
+    ),
+    "dropout": Comparison("Dropout (section 3.4.4)", ("cifar10", "no_dropout")),
+    "fields": Comparison(
+        "Small receptive fields (section 3.3, table 2)",
+        tuple(
+            f"small_{field}_{variant}"
+            for field in config.SMALL_FIELDS
+            for variant in ("plain", "nin", "autoregressive_channel")
+        ),
+    ),
+    "classes": Comparison(
+        "Class-conditional (section 3.2)", ("cifar10", "cifar10_class_conditional")
+    ),
+}
+
+# Of the row that is trained on labels.
+LABELLED = "classes"
+
+# What every row of a scale is trained with, on top of its preset. The small one is for minutes on a
+# core: few filters, and the faster rate and average that few steps need.
+SCALES = {
+    "small": {
+        "data_set": "photos",
+        "nr_resnet": 1,
+        "nr_filters": 16,
+        "nr_logistic_mix": 5,
+        "batch_size": 16,
+        "init_batch_size": 64,
+        "optimizer": "adam",
+        "learning_rate": 0.003,
+        "polyak_decay": 0.99,
+        "max_epochs": 24,
+        "save_interval": 1000,  # only the last epoch's checkpoint is needed
+        "num_samples": 0,
+        "nr_gpu": 1,
+    },
+    "full": {},
+}
+
+# What has no say in the numbers.
+_PLACES = ("data_dir", "save_dir", "load_params")
+
+
+class Run(NamedTuple):
+    """A training of one row with one seed.
+
+    row: Name of the preset. seed: Its seed. values: {field: value}, all that is not the default,
+    the preset's own included.
+    """
+
+    row: str
+    seed: int
+    values: dict
+
+    @property
+    def name(self):
+        """What its directory is called."""
+        return f"{self.row}_{self.seed}"
+
+    @property
+    def settings(self):
+        """The values that the numbers depend on, as a later start is compared with them."""
+        return {name: value for name, value in self.values.items() if name not in _PLACES}
+
+    def flags(self):
+        """What train.py is given: the preset, and what differs from it, a list of strings."""
+        preset = config.PRESETS[self.row].values
+        changed = [
+            _flag(name, value)
+            for name, value in self.values.items()
+            if name not in preset or preset[name] != value
+        ]
+        return [f"--preset={self.row}", *changed, f"--seed={self.seed}"]
+
+
+def plan(names, scale, num_seeds, given):
+    """The runs of some comparisons, a shared row once, all rows with one seed before the next.
+
+    Args:
+      names: Names of `COMPARISONS`.
+      scale: Name of `SCALES`.
+      num_seeds: Runs of each row; their seeds are 1 .. num_seeds.
+      given: {field: value} for all rows, from the user.
+
+    Returns:
+      A list of `Run`.
+
+    Raises:
+      ValueError: If the user gives a field in which the rows of a comparison differ, or one that is
+        chosen here, or if a row breaks a rule of its configuration.
+    """
+    for field in ("seed", "save_dir", "load_params"):
+        if field in given:
+            instead = "`seeds` and `out` say" if field != "load_params" else "the runs show"
+            raise ValueError(
+                f"`{field}` must be left out: {instead} it for every run. "
+                f"Received: {field}={given[field]}"
+            )
+    values_by_row = {}
+    for name in names:
+        differing = fields_that_differ(name)
+        for field in sorted(differing & set(given)):
+            raise ValueError(
+                f"`{field}` must be left out: the rows of `{name}` differ in it. "
+                f"Received: {field}={given[field]}"
+            )
+        shared = {field: value for field, value in SCALES[scale].items() if field not in differing}
+        for row in COMPARISONS[name].rows:
+            values = {**config.PRESETS[row].values, **shared, **given}
+            for part in (config.ModelConfig, config.DataConfig, config.TrainingConfig):
+                part_of(part, values)
+            assert values_by_row.setdefault(row, values) == values, row
+    return [
+        Run(row, seed, values)
+        for seed in range(1, num_seeds + 1)
+        for row, values in values_by_row.items()
+    ]
+
+
+def part_of(config_class, values):
+    """The part of a configuration that values give, what is not among them at its default.
+
+    Args:
+      config_class: `ModelConfig`, `DataConfig` or `TrainingConfig`.
+      values: {field: value}, of all parts.
+
+    Returns:
+      A `config_class`.
+
+    Raises:
+      ValueError: If a value breaks its rule.
+    """
+    names = {field.name for field in dataclasses.fields(config_class) if field.metadata["is_flag"]}
+    return config_class(**{name: value for name, value in values.items() if name in names})
+
+
+def fields_that_differ(name):
+    """The fields in which the presets of a comparison differ, a set of names."""
+    rows = [config.PRESETS[row].values for row in COMPARISONS[name].rows]
+    fields = {field for row in rows for field in row}
+    defaults = {
+        field.name: field.default
+        for part in (config.ModelConfig, config.DataConfig, config.TrainingConfig)
+        for field in dataclasses.fields(part)
+    }
+    return {field for field in fields if len({row.get(field, defaults[field]) for row in rows}) > 1}
+
+
+def is_bound(row):
+    """Whether the bits/dim of a row are an upper bound of what they stand for."""
+    return config.PRESETS[row].values.get("likelihood") == "dequantized"
+
+
+def projected_hours(num_steps, seconds_per_step):
+    """Hours that a run would take: steps x s/step, without its start and its evaluations.
+
+    Args:
+      num_steps: Steps of the run.
+      seconds_per_step: As measured on the machine.
+
+    Returns:
+      A float.
+
+    Example:
+      >>> projected_hours(7200, 0.5)
+      1.0
+    """
+    return num_steps * seconds_per_step / 3600
+
+
+def _flag(name, value):
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={value}"

@@ -1,0 +1,295 @@
+"""What finished runs came to: their numbers, the tables, the curves."""
+
+import csv
+import json
+import math
+import os
+import statistics
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import comparisons
+from pixel_cnn_pp import checkpoints, config, monitoring, plots
+
+# Files of a run's directory, beside those that train.py writes.
+SCORES = "scores.npz"
+CURVE_TAGS = ("train/bits_per_dim", "test/bits_per_dim")
+
+COLUMNS = (
+    "comparison",
+    "row",
+    "paper",
+    "is_bound",
+    "test",
+    "test_standard_error",
+    "difference",
+    "difference_standard_error",
+    "train",
+    "train_standard_error",
+    "gap",
+    "gap_standard_error",
+    "parameters",
+    "steps",
+    "seconds_per_step",
+    "num_seeds",
+)
+
+
+class Result(NamedTuple):
+    """What one run came to.
+
+    test, train: Exact mean bits/dim of a split, with the averaged weights. seconds_per_step: The
+    median. curves: {tag of `CURVE_TAGS`: {step: bits/dim}}.
+    """
+
+    test: float
+    train: float
+    num_parameters: int
+    num_steps: int
+    seconds_per_step: float
+    curves: dict
+
+
+def is_finished(run_dir):
+    """Whether a run is trained and scored."""
+    return (run_dir / SCORES).exists()
+
+
+def is_trained(run_dir):
+    """Whether the newest checkpoint of a run is that of its last epoch."""
+    if checkpoints.latest(run_dir) is None:
+        return False
+    return _state(run_dir)["epoch"] >= checkpoints.load_config(run_dir).training.max_epochs
+
+
+def _state(run_dir):
+    """Where training stood at the newest checkpoint, a dict."""
+    return json.loads((checkpoints.latest(run_dir) / "state.json").read_text())
+
+
+def read(run_dir):
+    """The numbers of a finished run.
+
+    Args:
+      run_dir: Path of the run.
+
+    Returns:
+      Result.
+
+    Raises:
+      ValueError, OSError: If the directory does not hold them.
+    """
+    with np.load(run_dir / SCORES) as scores:
+        test, train = (
+            float(np.mean(scores["bits_per_dim"][scores["split"] == split]))
+            for split in ("test", "train")
+        )
+    with np.load(checkpoints.latest(run_dir) / "averages.npz") as averages:
+        num_parameters = sum(averages[key].size for key in averages.files)
+    scalars = monitoring.read_scalars(run_dir)
+    return Result(
+        test,
+        train,
+        num_parameters,
+        _state(run_dir)["step"],
+        statistics.median(scalars["seconds_per_step"].values()),
+        {tag: scalars[tag] for tag in CURVE_TAGS},
+    )
+
+
+def mean_and_error(values):
+    """Mean over seeds and its standard error, sqrt(sum((x - mean)^2) / (n - 1) / n).
+
+    Args:
+      values: Numbers [N], N >= 1.
+
+    Returns:
+      Two floats; the error of a single number is None, because it is not known.
+    """
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return mean, None
+    return mean, statistics.stdev(values) / math.sqrt(len(values))
+
+
+def table(names, results):
+    """The rows of the tables.
+
+    Args:
+      names: Names of comparisons.
+      results: {(row, seed): Result} of the runs that have finished.
+
+    Returns:
+      A list of dicts with the keys of `COLUMNS`; None where a number is not known. `difference` is
+      that of the test bits/dim to the first row of the comparison, seed by seed.
+    """
+    rows = []
+    for name in names:
+        first_row = comparisons.COMPARISONS[name].rows[0]
+        first = of_row(results, first_row)
+        for row in comparisons.COMPARISONS[name].rows:
+            rows.append(dict.fromkeys(COLUMNS))
+            rows[-1].update(comparison=name, row=row, paper=config.PRESETS[row].bits_per_dim)
+            rows[-1]["is_bound"] = comparisons.is_bound(row)
+            found = of_row(results, row)
+            rows[-1]["num_seeds"] = len(found)
+            if not found:
+                continue
+            numbers = {
+                "test": [result.test for result in found.values()],
+                "train": [result.train for result in found.values()],
+                "gap": [result.test - result.train for result in found.values()],
+            }
+            if row != first_row:
+                numbers["difference"] = [
+                    found[seed].test - first[seed].test for seed in found if seed in first
+                ]
+            for column, values in numbers.items():
+                if values:
+                    mean, error = mean_and_error(values)
+                    rows[-1].update({column: mean, f"{column}_standard_error": error})
+            one = next(iter(found.values()))
+            rows[-1].update(
+                parameters=one.num_parameters,
+                steps=one.num_steps,
+                seconds_per_step=statistics.median(
+                    result.seconds_per_step for result in found.values()
+                ),
+            )
+    return rows
+
+
+def of_row(results, row):
+    """{seed: Result} of a row, of {(row, seed): Result}."""
+    return {seed: result for (name, seed), result in results.items() if name == row}
+
+
+def markdown(rows):
+    """The rows of the tables as Markdown, a table a comparison.
+
+    Args:
+      rows: As `table` returns them.
+
+    Returns:
+      A string.
+    """
+    lines = []
+    for name in dict.fromkeys(row["comparison"] for row in rows):
+        header = "| row | paper | ours, test | to the first row | ours, train | test - train | "
+        header += "parameters | steps | s/step | seeds |"
+        lines += [
+            f"## {comparisons.COMPARISONS[name].title}",
+            "",
+            header,
+            "|---|" + 9 * "---:|",
+            *(_markdown_row(row) for row in rows if row["comparison"] == name),
+            "",
+            *(_source(row["row"]) for row in rows if row["comparison"] == name),
+            "",
+        ]
+    return "\n".join([*lines, NOTES, ""])
+
+
+NOTES = """\
+bits/dim of the averaged weights over every image of a split, mean +- standard error over the seeds;
+to the first row: the difference, seed by seed. paper: on CIFAR-10's test set. s/step: the median.
+<=: an upper bound."""
+
+
+def _markdown_row(row):
+    bound = "<= " if row["is_bound"] else ""
+    cells = [
+        row["row"],
+        "" if row["paper"] is None else f"{'<= ' if row['is_bound'] else ''}{row['paper']:.2f}",
+        bound + _with_error(row, "test") if row["num_seeds"] else "",
+        _with_error(row, "difference", "+.4f"),
+        bound + _with_error(row, "train") if row["num_seeds"] else "",
+        _with_error(row, "gap", "+.4f"),
+        "" if row["parameters"] is None else f"{row['parameters']:,}",
+        "" if row["steps"] is None else f"{row['steps']}",
+        "" if row["seconds_per_step"] is None else f"{row['seconds_per_step']:.3g}",
+        str(row["num_seeds"]),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _with_error(row, column, number_format=".4f"):
+    """A mean and its standard error as they are printed; empty where there is no mean."""
+    mean, error = row[column], row[f"{column}_standard_error"]
+    if mean is None:
+        return ""
+    return format(mean, number_format) + ("" if error is None else f" +- {error:.4f}")
+
+
+def _source(name):
+    return f"- `{name}`: {config.PRESETS[name].source}."
+
+
+def write(folder, names, results):
+    """Writes the tables and the curves of comparisons, each file whole or not at all.
+
+    Args:
+      folder: Path; table.md, table.csv and a PNG for each comparison go there.
+      names: Names of comparisons.
+      results: {(row, seed): Result} of the runs that have finished.
+
+    Returns:
+      The table as Markdown, a string.
+
+    Raises:
+      OSError: If a file cannot be written.
+    """
+    rows = table(names, results)
+    text = markdown(rows)
+    _write(folder / "table.md", lambda file: file.write(text))
+    _write(folder / "table.csv", lambda file: _write_csv(file, rows))
+    for name in names:
+        panels = curves(name, results)
+        if panels:
+            plots.save_png(folder / f"{name}.png", plots.curves(panels))
+    return text
+
+
+def _write_csv(file, rows):
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _write(path, write):
+    # Beside its destination, because only within one file system is a rename a single act.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(unfinished, "w", newline="") as file:
+            write(file)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def curves(name, results):
+    """The training curves of a comparison, for `plots.curves`.
+
+    Args:
+      name: Name of a comparison.
+      results: {(row, seed): Result} of the runs that have finished.
+
+    Returns:
+      Panels, one of the training and one of the test bits/dim; empty if no run has finished.
+    """
+    panels = []
+    for tag in CURVE_TAGS:
+        lines = {}
+        for row in comparisons.COMPARISONS[name].rows:
+            found = [result.curves[tag] for result in of_row(results, row).values()]
+            if found:
+                steps = sorted(set.intersection(*map(set, found)))
+                lines[row] = steps, [[curve[step] for step in steps] for curve in found]
+        if lines:
+            title = {
+                "train": "training batches, an epoch's mean",
+                "test": "test images, averaged weights",
+            }
+            panels.append((title[tag.partition("/")[0]], "step", "bits/dim", lines))
+    return panels

@@ -1,0 +1,136 @@
+"""Reruns the paper's comparisons: python experiments/run.py, which writes a table and the curves.
+
+Every run is a `train.py` and an `evaluate.py` in processes of their own, with their own logs. What
+has finished is not run again, and what was started goes on, so that the same command can be given
+until all is done.
+"""
+
+import pathlib
+import shlex
+import sys
+
+from absl import flags
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from experiments import comparisons
+from pixel_cnn_pp import config, scripts
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list(
+    "comparisons",
+    list(comparisons.COMPARISONS),
+    f"What to compare, commas between: {', '.join(comparisons.COMPARISONS)}",
+)
+flags.DEFINE_enum(
+    "scale",
+    "small",
+    list(comparisons.SCALES),
+    "full: the paper's own settings; small: a network for minutes on a core, on photos",
+)
+flags.DEFINE_integer("seeds", 2, "Runs of each row, with the seeds 1, 2, ...", lower_bound=1)
+flags.DEFINE_integer(
+    "jobs", 1, "Runs at a time, which then share the CPU cores evenly", lower_bound=1
+)
+flags.DEFINE_string("out", "save/experiments", "Directory of the runs, the table and the curves")
+flags.DEFINE_bool("dry_run", False, "Print the commands of all runs, and run none")
+flags.DEFINE_integer(
+    "projected_steps", None, "With dry_run: steps of a run, to project hours from", lower_bound=1
+)
+flags.DEFINE_float(
+    "seconds_per_step",
+    None,
+    "With dry_run: s/step as measured, to project hours from",
+    lower_bound=0,
+)
+# For all rows; what is not given is as the scale or the preset of a row has it.
+config.define_flags(config.RunConfig, with_defaults=False)
+
+
+def main():
+    """Runs what is missing, then writes the tables and the curves."""
+    from experiments import runs
+
+    names = _checked_names()
+    given = config.explicit_values_from_flags(config.RunConfig)
+    planned = comparisons.plan(names, FLAGS.scale, FLAGS.seeds, given)
+    if FLAGS.dry_run:
+        _print_commands(planned)
+        return
+    for run in planned:
+        runs.check_settings(run, FLAGS.out)
+    if not _has_labels(planned[0]) and comparisons.LABELLED in names:
+        names.remove(comparisons.LABELLED)
+        print(f"Left out `{comparisons.LABELLED}`: the data set has no labels.")
+        if not names:
+            return
+        planned = comparisons.plan(names, FLAGS.scale, FLAGS.seeds, given)
+    for run in planned:
+        runs.note_settings(run, FLAGS.out)
+    num_failed = runs.run_all(planned, FLAGS.out, FLAGS.jobs)
+    _write_results(names, planned)
+    if num_failed:
+        raise ChildProcessError(
+            f"{num_failed} of {len(planned)} runs failed; the same command tries them again"
+        )
+
+
+def _checked_names():
+    """The comparisons that are asked for, in the order of their list."""
+    known = comparisons.COMPARISONS
+    unknown = [name for name in FLAGS.comparisons if name not in known]
+    if unknown or not FLAGS.comparisons:
+        raise ValueError(
+            f"`comparisons` must be some of {', '.join(known)}. "
+            f"Received: comparisons={','.join(FLAGS.comparisons)}"
+        )
+    is_projection = FLAGS.projected_steps is not None, FLAGS.seconds_per_step is not None
+    if any(is_projection) and not (FLAGS.dry_run and all(is_projection)):
+        raise ValueError(
+            "`projected_steps` and `seconds_per_step` must be given together, with dry_run. "
+            f"Received: projected_steps={FLAGS.projected_steps}, "
+            f"seconds_per_step={FLAGS.seconds_per_step}, dry_run={FLAGS.dry_run}"
+        )
+    return [name for name in known if name in FLAGS.comparisons]
+
+
+def _has_labels(run):
+    """Whether the data set has labels; downloads and decodes it before many runs do at once."""
+    from pixel_cnn_pp import data
+
+    settings = comparisons.part_of(config.DataConfig, run.values)
+    return data.load_split(settings, "train").labels is not None
+
+
+def _print_commands(planned):
+    """Prints what would be run, and the hours that it would take if a step took as long as told."""
+    from experiments import runs
+
+    for run in planned:
+        for command in runs.commands(run, FLAGS.out):
+            print(shlex.join(["python", *command]))
+    if FLAGS.seconds_per_step is not None:
+        hours = comparisons.projected_hours(FLAGS.projected_steps, FLAGS.seconds_per_step)
+        print(
+            f"Projection, not a measurement: {FLAGS.projected_steps} steps x "
+            f"{FLAGS.seconds_per_step} s = {hours:,.2f} h a run, {len(planned) * hours:,.2f} h for "
+            f"{len(planned)} runs one after the other."
+        )
+
+
+def _write_results(names, planned):
+    """Writes the tables and the curves of what has finished, and prints the tables."""
+    from experiments import results, runs
+
+    finished = {}
+    for run in planned:
+        run_dir = runs.directory(run, FLAGS.out)
+        if results.is_finished(run_dir):
+            finished[run.row, run.seed] = results.read(run_dir)
+    print()
+    print(results.write(pathlib.Path(FLAGS.out), names, finished))
+    print(f"Wrote table.md, table.csv and the curves to {FLAGS.out}.")
+
+
+if __name__ == "__main__":
+    scripts.run(main)

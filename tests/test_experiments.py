@@ -1,0 +1,420 @@
+import csv
+import json
+import os
+import re
+import signal
+import threading
+import types
+
+import numpy as np
+import processes
+import pytest
+from PIL import Image
+
+from experiments import comparisons, results, runs
+from pixel_cnn_pp import config
+
+TINY = (
+    "--data_set digits --num_train_images 32 --nr_filters 4 --nr_logistic_mix 1 --batch_size 16 "
+    "--init_batch_size 16 --max_epochs 2 --seeds 1 --jobs 2"
+)
+
+
+# The runs of a comparison
+
+
+def test_every_row_is_a_preset_and_the_first_of_the_paper_s_figures_is_its_best_model():
+    for comparison in comparisons.COMPARISONS.values():
+        assert set(comparison.rows) <= set(config.PRESETS)
+    assert comparisons.COMPARISONS["likelihoods"].rows[0] == "cifar10"
+    assert comparisons.COMPARISONS["shortcuts"].rows[0] == "cifar10"
+
+
+def test_the_rows_differ_in_what_is_compared_and_in_nothing_else():
+    assert {name: comparisons.fields_that_differ(name) for name in comparisons.COMPARISONS} == {
+        "likelihoods": {"likelihood"},
+        "shortcuts": {"shortcuts"},
+        "dropout": {"dropout_p"},
+        "fields": {"receptive_field", "nr_resnet", "small_variant"},
+        "classes": {"class_conditional"},
+    }
+
+
+def test_a_row_that_comparisons_share_is_run_once_for_each_seed():
+    planned = comparisons.plan(list(comparisons.COMPARISONS), "small", 3, {})
+    assert len({run.name for run in planned}) == len(planned) == 3 * 12
+    assert sorted(run.seed for run in planned if run.row == "cifar10") == [1, 2, 3]
+    # All rows with one seed before the next, so that what is there early can be compared.
+    assert [run.seed for run in planned] == sorted(run.seed for run in planned)
+
+
+def test_the_scale_and_the_user_change_what_rows_share_and_not_what_they_differ_in():
+    (base, bare) = comparisons.plan(["dropout"], "small", 1, {"nr_filters": 8, "nr_resnet": 2})
+    for run in (base, bare):
+        assert (run.values["nr_filters"], run.values["nr_resnet"]) == (8, 2)
+        assert (run.values["data_set"], run.values["max_epochs"]) == ("photos", 24)
+    assert (base.values["dropout_p"], bare.values["dropout_p"]) == (0.5, 0)
+    rows = comparisons.plan(["fields"], "small", 1, {})
+    assert [run.values["nr_resnet"] for run in rows] == [2, 2, 2, 3, 3, 3]
+    for given, message in (
+        ({"nr_resnet": 2}, "`nr_resnet` must be left out: the rows of `fields` differ in it"),
+        ({"nr_filters": 6}, "`nr_filters` must be a multiple of 4"),
+        ({"seed": 3}, "`seed` must be left out: `seeds` and `out` say it .* Received: seed=3"),
+        ({"load_params": True}, "`load_params` must be left out: the runs show it"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            comparisons.plan(["fields"], "small", 1, given)
+
+
+def test_flags_are_the_preset_and_what_differs_from_it():
+    (full, _) = comparisons.plan(["shortcuts"], "full", 1, {})
+    assert full.flags() == ["--preset=cifar10", "--seed=1"]
+    given = {"nr_filters": 192, "nr_gpu": 4, "recompute": True, "jit_compile": False}
+    (_, second, *_) = comparisons.plan(["shortcuts"], "full", 2, given)
+    assert second.flags() == [
+        "--preset=no_shortcuts",
+        "--nr_gpu=4",
+        "--recompute",
+        "--nojit_compile",
+        "--seed=1",
+    ]
+
+
+# Numbers, tables, curves
+
+
+def result(test, train, seconds=0.5, curve=(5.0, 4.0)):
+    curves = {tag: dict(zip((10, 20), curve, strict=True)) for tag in results.CURVE_TAGS}
+    return results.Result(test, train, 1234, 20, seconds, curves)
+
+
+@pytest.fixture
+def of_two_rows():
+    """Three seeds of a row; two of the other, of which one has no partner."""
+    return {
+        ("cifar10", 1): result(3.0, 2.75, 0.5),
+        ("cifar10", 2): result(3.5, 2.75, 0.25),
+        ("cifar10", 3): result(4.0, 3.5, 1.0),
+        ("dequantized", 2): result(4.0, 3.75, 0.5, curve=(7.0, 6.0)),
+        ("dequantized", 3): result(5.5, 4.75, 0.75, curve=(8.0, 6.5)),
+        ("dequantized", 4): result(5.5, 5.0, 0.25, curve=(9.0, 7.0)),
+    }
+
+
+def test_the_table_has_means_and_standard_errors_over_seeds(of_two_rows):
+    base, softmax, bound = results.table(["likelihoods"], of_two_rows)
+    # Of 3, 3.5, 4: deviation 0.5; of 2.75, 2.75, 3.5: sqrt((0.25^2 + 0.25^2 + 0.5^2) / 2).
+    assert base == {
+        "comparison": "likelihoods",
+        "row": "cifar10",
+        "paper": 2.92,
+        "is_bound": False,
+        "test": 3.5,
+        "test_standard_error": pytest.approx(0.5 / 3**0.5),
+        "difference": None,
+        "difference_standard_error": None,
+        "train": 3.0,
+        "train_standard_error": pytest.approx(0.1875**0.5 / 3**0.5),
+        "gap": 0.5,  # of 0.25, 0.75, 0.5
+        "gap_standard_error": pytest.approx(0.25 / 3**0.5),
+        "parameters": 1234,
+        "steps": 20,
+        "seconds_per_step": 0.5,
+        "num_seeds": 3,
+    }
+    assert bound["is_bound"] and bound["paper"] == 3.11 and bound["test"] == 5.0
+    # Seed by seed, 4 - 3.5 and 5.5 - 4: deviation sqrt(2 * 0.5^2), over sqrt(2).
+    assert (bound["difference"], bound["difference_standard_error"]) == (1.0, pytest.approx(0.5))
+    assert softmax == {
+        **dict.fromkeys(results.COLUMNS),
+        "comparison": "likelihoods",
+        "row": "softmax",
+        "is_bound": False,
+        "num_seeds": 0,
+    }
+
+
+def test_of_a_single_seed_there_is_no_standard_error(of_two_rows):
+    one = {("cifar10", 1): of_two_rows["cifar10", 1]}
+    row = results.table(["dropout"], one)[0]
+    assert (row["test"], row["test_standard_error"], row["num_seeds"]) == (3.0, None, 1)
+    assert "| cifar10 | 2.92 | 3.0000 |  | 2.7500 | +0.2500 | 1,234 | 20 | 0.5 | 1 |" in (
+        results.markdown(results.table(["dropout"], one))
+    )
+
+
+def test_a_table_and_curves_are_written_for_each_comparison(of_two_rows, tmp_path):
+    text = results.write(tmp_path, ["likelihoods", "fields"], of_two_rows)
+    assert (tmp_path / "table.md").read_text() == text
+    lines = text.splitlines()
+    assert lines[0] == "## Likelihood (sections 3.4.1 and 3.4.2, figure 6)"
+    assert (
+        "| dequantized | <= 3.11 | <= 5.0000 +- 0.5000 | +1.0000 +- 0.5000 | <= 4.5000 +- 0.3819 "
+        "| +0.5000 +- 0.1443 | 1,234 | 20 | 0.5 | 3 |"
+    ) in lines
+    assert "| softmax |  |  |  |  |  |  |  |  | 0 |" in lines
+    assert "- `dequantized`: section 3.4.2, a bound." in lines
+    with open(tmp_path / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["row"] for row in rows][:4] == [
+        "cifar10", "softmax", "dequantized", "small_11x5_plain",
+    ]  # fmt: skip
+    assert float(rows[2]["test"]) == 5.0 and rows[1]["test"] == ""
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "table.md", "table.csv", "likelihoods.png",
+    }  # fmt: skip
+    with Image.open(tmp_path / "likelihoods.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_curves_hold_every_seed_at_the_steps_that_all_have(of_two_rows):
+    of_two_rows["cifar10", 1].curves["test/bits_per_dim"][30] = 3.0
+    train, test = results.curves("likelihoods", of_two_rows)
+    for title, x_label, y_label, lines in (train, test):
+        assert (x_label, y_label) == ("step", "bits/dim")
+        assert title.startswith(("training batches", "test images"))
+        assert lines == {
+            "cifar10": ([10, 20], [[5.0, 4.0]] * 3),
+            "dequantized": ([10, 20], [[7.0, 6.0], [8.0, 6.5], [9.0, 7.0]]),
+        }
+    assert results.curves("shortcuts", {}) == []
+
+
+# Where a run goes on
+
+
+class Recorded:
+    """Children that end with a status and do nothing else."""
+
+    def __init__(self, status=0):
+        self.commands, self._status = [], status
+
+    def call(self, command, log_path):
+        self.commands.append(command)
+        with open(log_path, "a") as log:
+            log.write("first\nthe reason\n\n")
+        return self._status
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """A run that is planned and noted, in tmp_path."""
+    (run, _) = comparisons.plan(["dropout"], "small", 1, {"max_epochs": 3})
+    runs.note_settings(run, tmp_path)
+    return run
+
+
+def write_checkpoint(run_dir, epoch):
+    folder = run_dir / "checkpoints" / f"step_{epoch:012}"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(json.dumps({"step": epoch, "epoch": epoch}))
+    run = config.RunConfig(
+        config.ModelConfig(image_shape=(8, 8, 1), num_levels=17, nr_resnet=1, nr_filters=4),
+        config.DataConfig("digits"),
+        config.TrainingConfig(max_epochs=3, nr_gpu=0),
+    )
+    (run_dir / "config.json").write_text(config.to_json(run))
+
+
+@pytest.mark.parametrize(
+    ("epoch", "first"),
+    [
+        (None, ["train.py", "--preset=cifar10"]),
+        (1, ["train.py", "--load_params"]),
+        (3, ["evaluate.py", "RUN_DIR"]),
+    ],
+)
+def test_a_run_begins_where_it_stands(epoch, first, planned, tmp_path):
+    run_dir = runs.directory(planned, tmp_path)
+    if epoch is not None:
+        write_checkpoint(run_dir, epoch)
+    children = Recorded(status=1)
+    line, is_right = runs.finish(planned, tmp_path, children)
+    (command,) = children.commands
+    assert command[:2] == [str(run_dir) if word == "RUN_DIR" else word for word in first]
+    assert not is_right and line.startswith(
+        f"cifar10, seed 1: FAILED, {first[0]} ended with status 1, log in {run_dir}/"
+    )
+    assert line.endswith(": the reason") and "\n" not in line
+
+
+def test_a_run_that_a_signal_ended_is_not_scored(planned, tmp_path):
+    write_checkpoint(runs.directory(planned, tmp_path), 2)
+    children = Recorded(status=0)
+    line, is_right = runs.finish(planned, tmp_path, children)
+    assert len(children.commands) == 1 and not is_right
+    assert "train.py ended with status 0 before the last epoch" in line
+
+
+def test_another_configuration_is_refused_where_a_run_lies(planned, tmp_path):
+    runs.check_settings(planned, tmp_path)
+    moved = planned._replace(values={**planned.values, "data_dir": "elsewhere"})
+    runs.check_settings(moved, tmp_path)
+    (other, _) = comparisons.plan(["dropout"], "small", 1, {"nr_filters": 8, "max_epochs": 3})
+    with pytest.raises(ValueError, match=r"cifar10_1 was .*: nr_filters: 16 != 8 \(started"):
+        runs.check_settings(other, tmp_path)
+    (runs.directory(planned, tmp_path) / "experiment.json").write_text("{")
+    with pytest.raises(ValueError, match=r"experiment.json must be as run.py wrote it"):
+        runs.check_settings(planned, tmp_path)
+
+
+def test_stopping_ends_what_runs_and_starts_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    (tmp_path / "wait.py").write_text("import time\nprint('up', flush=True)\ntime.sleep(600)\n")
+    children = runs.Children(dict(os.environ))
+    statuses = []
+    log = tmp_path / "log"
+    log.touch()
+    waiting = threading.Thread(target=lambda: statuses.append(children.call(["wait.py"], log)))
+    waiting.start()
+    while "up" not in log.read_text():
+        pass
+    children.stop()
+    waiting.join()
+    assert statuses == [-signal.SIGTERM]
+    assert children.call(["wait.py"], log) is None
+
+
+def test_jobs_share_the_cores_and_a_single_one_has_all(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert runs._thread_limits(1) == {}
+    assert set(runs._thread_limits(2).values()) == {"3"}
+    assert set(runs._thread_limits(9).values()) == {"1"}
+
+
+# The script
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """Two runs, and the same command when one of them has lost its scores and its checkpoint."""
+    out = tmp_path_factory.mktemp("experiments") / "out"
+    arguments = ["--comparisons", "dropout", "--out", out, *TINY.split()]
+    first = processes.run(out.parent, "experiments/run.py", *arguments)
+    tables = {path.suffix: path.read_text() for path in out.glob("table.*")}
+    logs = {path.parent.name: path.read_text() for path in out.glob("runs/*/train.log")}
+    scores = {}
+    for path in out.glob("runs/*/scores.npz"):
+        with np.load(path) as arrays:
+            scores[path.parent.name] = dict(arrays)
+    (out / "runs" / "no_dropout_1" / "scores.npz").unlink()
+    (state,) = out.glob("runs/no_dropout_1/checkpoints/*_000000000004/state.json")
+    state.write_text('{"step": 4, "epoch": 1}')
+    kept = out / "runs" / "cifar10_1" / "scores.npz"
+    written = kept.stat().st_mtime_ns
+    second = processes.run(out.parent, "experiments/run.py", *arguments)
+    assert kept.stat().st_mtime_ns == written
+    return types.SimpleNamespace(
+        out=out,
+        arguments=arguments,
+        first=first,
+        tables=tables,
+        logs=logs,
+        scores=scores,
+        second=second,
+    )
+
+
+def test_every_run_is_told_of_and_the_tables_are_printed(started):
+    assert (started.first.returncode, started.first.stderr) == (0, "")
+    for name in ("cifar10", "no_dropout"):
+        line = rf"^[12]/2 {name}, seed 1: \d+\.\d{{4}} bits/dim, \d\.\d min$"
+        assert re.search(line, started.first.stdout, re.M)
+    assert started.tables[".md"] in started.first.stdout
+    names = {"runs", "table.md", "table.csv", "dropout.png"}
+    assert {path.name for path in started.out.iterdir()} == names
+
+
+def test_the_table_holds_what_the_runs_came_to(started):
+    rows = {row["row"]: row for row in csv.DictReader(started.tables[".csv"].splitlines())}
+    assert list(rows) == ["cifar10", "no_dropout"]
+    tests = {}
+    for name, row in rows.items():
+        scores = started.scores[f"{name}_1"]
+        train, test = (
+            scores["bits_per_dim"][scores["split"] == split] for split in ("train", "test")
+        )
+        assert (len(train), len(test)) == (32, 256)
+        tests[name] = np.mean(test)
+        assert float(row["test"]) == pytest.approx(tests[name], rel=1e-12)
+        assert float(row["gap"]) == pytest.approx(tests[name] - np.mean(train), rel=1e-9)
+        log = started.logs[f"{name}_1"]
+        assert f"; {int(row['parameters']):,} parameters, 1 replica" in log
+        # The test bits/dim behind the last epoch, with the averaged weights.
+        printed = re.search(r"^epoch 2/2  step 4  .*test (\S+) bits/dim", log, re.M).group(1)
+        assert float(printed) == pytest.approx(tests[name], abs=1e-4)
+        assert (row["steps"], row["num_seeds"], row["test_standard_error"]) == ("4", "1", "")
+        assert float(row["seconds_per_step"]) > 0
+    difference = tests["no_dropout"] - tests["cifar10"]
+    assert float(rows["no_dropout"]["difference"]) == pytest.approx(difference)
+
+
+def test_a_run_that_is_done_is_skipped_and_one_that_fails_is_named_with_its_log(started):
+    assert started.second.returncode == 1
+    assert (
+        started.second.stderr == "run.py: 1 of 2 runs failed; the same command tries them again\n"
+    )
+    assert re.search(r"^[12]/2 cifar10, seed 1: done before$", started.second.stdout, re.M)
+    log = started.out / "runs" / "no_dropout_1" / "train.log"
+    (line,) = [line for line in started.second.stdout.splitlines() if "FAILED" in line]
+    assert f"no_dropout, seed 1: FAILED, train.py ended with status 1, log in {log}: " in line
+    assert line.endswith(log.read_text().splitlines()[-1])
+    assert "train.py: A checkpoint must be whole." in line
+    # Appended to what it had said before.
+    assert log.read_text().startswith(started.logs["no_dropout_1"])
+    table = (started.out / "table.md").read_text()
+    assert re.search(r"^\| cifar10 \| 2.92 \| \d", table, re.M)
+    assert re.search(r"^\| no_dropout \|[ |]* \| 0 \|$", table, re.M)
+
+
+def test_other_flags_are_refused_before_anything_runs(started, tmp_path):
+    done = processes.run(tmp_path, "experiments/run.py", *started.arguments, "--max_epochs", "3")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "cifar10_1 was started with" in done.stderr and "max_epochs: 2 != 3" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--comparisons dropout,colours", "`comparisons` must be some of .*=dropout,colours"),
+        ("--comparisons dropout --dropout_p 0.2", "`dropout_p` must be left out: the rows of `dr"),
+        ("--seconds_per_step 2", "`projected_steps` and `seconds_per_step` must be given togeth"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(arguments, message, tmp_path):
+    done = processes.run(
+        tmp_path, "experiments/run.py", *arguments.split(), "--out", tmp_path / "out"
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert re.match(f"run.py: {message}", done.stderr), done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_prints_the_commands_and_a_projection_and_runs_none(tmp_path):
+    out = tmp_path / "out"
+    arguments = "--scale full --comparisons classes --seeds 1 --dry_run --seconds_per_step 0.5 "
+    arguments += "--projected_steps 1800000"
+    done = processes.run(tmp_path, "experiments/run.py", *arguments.split(), "--out", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    train, evaluate, *_, projection = done.stdout.splitlines()
+    run_dir = out / "runs" / "cifar10_1"
+    assert train == f"python train.py --preset=cifar10 --seed=1 --save_dir={run_dir}"
+    assert evaluate.startswith(f"python evaluate.py {run_dir} --split=all --weights=ema")
+    assert projection == (
+        "Projection, not a measurement: 1800000 steps x 0.5 s = 250.00 h a run, 500.00 h for 2 "
+        "runs one after the other."
+    )
+    assert not out.exists()
+
+
+def test_data_without_labels_leave_the_comparison_of_classes_out(tmp_path):
+    images = np.random.default_rng(0).integers(0, 4, (8, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "set.npz", images=images)
+    done = processes.run(
+        tmp_path,
+        "experiments/run.py",
+        *f"--comparisons classes --data_set npz:{tmp_path / 'set.npz'}".split(),
+        *f"--data_dir {tmp_path / 'data'} --out {tmp_path / 'out'}".split(),
+    )
+    assert "Left out `classes`: the data set has no labels.\n" in done.stdout
+    assert not list(tmp_path.glob("out/runs/*"))
