@@ -123,7 +123,7 @@ def specimen():
     """A run in which no field has its default, but for those that contradict others."""
     return RunConfig(
         ModelConfig((8, 12, 1), 17, 2, 24, 3, "elu", 0.1, 10, "softmax", "11x5", "nin"),
-        DataConfig("folder:é", "/data/é", 8, "random", 0.25, 17),
+        DataConfig("folder:é", "/data/é", 8, "random", 0.25, 17, 300),
         TrainingConfig(
             save_dir="runs/a",
             save_interval=3,
