@@ -416,7 +416,8 @@ def test_a_run_says_what_it_trains_and_how_it_goes(finished):
     )
     saved = [line for line in rest if line.startswith("Saved")]
     assert saved == [f"Saved epoch {epoch} to {finished.run_dir}." for epoch in (2, 4)]
-    epochs = [line for line in rest if line not in saved]
+    # Within an epoch there is a line a minute, which a slow machine may come to.
+    epochs = [line for line in rest if line not in saved and " of " not in line]
     for number, line in enumerate(epochs, start=1):
         assert re.fullmatch(
             rf"epoch {number}/4  step {24 * number}  train \d\.\d{{4}}  test \d\.\d{{4}} bits/dim  "
