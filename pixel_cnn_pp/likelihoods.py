@@ -499,10 +499,9 @@ class Softmax:
             )
         shape = (*ops.shape(raw_params)[:-1], -1, self.num_levels)
         groups = ops.reshape(raw_params, shape)
-        return SoftmaxParams(
-            groups[..., : self.num_channels, :],
-            groups[..., self.num_channels :, :] if self.num_channels > 1 else None,
-        )
+        if self.num_channels == 1:
+            return SoftmaxParams(groups, None)
+        return SoftmaxParams(*ops.split(groups, [self.num_channels], axis=-2))
 
     def log_prob(self, params, levels):
         """Log-probability of integer pixels, channels summed.
@@ -518,14 +517,16 @@ class Softmax:
         values = ops.split(
             to_unit_scale(levels, self.num_levels, dtype), self.num_channels, axis=-1
         )
-        total = 0.0
+        log_prob = 0.0
+        parts = _unstacked(params)
         for channel in range(self.num_channels):
-            logits = self._conditional_logits(params, channel, values)  # [..., L]
-            chosen = ops.one_hot(
-                ops.cast(levels[..., channel], "int32"), self.num_levels, dtype=dtype
+            # The zeros give every channel the leading axes of the levels.
+            logits = self._conditional_logits(parts, channel, values) + ops.zeros_like(values[0])
+            # One operation of the backend, with its gradient: the outputs are many.
+            log_prob = log_prob - ops.sparse_categorical_crossentropy(
+                ops.cast(levels[..., channel], "int32"), logits, from_logits=True
             )
-            total = total + ops.sum(logits * chosen, axis=-1) - ops.logsumexp(logits, axis=-1)
-        return total
+        return log_prob
 
     def num_uniforms(self, num_outputs):
         """How many uniforms `draw` takes for a pixel: C."""
@@ -545,11 +546,11 @@ class Softmax:
         Returns:
           Tensor [..., C], whole numbers of `level_dtype`.
         """
-        params = self.split(raw_params)
+        parts = _unstacked(self.split(raw_params))
         temperature, _, is_map = (controls[i] for i in range(3))
         drawn, values = [], []  # each [..., 1]
         for channel in range(self.num_channels):
-            logits = self._conditional_logits(params, channel, values) / temperature
+            logits = self._conditional_logits(parts, channel, values) / temperature
             cumulated = ops.cumsum(ops.softmax(logits, axis=-1), axis=-1)
             is_below = ops.cast(cumulated <= uniforms[..., channel : channel + 1], "int32")
             # The sum of all may be rounded to less than a uniform.
@@ -559,13 +560,19 @@ class Softmax:
             values.append(to_unit_scale(drawn[-1], self.num_levels, logits.dtype))
         return ops.cast(ops.concatenate(drawn, axis=-1), level_dtype(self.num_levels))
 
-    def _conditional_logits(self, params, channel, earlier):
+    def _conditional_logits(self, parts, channel, earlier):
         """Logits [..., L] of a channel, given the list of its earlier ones in [-1, 1]."""
-        logits = params.logits[..., channel, :]
+        logits = parts.logits[channel]
         for earlier_channel, x in enumerate(earlier[:channel]):
             index = channel * (channel - 1) // 2 + earlier_channel
-            logits = logits + params.coeffs[..., index, :] * x
+            logits = logits + parts.coeffs[index] * x
         return logits
+
+
+def _unstacked(params):
+    """SoftmaxParams as lists of tensors [..., L], at once: so their gradient is one stack."""
+    coeffs = [] if params.coeffs is None else ops.unstack(params.coeffs, axis=-2)
+    return SoftmaxParams(ops.unstack(params.logits, axis=-2), coeffs)
 
 
 def energy_distance(images, samples, num_levels):
