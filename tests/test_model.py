@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import specimens
 import tensorflow as tf
+from keras import ops
 from specimens import RECORDED, SPECIMENS
 
 from pixel_cnn_pp import likelihoods, tf1_import
@@ -1072,6 +1073,54 @@ def test_two_devices_train_as_one_does(run_python):
     # The same sums in another order, in float64, through two steps.
     assert two == pytest.approx(one, rel=1e-10)
     assert results["no dropout"]["apart"] < 1e-10 * results["no dropout"]["way"]
+
+
+# Recomputation
+
+
+@pytest.fixture(scope="module")
+def kept_and_recomputed():
+    """(nats, gradients, most bytes of tensors) of a step that keeps, of one that computes again.
+
+    Large enough that what grows with the batch is most of it.
+    """
+    config = dataclasses.replace(SPECIMENS["two_channels"], image_shape=(16, 20, 2))
+    images, labels = specimens.images(config, 64), specimens.labels(config, 64)
+
+    def results(recompute):
+        model = specimens.fresh(config, recompute=recompute)
+
+        @tf.function(autograph=False)
+        def step():
+            with tf.GradientTape() as tape:
+                raw_params = model(images, labels, training=True, seed=[1, 2])
+                nats = ops.sum(model.log_prob_of(raw_params, images))
+            return nats, tape.gradient(nats, [weight.value for weight in model.weights])
+
+        (device,) = {weight.value.device for weight in model.weights}
+        step()
+        before = tf.config.experimental.get_memory_info(device)["current"]
+        tf.config.experimental.reset_memory_stats(device)
+        nats, gradients = step()
+        peak = tf.config.experimental.get_memory_info(device)["peak"]
+        return nats, gradients, peak - before
+
+    return results(False), results(True)
+
+
+def test_what_is_computed_again_has_the_same_gradients(kept_and_recomputed):
+    (nats, gradients, _), (other_nats, other_gradients, _) = kept_and_recomputed
+    # Sums of some 1e4 terms that are rounded alike, but not always added up in the same order.
+    assert float(nats) == pytest.approx(float(other_nats), rel=100 * EPS)
+    for gradient, other in zip(to_numpy(gradients), to_numpy(other_gradients), strict=True):
+        largest = np.abs(gradient).max()
+        assert largest > 0
+        np.testing.assert_allclose(other, gradient, rtol=0, atol=100 * EPS * largest)
+
+
+def test_computing_again_takes_less_than_half_of_the_memory(kept_and_recomputed):
+    (_, _, kept), (_, _, recomputed) = kept_and_recomputed
+    assert 0 < recomputed < kept / 2
 
 
 # The JAX backend
