@@ -790,7 +790,8 @@ def _recomputed(weights, function, *inputs):
         with keras.StatelessScope(state_mapping=zip(weights, values, strict=True)):
             return function(*inputs)
 
-    return keras.remat(with_weights)([ops.convert_to_tensor(x) for x in weights], *inputs)
+    # Copies: TensorFlow's eager mode would count the gradient of a variable itself twice.
+    return keras.remat(with_weights)([ops.copy(weight) for weight in weights], *inputs)
 
 
 def _num_dropped(block, height, width):

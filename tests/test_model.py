@@ -1078,48 +1078,43 @@ def test_two_devices_train_as_one_does(run_python):
 # Recomputation
 
 
-@pytest.fixture(scope="module")
-def kept_and_recomputed():
-    """(nats, gradients, most bytes of tensors) of a step that keeps, of one that computes again.
+def gradients_of(model, images, labels):
+    """Nats of a batch, with dropout, and their gradients by all weights."""
+    with tf.GradientTape() as tape:
+        raw_params = model(images, labels, training=True, seed=[1, 2])
+        nats = ops.sum(model.log_prob_of(raw_params, images))
+    return nats, tape.gradient(nats, [weight.value for weight in model.weights])
 
-    Large enough that what grows with the batch is most of it.
-    """
+
+def test_what_is_computed_again_has_the_same_gradients():
+    config = SPECIMENS["digits"]
+    images, labels = specimens.images(config, 4), specimens.labels(config, 4)
+    (nats, gradients), (other_nats, others) = (
+        gradients_of(specimens.fresh(config, dtype="float64", recompute=recompute), images, labels)
+        for recompute in (False, True)
+    )
+    assert float(nats) == pytest.approx(float(other_nats), rel=1e-13)
+    for gradient, other in zip(gradients, others, strict=True):
+        assert np.any(gradient)
+        # float64: sums of some 1e4 terms, 1e-16 each.
+        np.testing.assert_allclose(other, gradient, rtol=1e-10, atol=1e-10)
+
+
+def test_computing_again_takes_less_than_half_of_the_memory():
+    # Large enough that what grows with the batch is most of it.
     config = dataclasses.replace(SPECIMENS["two_channels"], image_shape=(16, 20, 2))
     images, labels = specimens.images(config, 64), specimens.labels(config, 64)
-
-    def results(recompute):
+    num_bytes = []
+    for recompute in (False, True):
         model = specimens.fresh(config, recompute=recompute)
-
-        @tf.function(autograph=False)
-        def step():
-            with tf.GradientTape() as tape:
-                raw_params = model(images, labels, training=True, seed=[1, 2])
-                nats = ops.sum(model.log_prob_of(raw_params, images))
-            return nats, tape.gradient(nats, [weight.value for weight in model.weights])
-
+        step = tf.function(gradients_of, autograph=False)
         (device,) = {weight.value.device for weight in model.weights}
-        step()
+        step(model, images, labels)
         before = tf.config.experimental.get_memory_info(device)["current"]
         tf.config.experimental.reset_memory_stats(device)
-        nats, gradients = step()
-        peak = tf.config.experimental.get_memory_info(device)["peak"]
-        return nats, gradients, peak - before
-
-    return results(False), results(True)
-
-
-def test_what_is_computed_again_has_the_same_gradients(kept_and_recomputed):
-    (nats, gradients, _), (other_nats, other_gradients, _) = kept_and_recomputed
-    # Sums of some 1e4 terms that are rounded alike, but not always added up in the same order.
-    assert float(nats) == pytest.approx(float(other_nats), rel=100 * EPS)
-    for gradient, other in zip(to_numpy(gradients), to_numpy(other_gradients), strict=True):
-        largest = np.abs(gradient).max()
-        assert largest > 0
-        np.testing.assert_allclose(other, gradient, rtol=0, atol=100 * EPS * largest)
-
-
-def test_computing_again_takes_less_than_half_of_the_memory(kept_and_recomputed):
-    (_, _, kept), (_, _, recomputed) = kept_and_recomputed
+        step(model, images, labels)
+        num_bytes.append(tf.config.experimental.get_memory_info(device)["peak"] - before)
+    kept, recomputed = num_bytes
     assert 0 < recomputed < kept / 2
 
 
