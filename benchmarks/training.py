@@ -67,6 +67,7 @@ COLUMNS = (
     "of convolutions",
     "peak MiB",
     "of the step MiB",
+    "tensors MiB",
     "first step s",
 )
 
@@ -80,7 +81,9 @@ NOTES = """\
   its masked filters multiply by zeros, which are not counted.
 - of matrix products, of convolutions: share of {side}^3, and of a 2x3 filter from 2 F channels to
   2 F on the whole batch, forward; timed in the same process and dtype, for TFP in our first one.
-- peak: resident memory of the process after its steps; of the step: less that before the first.
+- peak: resident memory of the process after its steps; of the step: less that before the first,
+  its graph and what the allocators hold unused included. tensors: the most that a later step has at
+  a time, weights and the optimizer's numbers included, as TensorFlow itself counts them.
 - first step: tracing and compilation included."""
 
 
@@ -160,8 +163,9 @@ def measure_case(case):
 
     memory_before = measure.present_memory()
     first_step_s, *_ = measure.seconds_of_calls(step, _WARM_UP_STEPS)
+    _tensor_bytes(restart=True)
     step_s = measure.seconds_of_calls(step, case["steps"])
-    peak_bytes = measure.peak_memory()
+    tensor_bytes, peak_bytes = _tensor_bytes(), measure.peak_memory()
     if not math.isfinite(step()):
         raise FloatingPointError("The loss of a step is not finite.")
     measure.best_seconds(log_prob, 1)
@@ -172,6 +176,7 @@ def measure_case(case):
         "first_step_s": first_step_s,
         "peak_bytes": peak_bytes,
         "step_bytes": None if memory_before is None else peak_bytes - memory_before,
+        "tensor_bytes": tensor_bytes,
     }
     if case["training"] is not None:
         dtype = counts["compute_dtype"]
@@ -256,6 +261,23 @@ def _tfp_contestant(case, images):
         "num_stored_params": sum(math.prod(variable.shape) for variable in variables),
     }
     return lambda: float(step()), lambda: log_prob().numpy(), counts
+
+
+def _tensor_bytes(restart=False):
+    """Most bytes of tensors at a time on the device that is computed on; None if unknown.
+
+    With `restart`, only what comes is counted from now on.
+    """
+    import tensorflow as tf
+
+    device = tf.config.list_logical_devices()[-1].name  # a GPU stands behind the CPU
+    try:
+        peak_bytes = tf.config.experimental.get_memory_info(device)["peak"]
+    except ValueError:  # on a CPU, TensorFlow counts only where it computes with oneDNN
+        return None
+    if restart:
+        tf.config.experimental.reset_memory_stats(device)
+    return peak_bytes
 
 
 def profile(function, num_calls):
@@ -367,6 +389,7 @@ def _cells(case, name, measured, first, tfp):
         ),
         measure.mebibytes(measured["peak_bytes"]),
         measure.mebibytes(measured["step_bytes"]),
+        measure.mebibytes(measured["tensor_bytes"]),
         measure.digits(measured["first_step_s"]),
     ]
 

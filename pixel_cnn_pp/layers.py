@@ -170,7 +170,10 @@ class Dropout:
         own_bytes = self._bytes[:, first : self._num_used]
 
         def drop(x):
-            numbers = self._unpack(own_bytes)[:, :num_units]
+            # So that numbers wait for x: of all calls at once, they take more memory than a network
+            # that is computed again for its gradient.
+            is_nan = ops.isnan(ops.reshape(x, (-1,))[0])
+            numbers = self._unpack(own_bytes + ops.cast(is_nan, "uint8"))[:, :num_units]
             is_kept = ops.reshape(numbers, ops.shape(x)) < self._threshold
             return x * (ops.cast(is_kept, x.dtype) * (1 / self._keep))
 

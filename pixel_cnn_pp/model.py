@@ -799,7 +799,7 @@ class _WholeImages:
             return self._run(block, x, a=a, h=self._h, dropout=dropout)
 
         if self._recompute and self._run is layers.apply:
-            run = keras.remat(run)
+            return _recomputed(block.weights, run, x, *a)
         return run(x, *a)
 
     def encode(self, blocks, x):
@@ -936,6 +936,21 @@ class _PixelStep:
     def states(self):
         """What is kept of this pixel, packed, for this resolution and the coarser ones."""
         return [_pack_features(self.now), *self._coarser_states]
+
+
+def _recomputed(weights, function, *inputs):
+    """A function of inputs and layers' weights, computed again for its gradient.
+
+    TensorFlow lets nothing that depends on the inputs begin before that gradient is asked for, but
+    all else at once; so the weights, from which kernels are normalised, are inputs here too.
+    """
+
+    def with_weights(values, *inputs):
+        with keras.StatelessScope(state_mapping=zip(weights, values, strict=True)):
+            return function(*inputs)
+
+    # Copies: TensorFlow's eager mode would count the gradient of a variable itself twice.
+    return keras.remat(with_weights)([ops.copy(weight) for weight in weights], *inputs)
 
 
 def _num_dropped(block, height, width):

@@ -376,6 +376,7 @@ def made_up(step_s):
         "convolution_flops_per_s": 2e12,
         "peak_bytes": 2**30,
         "step_bytes": None,
+        "tensor_bytes": 2**21,
         "num_params": 7,
     }
 
@@ -400,7 +401,8 @@ def test_variants_are_compared_with_the_first_and_rounds_put_together(monkeypatc
     assert [second["s/step"], second["median"], second["speed / first"]] == ["0.25", "0.5", "4"]
     assert [second["images/s"], second["TFLOP/s"]] == ["32", "4"]
     assert [second["of matrix products"], second["of convolutions"]] == ["100% of 4", "200% of 2"]
-    assert [second["peak MiB"], second["of the step MiB"]] == ["1024", "-"]
+    memory = [second[f"{name} MiB"] for name in ("peak", "of the step", "tensors")]
+    assert memory == ["1024", "-", "2"]
     assert second["speed / TFP"] == second["log_prob speed / TFP"] == "-"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import specimens
 import tensorflow as tf
+from keras import ops
 from specimens import RECORDED, SPECIMENS
 
 from pixel_cnn_pp import likelihoods, tf1_import
@@ -1288,6 +1289,49 @@ def test_two_replicas_of_any_specimen_sum_to_the_gradients_of_the_whole_batch(ru
     assert list(errors) == list(SPECIMENS)
     # float64: the same sums in another order.
     assert max(float(error) for error in errors.values()) < 1e-10
+
+
+# Recomputation
+
+
+def gradients_of(model, images, labels):
+    """Nats of a batch, with dropout, and their gradients by all weights."""
+    with tf.GradientTape() as tape:
+        raw_params = model(images, labels, training=True, seed=[1, 2])
+        nats = ops.sum(model.log_prob_of(raw_params, images))
+    return nats, tape.gradient(nats, [weight.value for weight in model.weights])
+
+
+def test_what_is_computed_again_has_the_same_gradients():
+    config = SPECIMENS["digits"]
+    images, labels = specimens.images(config, 4), specimens.labels(config, 4)
+    (nats, gradients), (other_nats, others) = (
+        gradients_of(specimens.fresh(config, dtype="float64", recompute=recompute), images, labels)
+        for recompute in (False, True)
+    )
+    assert float(nats) == pytest.approx(float(other_nats), rel=1e-13)
+    for gradient, other in zip(gradients, others, strict=True):
+        assert np.any(gradient)
+        # float64: sums of some 1e4 terms, 1e-16 each.
+        np.testing.assert_allclose(other, gradient, rtol=1e-10, atol=1e-10)
+
+
+def test_computing_again_takes_less_than_half_of_the_memory():
+    # Large enough that what grows with the batch is most of it.
+    config = dataclasses.replace(SPECIMENS["two_channels"], image_shape=(16, 20, 2))
+    images, labels = specimens.images(config, 64), specimens.labels(config, 64)
+    num_bytes = []
+    for recompute in (False, True):
+        model = specimens.fresh(config, recompute=recompute)
+        step = tf.function(gradients_of, autograph=False)
+        (device,) = {weight.value.device for weight in model.weights}
+        step(model, images, labels)
+        before = tf.config.experimental.get_memory_info(device)["current"]
+        tf.config.experimental.reset_memory_stats(device)
+        step(model, images, labels)
+        num_bytes.append(tf.config.experimental.get_memory_info(device)["peak"] - before)
+    kept, recomputed = num_bytes
+    assert 0 < recomputed < kept / 2
 
 
 # The JAX backend
