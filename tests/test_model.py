@@ -588,6 +588,30 @@ def test_a_model_of_the_energy_distance_says_that_it_has_no_likelihood(verb):
         getattr(model, verb)(specimens.images(model.config, 1), specimens.labels(model.config, 1))
 
 
+def test_the_bound_of_dequantized_data_is_no_better_than_the_exact_likelihood_of_the_mixture():
+    model = specimens.fresh(SPECIMENS["small_channels"])
+    config = model.config
+    images, labels = specimens.images(config, 8), specimens.labels(config, 8)
+    # Components of about a bin's width: within wide ones a density hardly changes.
+    raw_params = model(images, labels).numpy() - np.repeat([0, 0, 3, 0, 3, 0], 2)
+    bounds = np.stack(
+        [
+            model.log_prob_of(raw_params, images, model.noise(images, [0, step])).numpy()
+            for step in range(100)
+        ]
+    )
+    mixture = likelihoods.LogisticMixture(config.image_shape[-1], config.num_levels)
+    exact = mixture.log_prob(mixture.split(tf.constant(raw_params, tf.float32)), images)
+    exact = exact.numpy().sum(axis=(1, 2))
+    standard_errors = bounds.std(axis=0, ddof=1) / 10
+    assert (bounds.mean(axis=0) + 3 * standard_errors < exact).all()
+    # What is reported takes one draw, which belongs to the image.
+    reported = model.log_prob_of(raw_params, images).numpy()
+    assert (np.abs(reported - bounds.mean(axis=0)) < 4 * bounds.std(axis=0)).all()
+    alone = model.log_prob_of(raw_params[3:5], images[3:5]).numpy()
+    np.testing.assert_array_equal(alone, reported[3:5])
+
+
 @WITH_LIKELIHOOD
 def test_bits_per_dim_is_nats_over_dimensions_and_log_2(name):
     model = specimens.build(name)
