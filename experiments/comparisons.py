@@ -57,7 +57,7 @@ SCALES = {
         "optimizer": "adam",
         "learning_rate": 0.003,
         "polyak_decay": 0.99,
-        "max_epochs": 16,
+        "max_epochs": 24,
         "save_interval": 1000,  # only the last epoch's checkpoint is needed
         "num_samples": 0,
         "nr_gpu": 1,
