@@ -21,6 +21,8 @@ def main():
     else:
         data_config = config.DataConfig(**config.values_from_flags(config.DataConfig))
         training_config = config.TrainingConfig(**config.values_from_flags(config.TrainingConfig))
+        # Flags that contradict each other are refused before data are loaded.
+        config.ModelConfig(**config.values_from_flags(config.ModelConfig))
     # First of all: workers cannot find each other once TensorFlow has computed anything.
     strategy = devices.make_strategy(training_config.nr_gpu, training_config.peer_timeout)
     train_data, test_data = (data.load_split(data_config, split) for split in ("train", "test"))

@@ -65,6 +65,13 @@ SCALES = {
     "full": {},
 }
 
+# {field: its default}, of all parts of a run.
+DEFAULTS = {
+    field.name: field.default
+    for part in (config.ModelConfig, config.DataConfig, config.TrainingConfig)
+    for field in dataclasses.fields(part)
+}
+
 # What has no say in the numbers.
 _PLACES = ("data_dir", "save_dir", "load_params")
 
@@ -115,7 +122,7 @@ def plan(names, scale, num_seeds, given):
 
     Raises:
       ValueError: If the user gives a field in which the rows of a comparison differ, or one that is
-        chosen here, or if a row breaks a rule of its configuration.
+        chosen here, or a likelihood for all rows, or if a row breaks a rule of its configuration.
     """
     for field in ("seed", "save_dir", "load_params"):
         if field in given:
@@ -123,6 +130,14 @@ def plan(names, scale, num_seeds, given):
             raise ValueError(
                 f"`{field}` must be left out: {instead} it for every run. "
                 f"Received: {field}={given[field]}"
+            )
+    for field, reason in (
+        ("likelihood", "the comparison `likelihoods` is of them"),
+        ("energy_distance", "the tables are of bits/dim"),
+    ):
+        if field in given:
+            raise ValueError(
+                f"`{field}` must be left out: {reason}. Received: {field}={given[field]}"
             )
     values_by_row = {}
     for name in names:
@@ -166,12 +181,7 @@ def fields_that_differ(name):
     """The fields in which the presets of a comparison differ, a set of names."""
     rows = [config.PRESETS[row].values for row in COMPARISONS[name].rows]
     fields = {field for row in rows for field in row}
-    defaults = {
-        field.name: field.default
-        for part in (config.ModelConfig, config.DataConfig, config.TrainingConfig)
-        for field in dataclasses.fields(part)
-    }
-    return {field for field in fields if len({row.get(field, defaults[field]) for row in rows}) > 1}
+    return {field for field in fields if len({row.get(field, DEFAULTS[field]) for row in rows}) > 1}
 
 
 def is_bound(row):

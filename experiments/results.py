@@ -88,6 +88,12 @@ def read(run_dir):
     with np.load(checkpoints.latest(run_dir) / "averages.npz") as averages:
         num_parameters = sum(averages[key].size for key in averages.files)
     scalars = monitoring.read_scalars(run_dir)
+    missing = {"seconds_per_step", *CURVE_TAGS} - scalars.keys()
+    if missing:
+        raise ValueError(
+            f"{run_dir} must hold TensorBoard's numbers of its epochs. "
+            f"Received: none of {', '.join(sorted(missing))}"
+        )
     return Result(
         test,
         train,

@@ -113,8 +113,7 @@ def _print_commands(planned):
         hours = comparisons.projected_hours(FLAGS.projected_steps, FLAGS.seconds_per_step)
         print(
             f"Projection, not a measurement: {FLAGS.projected_steps} steps x "
-            f"{FLAGS.seconds_per_step} s = {hours:,.2f} h a run, {len(planned) * hours:,.2f} h for "
-            f"{len(planned)} runs one after the other."
+            f"{FLAGS.seconds_per_step} s = {hours:,.2f} h a run that takes so long a step."
         )
 
 
@@ -126,7 +125,10 @@ def _write_results(names, planned):
     for run in planned:
         run_dir = runs.directory(run, FLAGS.out)
         if results.is_finished(run_dir):
-            finished[run.row, run.seed] = results.read(run_dir)
+            try:
+                finished[run.row, run.seed] = results.read(run_dir)
+            except (ValueError, OSError) as error:
+                print(f"Left out of the table: {' '.join(str(error).split())}")
     print()
     print(results.write(pathlib.Path(FLAGS.out), names, finished))
     print(f"Wrote table.md, table.csv and the curves to {FLAGS.out}.")

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-from experiments import results
+from experiments import comparisons, results
 from pixel_cnn_pp import checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -68,10 +68,12 @@ def check_settings(run, out):
         names = stored.keys() | run.settings.keys()
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} must be as run.py wrote it. Received: {error}") from None
+    before, now = (
+        {name: values.get(name, comparisons.DEFAULTS.get(name)) for name in sorted(names)}
+        for values in (stored, run.settings)
+    )
     changed = [
-        f"{name}: {stored.get(name, 'the default')} != {run.settings.get(name, 'the default')}"
-        for name in sorted(names)
-        if stored.get(name) != run.settings.get(name)
+        f"{name}: {before[name]} != {now[name]}" for name in before if before[name] != now[name]
     ]
     if changed:
         raise ValueError(

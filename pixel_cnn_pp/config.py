@@ -200,7 +200,8 @@ class ModelConfig:
     nr_logistic_mix: int = field(
         default=10,
         metadata=_about(
-            "Number of logistic components in the mixture; higher is a more flexible model",
+            "Number of logistic components in the mixture; higher is a more flexible model; it has "
+            "no meaning for a softmax or the energy distance",
             short_name="m",
             bounds=[(">=", 1)],
         ),
@@ -797,7 +798,11 @@ def define_preset(flag_values=flags.FLAGS):
     Args:
       flag_values: The absl `FlagValues` to define it in.
     """
-    described = "; ".join(f"{name} ({preset.source})" for name, preset in PRESETS.items())
+    described = "; ".join(
+        f"{name} ({'' if preset.bits_per_dim is None else f'{preset.bits_per_dim} bits/dim, '}"
+        f"{preset.source})"
+        for name, preset in PRESETS.items()
+    )
     flags.DEFINE_enum(
         "preset",
         None,
@@ -819,7 +824,7 @@ def _flag_checker(config_field):
     """The field's check as absl wants it."""
 
     def check(value):
-        if value is None:  # Not given, which no field's own default breaks a rule by.
+        if value is None:  # A flag that was not given.
             return True
         try:
             _checked(config_field, value)
@@ -928,7 +933,7 @@ def resume(stored, explicit):
     if clashes:
         raise ValueError(
             "A resumed run must keep the model, data set and optimizer of its checkpoint: leave "
-            "these flags out, or train anew in another save_dir. "
+            "these flags, or their preset, out, or train anew in another save_dir. "
             f"Received: {', '.join(dict.fromkeys(clashes))} (checkpoint != given)"
         )
     return _replace(stored, explicit)

@@ -911,8 +911,12 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
         self.nonlinearity = nonlinearity
 
     def build(self, x_shape, a_shape=None, h_shape=None):
-        """Creates the weights; shapes as in `GatedResidualBlock`, F a multiple of the groups."""
+        """Creates the weights; shapes as in `GatedResidualBlock`, F a multiple of the groups.
+
+        The cached step knows all of a short-cut input for a whole row.
+        """
         *sides, filters = x_shape
+        assert filters % self.num_groups == 0, "the groups are equal"
         group_filters = filters // self.num_groups
         a_channels = 0 if a_shape is None else a_shape[-1]
         self.blocks = []
@@ -977,8 +981,10 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
     def _forward(self, run, x, a, h, dropout):
         drops = [None] * self.num_groups
         if dropout is not None:
-            # The factors of all groups at once: the later ones are not known yet.
-            ones = ops.ones((*ops.shape(x)[:-1], self.num_dropped()), x.dtype)
+            # The factors of all groups at once: the later ones are not known yet. They wait for x,
+            # as in `Dropout.reserve`.
+            is_nan = ops.cast(ops.isnan(x[..., :1]), x.dtype)
+            ones = ops.ones((*ops.shape(x)[:-1], self.num_dropped()), x.dtype) + is_nan
             factors = ops.split(dropout(ones), self.num_groups, axis=-1)
             drops = [lambda c, factor=factor: c * factor for factor in factors]
         drops = dict(zip((block.name for block in self.blocks), drops, strict=True))
@@ -991,8 +997,7 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
         outputs = []
         for block, group in zip(self.blocks, ops.split(x, self.num_groups, axis=-1), strict=True):
             inputs = outputs if a is None else [a, *outputs]
-            joined = ops.concatenate(inputs, axis=-1) if len(inputs) > 1 else (*inputs, None)[0]
-            outputs.append(run(block, group, joined))
+            outputs.append(run(block, group, ops.concatenate(inputs, axis=-1) if inputs else None))
         return ops.concatenate(outputs, axis=-1)
 
     def compute_output_shape(self, x_shape, a_shape=None, h_shape=None):

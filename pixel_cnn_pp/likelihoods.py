@@ -382,7 +382,8 @@ class LogisticMixture:
 
     def _best(self, params, candidates):
         """The most probable of n candidates [..., n, C], as [..., C]."""
-        log_prob = self.log_prob(_insert_axis(params), candidates)  # [..., n]
+        # By the mass of the bins, also where `log_prob` is a density.
+        log_prob = LogisticMixture.log_prob(self, _insert_axis(params), candidates)  # [..., n]
         chosen = ops.one_hot(
             ops.argmax(log_prob, axis=-1), candidates.shape[-2], dtype=candidates.dtype
         )  # [..., n]
@@ -507,7 +508,7 @@ class Softmax:
         """Log-probability of integer pixels, channels summed.
 
         Args:
-          params: SoftmaxParams whose leading axes broadcast against those of `levels`.
+          params: SoftmaxParams whose leading axes broadcast to those of `levels`.
           levels: Tensor [..., C], whole numbers in [0, L - 1].
 
         Returns:
@@ -550,7 +551,9 @@ class Softmax:
         temperature, _, is_map = (controls[i] for i in range(3))
         drawn, values = [], []  # each [..., 1]
         for channel in range(self.num_channels):
-            logits = self._conditional_logits(parts, channel, values) / temperature
+            logits = self._conditional_logits(parts, channel, values)
+            # The greatest at 0: a low temperature sends the others to -inf, and none to inf.
+            logits = (logits - ops.max(logits, axis=-1, keepdims=True)) / temperature
             cumulated = ops.cumsum(ops.softmax(logits, axis=-1), axis=-1)
             is_below = ops.cast(cumulated <= uniforms[..., channel : channel + 1], "int32")
             # The sum of all may be rounded to less than a uniform.

@@ -38,7 +38,8 @@ class PixelCNNPP(keras.Model):
     the constructor, those of the output in `_output_layers`.
 
     It is an ordinary `keras.Model`: after `compile(optimizer)`, `fit` on images, or on pairs
-    (images, labels), minimises the mean bits/dim, and `evaluate` returns it.
+    (images, labels), minimises the mean bits/dim, a bound of it or the energy distance, as the
+    configuration says, and `evaluate` returns it.
 
     Example:
 
@@ -274,7 +275,7 @@ class PixelCNNPP(keras.Model):
         images = ops.convert_to_tensor(images)
         noise = self.noise(images) if noise is None else noise
 
-        def log_prob(raw_params):
+        def nats(raw_params):
             arguments = () if noise is None else (noise,)
             params = self.likelihood.split(raw_params)
             return -ops.sum(self.likelihood.log_prob(params, images, *arguments), axis=(1, 2))
@@ -285,7 +286,7 @@ class PixelCNNPP(keras.Model):
             values = likelihoods.to_unit_scale(images, num_levels, samples.dtype)
             return likelihoods.energy_distance(values, samples, num_levels)
 
-        loss = log_prob if self.head is None else distance
+        loss = nats if self.head is None else distance
         return keras.remat(loss)(raw_params) if self.recompute else loss(raw_params)
 
     def noise(self, images, seed=None, first_image=0):
@@ -961,8 +962,10 @@ def _num_dropped(block, height, width):
 def _digests(images):
     """A number [B], int32, of every image [B, H, W, C], which another image hardly has too."""
     levels = ops.cast(ops.reshape(images, (ops.shape(images)[0], -1)), "int32")
-    # Odd multiples of the golden ratio's 32 bits; products and sums wrap around.
+    # Odd multiples of the golden ratio's 32 bits, mixed so that weights are no multiples of each
+    # other; products and sums wrap around.
     weights = (2 * ops.arange(ops.shape(levels)[1], dtype="int32") + 1) * -1640531535
+    weights = ops.bitwise_xor(weights, ops.right_shift(weights, 15)) * 739982445
     return ops.sum(levels * weights, axis=-1)
 
 

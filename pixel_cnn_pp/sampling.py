@@ -104,7 +104,7 @@ def sample(
     smallest = np.finfo("float32").tiny
     _check_number("temperature", temperature, numbers.Real, "a number above 0", smallest)
     _check_number("log_scale_offset", log_scale_offset, numbers.Real, "a number")
-    check_controls(model.config, temperature, log_scale_offset, mode)
+    _check_controls(model.config, temperature, log_scale_offset, mode)
     images, known_mask = _canvas(model.config, num_samples, image_shape, init_images, known_mask)
     labels = None if labels is None else np.asarray(labels)
     model.check_inputs(images, labels)
@@ -390,18 +390,8 @@ def _canvas(config, num_samples, image_shape, init_images, known_mask):
     )
 
 
-def check_controls(config, temperature, log_scale_offset, mode):
-    """Refuses controls that have no meaning for a model.
-
-    Args:
-      config: ModelConfig.
-      temperature: As in `sample`.
-      log_scale_offset: As in `sample`.
-      mode: As in `sample`.
-
-    Raises:
-      ValueError: If one of them is not at its default though the model's draws do not depend on it.
-    """
+def _check_controls(config, temperature, log_scale_offset, mode):
+    """Refuses controls that have no meaning for a model, but at their defaults."""
     refused = {}
     if config.energy_distance:
         refused = {"temperature": (temperature, 1.0), "mode": (mode, "sample")}

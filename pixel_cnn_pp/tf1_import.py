@@ -42,6 +42,9 @@ _VARIABLES = {
     "conditional_weights": {"hw": "hw"},
 }
 _VARIABLE = re.compile(r"(|.*/)(?:conv2d|deconv2d|dense|conditional_weights)_\d+/(?:V|g|b|hw)")
+# Fields of ModelConfig that make another network, or another meaning of its outputs, than the
+# release's.
+_VARIANTS = ("likelihood", "receptive_field", "small_variant", "shortcuts", "energy_distance")
 _UNNAMED = re.compile(r"Variable(?:_(\d+))?")
 _FILE_OF_V2 = re.compile(r"(.+)\.(?:index|meta|data-\d{5}-of-\d{5})")
 # What TensorFlow raises for a file that is cut short, changed or of another kind.
@@ -179,6 +182,13 @@ class ReleaseCheckpoint:
         Raises:
           ValueError: If a field is needed and not given, or contradicts the checkpoint.
         """
+        for name in _VARIANTS:
+            default = ModelConfig.__dataclass_fields__[name].default
+            if given.get(name, default) != default:
+                raise ValueError(
+                    f"`{name}` must be left out: a checkpoint of the release is read as its full "
+                    f"network with the mixture likelihood. Received: {name}={given[name]!r}"
+                )
         found = dict(self._found)
         num_channels, is_widened = found.pop("num_channels"), found.pop("is_widened")
         told = {name: repr(value) for name, value in found.items()}

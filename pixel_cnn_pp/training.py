@@ -91,7 +91,7 @@ class Trainer:
         if training.jit_compile:
             self._part_gradients = tf.function(self._gradients, jit_compile=True, autograph=False)
         self._train_step = tf.function(self._distributed_step, autograph=False)
-        self._log_prob = tf.function(self._distributed_log_prob, autograph=False)
+        self._loss = tf.function(self._distributed_loss, autograph=False)
         self.graph = None
 
     @property
@@ -175,8 +175,8 @@ class Trainer:
             labels = None if labels is None else self._split(labels[own])
             arguments = self._split(batch[own]), labels
             if self.graph is None:
-                self.graph = self._log_prob.get_concrete_function(*arguments).graph
-            return self._log_prob(*arguments).numpy()
+                self.graph = self._loss.get_concrete_function(*arguments).graph
+            return -self._loss(*arguments).numpy()
 
         return evaluation.score(
             log_prob,
@@ -266,17 +266,16 @@ class Trainer:
             nats = tf.reduce_sum(self.model.loss_of(raw_params, images, noise))
         return nats, tape.gradient(nats, [w.value for w in self.model.trainable_variables])
 
-    def _distributed_log_prob(self, images, labels):
+    def _distributed_loss(self, images, labels):
         return self.strategy.gather(
-            self.strategy.run(self._replica_log_prob, args=(images, labels)), axis=0
+            self.strategy.run(self._replica_loss, args=(images, labels)), axis=0
         )
 
-    def _replica_log_prob(self, images, labels):
-        # The averages stand in for the weights within this call only.
-        raw_params, _ = self.model.stateless_call(
-            self._averages, self.model.non_trainable_variables, images, labels
-        )
-        return -self.model.loss_of(raw_params, images)
+    def _replica_loss(self, images, labels):
+        # The averages stand in for the weights within this scope only.
+        averages = zip(self.model.trainable_variables, self._averages, strict=True)
+        with keras.StatelessScope(state_mapping=averages):
+            return self.model.loss_of(self.model(images, labels), images)
 
 
 def train(run, train_data, test_data, strategy=None, log=print):

@@ -115,6 +115,16 @@ SPECIMENS = {
     ),
 }
 
+# Those that the release has a checkpoint of: its full network with its likelihood.
+OF_THE_RELEASE = [
+    name
+    for name, config in SPECIMENS.items()
+    if config.receptive_field == "full"
+    and config.shortcuts
+    and config.likelihood == "logistic_mixture"
+    and not config.energy_distance
+]
+
 # The whole networks that were recorded; the README of tests/golden says how.
 RECORDED = {
     "init_train_uncond": ModelConfig(

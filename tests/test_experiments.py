@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import threading
+import time
 import types
 
 import numpy as np
@@ -61,6 +62,8 @@ def test_the_scale_and_the_user_change_what_rows_share_and_not_what_they_differ_
         ({"nr_filters": 6}, "`nr_filters` must be a multiple of 4"),
         ({"seed": 3}, "`seed` must be left out: `seeds` and `out` say it .* Received: seed=3"),
         ({"load_params": True}, "`load_params` must be left out: the runs show it"),
+        ({"likelihood": "softmax"}, "`likelihood` must be left out: the comparison `likelihoods`"),
+        ({"energy_distance": True}, "`energy_distance` must be left out: the tables are of bits"),
     ):
         with pytest.raises(ValueError, match=message):
             comparisons.plan(["fields"], "small", 1, given)
@@ -250,6 +253,8 @@ def test_another_configuration_is_refused_where_a_run_lies(planned, tmp_path):
     runs.check_settings(planned, tmp_path)
     moved = planned._replace(values={**planned.values, "data_dir": "elsewhere"})
     runs.check_settings(moved, tmp_path)
+    at_default = planned._replace(values={**planned.values, "dtype": "float32"})
+    runs.check_settings(at_default, tmp_path)
     (other, _) = comparisons.plan(["dropout"], "small", 1, {"nr_filters": 8, "max_epochs": 3})
     with pytest.raises(ValueError, match=r"cifar10_1 was .*: nr_filters: 16 != 8 \(started"):
         runs.check_settings(other, tmp_path)
@@ -268,7 +273,8 @@ def test_stopping_ends_what_runs_and_starts_no_more(tmp_path, monkeypatch):
     waiting = threading.Thread(target=lambda: statuses.append(children.call(["wait.py"], log)))
     waiting.start()
     while "up" not in log.read_text():
-        pass
+        assert waiting.is_alive()
+        time.sleep(0.01)
     children.stop()
     waiting.join()
     assert statuses == [-signal.SIGTERM]

@@ -687,6 +687,9 @@ def test_the_temperature_and_the_mode_of_a_softmax():
     np.testing.assert_array_equal(draws[:, 0], np.searchsorted(edges, quantiles[:, 0]))
     modes = np.asarray(softmax.draw(repeated, quantiles, [0.5, 0.0, 1.0]))
     assert (modes == np.argmax(raw_params)).all()
+    # The lowest temperature that there is draws the mode as well.
+    coldest = softmax.draw(repeated, quantiles, [float(np.finfo("float32").tiny), 0.0, 0.0])
+    np.testing.assert_array_equal(coldest, modes)
 
 
 def test_a_softmax_refuses_another_number_of_outputs():
@@ -749,6 +752,12 @@ def test_the_bound_of_dequantized_data_is_never_better_than_the_integral_over_th
     discretized = np.asarray(discretized.log_prob(with_candidates(params), pixels))
     assert (np.log(integral) <= discretized + 1e-12).all()
     assert discretized.sum() > np.log(integral).sum() + 0.1, "at the ends there is such mass"
+
+
+def test_the_mode_of_dequantized_pixels_is_that_of_the_mass_of_their_bins():
+    params = random_params(2, 3, seed=1, batch_shape=(4,))
+    expected = LogisticMixture(2, 9).mode(params)
+    np.testing.assert_array_equal(DequantizedLogisticMixture(2, 9).mode(params), expected)
 
 
 def test_a_density_far_out_in_the_tails_is_finite():

@@ -543,6 +543,11 @@ TINY = "-d digits -q 1 -n 4 -m 2 -g 0"
         (f"{TINY} extra", r"^usage: python train.py \[flags\] .* Received: \['extra'\]"),
         (f"{TINY} -b 2000", "`batch_size` times the replicas must be at most 1541, the "),
         ("-r", "must hold a config.json. Received: .*new"),
+        (
+            "-d mnist --likelihood softmax --energy_distance",
+            "`likelihood` must be logistic_mixture but for a model without `energy_distance`. R",
+        ),
+        ("-d mnist --receptive_field 11x5", "`nr_resnet` must be 2 for a receptive_field of 11x5"),
     ],
 )
 def test_train_refuses_what_cannot_be_trained(arguments, message, tmp_path):

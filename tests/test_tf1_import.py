@@ -11,7 +11,7 @@ import pytest
 import release
 import specimens
 import tensorflow as tf
-from specimens import GOLDEN, RECORDED, SPECIMENS
+from specimens import GOLDEN, OF_THE_RELEASE, RECORDED, SPECIMENS
 
 import pixel_cnn_pp as pcnn
 from pixel_cnn_pp import checkpoints, optimizers, tf1_import
@@ -162,7 +162,7 @@ def test_the_recorded_weights_without_classes_give_the_recorded_outputs_and_scor
 # Every kind of network
 
 
-@pytest.mark.parametrize("name", SPECIMENS)
+@pytest.mark.parametrize("name", OF_THE_RELEASE)
 def test_every_network_comes_back_from_a_checkpoint_of_either_format(name, tmp_path):
     model = specimens.build(name)
     variables = release.network_variables(model)
@@ -242,6 +242,24 @@ def test_a_configuration_that_contradicts_the_checkpoint_is_named(changes, messa
     with pytest.raises(ValueError, match=rf"ckpt with {message} \(checkpoint != given\)") as caught:
         pcnn.load_release(RECORDED_FILES["V2"], config=config)
     one_line(caught)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"likelihood": "dequantized"},
+        {"likelihood": "softmax"},
+        {"shortcuts": False},
+        {"energy_distance": True},
+        {"receptive_field": "11x5", "nr_resnet": 2},
+    ],
+)
+def test_a_variant_of_the_network_is_not_read_from_a_checkpoint(changes):
+    config = dataclasses.replace(RECORDED["init_train_cond"], **changes)
+    name, value = next(iter(changes.items()))
+    with pytest.raises(ValueError, match=rf"^`{name}` must be left out: .* {name}={value!r}$") as e:
+        pcnn.load_release(RECORDED_FILES["V2"], config=config)
+    one_line(e)
 
 
 def test_the_default_nonlinearity_contradicts_a_network_of_elu(pretend):

@@ -26,6 +26,7 @@ from pixel_cnn_pp import (
     data,
     devices,
     evaluation,
+    likelihoods,
     monitoring,
     optimizers,
     plots,
@@ -446,6 +447,13 @@ def test_a_run_of_the_energy_distance_trains_tells_and_draws(digits, tmp_path):
     assert {"train/energy_distance", "test/energy_distance"} < set(tags)
     assert not any("bits_per_dim" in tag for tag in tags)
     assert (tmp_path / "samples/samples_epoch_1.png").exists()
+    # What is told of the test images is of the averaged weights, those of the head included.
+    model = checkpoints.load(str(tmp_path), "ema")
+    images, labels = digits[1].images, digits[1].labels
+    losses = model.loss_of(model(images, labels), images)
+    expected = likelihoods.bits_per_dim(np.mean(losses, dtype=np.float64), 64)
+    (found,) = scalars(tmp_path)["test/energy_distance"].values()
+    assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
 def test_tensorboard_has_the_numbers_of_every_epoch(finished):
