@@ -498,11 +498,12 @@ class Softmax:
                 f"{self.num_channels} channels of {self.num_levels} levels. "
                 f"Received: raw_params of shape {raw_params.shape}"
             )
-        shape = (*ops.shape(raw_params)[:-1], -1, self.num_levels)
-        groups = ops.reshape(raw_params, shape)
-        if self.num_channels == 1:
-            return SoftmaxParams(groups, None)
-        return SoftmaxParams(*ops.split(groups, [self.num_channels], axis=-2))
+        num_groups = self.num_outputs() // self.num_levels
+        groups = ops.split(raw_params, num_groups, axis=-1)  # each [..., L]
+        logits, coeffs = groups[: self.num_channels], groups[self.num_channels :]
+        return SoftmaxParams(
+            ops.stack(logits, axis=-2), ops.stack(coeffs, axis=-2) if coeffs else None
+        )
 
     def log_prob(self, params, levels):
         """Log-probability of integer pixels, channels summed.
@@ -519,7 +520,7 @@ class Softmax:
             to_unit_scale(levels, self.num_levels, dtype), self.num_channels, axis=-1
         )
         log_prob = 0.0
-        parts = _unstacked(params)
+        parts = self._unstacked(params)
         for channel in range(self.num_channels):
             # The zeros give every channel the leading axes of the levels.
             logits = self._conditional_logits(parts, channel, values) + ops.zeros_like(values[0])
@@ -547,7 +548,7 @@ class Softmax:
         Returns:
           Tensor [..., C], whole numbers of `level_dtype`.
         """
-        parts = _unstacked(self.split(raw_params))
+        parts = self._unstacked(self.split(raw_params))
         temperature, _, is_map = (controls[i] for i in range(3))
         drawn, values = [], []  # each [..., 1]
         for channel in range(self.num_channels):
@@ -571,11 +572,13 @@ class Softmax:
             logits = logits + parts.coeffs[index] * x
         return logits
 
-
-def _unstacked(params):
-    """SoftmaxParams as lists of tensors [..., L], at once: so their gradient is one stack."""
-    coeffs = [] if params.coeffs is None else ops.unstack(params.coeffs, axis=-2)
-    return SoftmaxParams(ops.unstack(params.logits, axis=-2), coeffs)
+    def _unstacked(self, params):
+        """SoftmaxParams as lists of tensors [..., L], at once: so their gradient is one stack."""
+        num_coeffs = _num_coeffs(self.num_channels)
+        return SoftmaxParams(
+            ops.unstack(params.logits, self.num_channels, axis=-2),
+            ops.unstack(params.coeffs, num_coeffs, axis=-2) if num_coeffs else [],
+        )
 
 
 def energy_distance(images, samples, num_levels):

@@ -334,6 +334,7 @@ def test_every_command_that_names_a_data_set_in_the_documents_takes_it():
     for line in lines:
         flag_values = flags.FlagValues()
         config.define_flags(config.RunConfig, flag_values)
+        config.define_preset(flag_values)
         flag_values(line.split()[1:])
         kinds.add(flag_values.data_set.partition(":")[0])
     assert kinds <= {name.partition(":")[0] for name in data.names()}

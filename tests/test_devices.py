@@ -125,7 +125,7 @@ config.ModelConfig.__post_init__ = check
 sys.argv[0] = "train.py"
 runpy.run_path("train.py", run_name="__main__")
 """
-FLAGS = "-d digits -q 1 -n 1 -m 1 -b 32 -u 32 -t 1 -g 0 -ns 0 --peer_timeout 120"
+FLAGS = "-d digits -n 1 -m 1 -b 32 -u 32 -t 1 -g 0 -ns 0 --peer_timeout 120"
 
 
 @pytest.fixture(scope="module")

@@ -407,8 +407,8 @@ def test_a_dry_run_prints_the_commands_and_a_projection_and_runs_none(tmp_path):
     assert train == f"python train.py --preset=cifar10 --seed=1 --save_dir={run_dir}"
     assert evaluate.startswith(f"python evaluate.py {run_dir} --split=all --weights=ema")
     assert projection == (
-        "Projection, not a measurement: 1800000 steps x 0.5 s = 250.00 h a run, 500.00 h for 2 "
-        "runs one after the other."
+        "Projection, not a measurement: 1800000 steps x 0.5 s = 250.00 h a run that takes so long "
+        "a step."
     )
     assert not out.exists()
 

@@ -446,7 +446,7 @@ def test_a_run_of_the_energy_distance_trains_tells_and_draws(digits, tmp_path):
     tags = scalars(tmp_path)
     assert {"train/energy_distance", "test/energy_distance"} < set(tags)
     assert not any("bits_per_dim" in tag for tag in tags)
-    assert (tmp_path / "samples/samples_epoch_1.png").exists()
+    assert (tmp_path / "samples/epoch_0001.png").exists()
     # What is told of the test images is of the averaged weights, those of the head included.
     model = checkpoints.load(str(tmp_path), "ema")
     images, labels = digits[1].images, digits[1].labels
@@ -943,7 +943,7 @@ def train_epoch(trainer, log):
     images = data.ImageData(np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int32), 17, 10)
     loop = training._Loop(trainer, run, images, images, log)
     loop._state = checkpoints.TrainingState(step=0, epoch=6)
-    epoch = training._Epoch(loop._state, 4, 1)
+    epoch = training._Epoch(loop._state, 4, 1, "bits/dim")
     loop._train_epoch(epoch, training._StopRequest(), monitoring.Monitor(run, is_chief=False))
     return epoch
 
