@@ -75,10 +75,10 @@ class PixelCNNPP(keras.Model):
         def pair(down, right, **arguments):
             return [(partial(down, **arguments), partial(right, **arguments))]
 
-        def block_pair(block, **arguments):
+        def block_pair(block, right_arguments=None, **arguments):
             return pair(
                 partial(block, DownShiftedConv2D),
-                partial(block, DownRightShiftedConv2D),
+                partial(block, DownRightShiftedConv2D, **(right_arguments or {})),
                 nonlinearity=config.resnet_nonlinearity,
                 **arguments,
             )
@@ -101,11 +101,7 @@ class PixelCNNPP(keras.Model):
             # last block of the rightward stream, both the row above and the column on the left come
             # on top of what the downward stream sees. So the rightward filters have one row, and
             # the downward stream starts from a column less on the left.
-            small_blocks = pair(
-                partial(GatedResidualBlock, DownShiftedConv2D),
-                partial(GatedResidualBlock, DownRightShiftedConv2D, kernel_size=(1, 2)),
-                nonlinearity=config.resnet_nonlinearity,
-            )
+            small_blocks = block_pair(GatedResidualBlock, {"kernel_size": (1, 2)})
             # What stands between two blocks sees no position but its own (section 3.3).
             between = {
                 "plain": [],
