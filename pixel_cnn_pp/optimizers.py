@@ -33,26 +33,93 @@ class DecayPerStep(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+class _FewOperations:
+    """What is the same for every weight, computed once: averages bit for bit as Keras has them.
+
+    Keras computes it anew for each of them, which makes half of the operations of a step, and a
+    user waits for all of these to be traced before the first one. What a class returns from
+    `_rates(learning_rate, dtype)` is handed to its `update_step` in place of a learning rate.
+    """
+
+    def _bias(self, beta, dtype):
+        """1 - beta^t, t = 1 at the first step."""
+        step = keras.ops.cast(self.iterations + 1, dtype)
+        return 1 - keras.ops.power(keras.ops.cast(beta, dtype), step)
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        rates = self._rates(learning_rate, trainable_variables[0].dtype)
+        super()._backend_update_step(grads, trainable_variables, rates)
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        dtype = trainable_variables[0].dtype
+        # The first step overwrites what an average starts from.
+        is_later = keras.ops.cast(self.iterations != 0, dtype)
+        momentum = keras.ops.multiply(is_later, self.ema_momentum)
+        rest = keras.ops.subtract(1, momentum)
+        averages = self._model_variables_moving_average
+        for variable, average in zip(trainable_variables, averages, strict=True):
+            average.assign(momentum * average + rest * variable)
+
+
 @_SERIALIZE
-class ReleaseAdam(keras.optimizers.Adam):
+class Adamax(_FewOperations, keras.optimizers.Adamax):
+    """Keras's Adamax (Kingma and Ba 2015, algorithm 2); on TensorFlow one operation a weight.
+
+    m <- b1 m + (1 - b1) g;  u <- max(b2 u, |g|)
+    p <- p - lr / (1 - b1^t) * m / (u + epsilon),  t = 1 at the first step
+    """
+
+    def _rates(self, learning_rate, dtype):
+        return keras.ops.cast(learning_rate, dtype) / self._bias(self.beta_1, dtype)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates one variable by its gradient, at the corrected learning rate."""
+        index = self._get_variable_index(variable)
+        m, u = self._m[index], self._u[index]
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.raw_ops.ResourceApplyAdaMax(
+                var=variable.handle,
+                m=m.value.handle,
+                v=u.value.handle,
+                beta1_power=0.0,  # corrected already
+                lr=learning_rate,
+                beta1=self.beta_1,
+                beta2=self.beta_2,
+                epsilon=self.epsilon,
+                grad=tf.cast(gradient, variable.dtype),
+            )
+            return
+        ops = keras.ops
+        gradient = ops.cast(gradient, variable.dtype)
+        self.assign(m, m + (gradient - m) * (1 - self.beta_1))
+        self.assign(u, ops.maximum(self.beta_2 * u, ops.abs(gradient)))
+        self.assign_sub(variable, learning_rate * m / (u + self.epsilon))
+
+
+@_SERIALIZE
+class ReleaseAdam(_FewOperations, keras.optimizers.Adam):
     """Adam as the last release has it, with epsilon inside the root (its `adam_updates`).
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
     p <- p - lr * (m / (1 - b1^t)) / sqrt(v / (1 - b2^t) + epsilon),  t = 1 at the first step
     """
 
-    def update_step(self, gradient, variable, learning_rate):
-        """Updates one variable by its gradient."""
+    def _rates(self, learning_rate, dtype):
+        learning_rate = keras.ops.cast(learning_rate, dtype)
+        return learning_rate, self._bias(self.beta_1, dtype), self._bias(self.beta_2, dtype)
+
+    def update_step(self, gradient, variable, rates):
+        """Updates one variable by its gradient, at the rates of `_rates`."""
         ops = keras.ops
+        learning_rate, mean_bias, square_bias = rates
         gradient = ops.cast(gradient, variable.dtype)
-        step = ops.cast(self.iterations + 1, variable.dtype)
         index = self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]
         self.assign(m, self.beta_1 * m + (1 - self.beta_1) * gradient)
         self.assign(v, self.beta_2 * v + (1 - self.beta_2) * ops.square(gradient))
-        mean = m / (1 - ops.power(ops.cast(self.beta_1, variable.dtype), step))
-        square = v / (1 - ops.power(ops.cast(self.beta_2, variable.dtype), step))
-        learning_rate = ops.cast(learning_rate, variable.dtype)
+        mean, square = m / mean_bias, v / square_bias
         self.assign_sub(variable, learning_rate * mean / ops.sqrt(square + self.epsilon))
 
 
@@ -63,7 +130,7 @@ def make_optimizer(training):
       training: TrainingConfig.
 
     Returns:
-      `keras.optimizers.Adamax`, or Adam with the constants of the last release.
+      Adamax, or Adam with the constants of the last release.
     """
     arguments = {
         "learning_rate": DecayPerStep(training.learning_rate, training.lr_decay),
@@ -72,4 +139,4 @@ def make_optimizer(training):
     }
     if training.optimizer == "adam":
         return ReleaseAdam(beta_1=0.95, beta_2=0.9995, epsilon=1e-8, **arguments)
-    return keras.optimizers.Adamax(**arguments)
+    return Adamax(**arguments)

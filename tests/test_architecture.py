@@ -50,8 +50,9 @@ ON_TENSORFLOW = {
 # Handing out a distribution is a method of the model, for its users' sake, and the only thing that
 # goes along a floor. It is imported when it is called, so that the model needs no TensorFlow.
 LAZY_EXCEPTION = ("model", "distribution", "distributions")
-# Compiling a function is the backend's own affair: imported when that backend is the one in use.
-COMPILES = ("sampling", "_compile")
+# Compiling a function, and updating a weight in one operation, are the backend's own affair:
+# imported when that backend is the one in use.
+OF_THE_BACKEND = {("sampling", "_compile"), ("optimizers", "update_step")}
 # `scripts` warms TensorFlow up on behalf of scripts, by its name.
 BY_NAME = {"scripts"}
 
@@ -147,7 +148,7 @@ def test_tensorflow_is_imported_by_the_rooms_that_stand_on_it_alone(room):
     uses = any(
         is_tensorflow(name)
         for function, name in imports(ROOMS[room])
-        if (room, function) != COMPILES
+        if (room, function) not in OF_THE_BACKEND
     )
     assert uses == (room in ON_TENSORFLOW)
 

@@ -2,7 +2,6 @@ import keras
 import numpy as np
 import pytest
 import specimens
-import tensorflow as tf
 
 from pixel_cnn_pp import optimizers
 from pixel_cnn_pp.config import TrainingConfig
@@ -13,7 +12,9 @@ def test_the_learning_rate_decays_by_the_step_before_the_first_one_too(step, tol
     schedule = optimizers.DecayPerStep(0.001, 0.999995)
     # float32 rounds the exponent, 5 at a million steps, to 2e-7: twice that, relative, in the rate.
     expected = 0.001 * 0.999995 ** (step + 1)
-    assert float(schedule(tf.constant(step, tf.int64))) == pytest.approx(expected, rel=tolerance)
+    assert float(schedule(keras.ops.convert_to_tensor(step, "int64"))) == pytest.approx(
+        expected, rel=tolerance
+    )
 
 
 def test_the_learning_rates_are_the_recorded_ones():
@@ -39,7 +40,8 @@ def twenty_steps(optimizer):
     optimizer.build(variables)
     found = {name: [] for name in names}
     for step in range(20):
-        optimizer.apply([tf.constant(recorded[f"grads/{name}"][step]) for name in names])
+        gradients = [recorded[f"grads/{name}"][step] for name in names]
+        optimizer.apply([keras.ops.convert_to_tensor(gradient) for gradient in gradients])
         for name, variable in zip(names, variables, strict=True):
             found[name].append(np.asarray(variable).copy())
     return recorded, found
@@ -68,9 +70,12 @@ def test_the_adam_of_a_run_has_the_constants_of_the_release():
     assert optimizer.ema_overwrite_frequency is None
 
 
-def test_the_default_optimizer_is_the_adamax_of_keras_with_averages():
+def test_the_default_optimizer_is_adamax_with_averages():
     optimizer = optimizers.make_optimizer(TrainingConfig(lr_decay=1.0))
-    assert type(optimizer) is keras.optimizers.Adamax
+    assert type(optimizer) is optimizers.Adamax
+    of_keras = keras.optimizers.Adamax()
+    for constant in ("beta_1", "beta_2", "epsilon"):
+        assert getattr(optimizer, constant) == getattr(of_keras, constant)
     assert optimizer.use_ema and optimizer.ema_momentum == 0.9995
     assert optimizer.ema_overwrite_frequency is None
     # Kingma & Ba 2015, algorithm 2, in float64; epsilon as Keras documents it.
@@ -83,3 +88,36 @@ def test_the_default_optimizer_is_the_adamax_of_keras_with_averages():
             u = np.maximum(0.999 * u, np.abs(gradient))
             p = p - 0.001 / (1 - 0.9 ** (step + 1)) * m / (u + 1e-7)
             np.testing.assert_allclose(values[step], p, rtol=0, atol=TWENTY_ROUNDINGS)
+
+
+ON_JAX = """
+import sys
+sys.modules["tensorflow"] = None  # as on a machine where it is not installed
+import numpy as np
+import test_optimizers as tests
+from pixel_cnn_pp.config import TrainingConfig
+
+for name in ("adamax", "adam"):
+    optimizer = tests.optimizers.make_optimizer(TrainingConfig(optimizer=name))
+    _, found = tests.twenty_steps(optimizer)
+    averages = dict(zip(found, optimizer._model_variables_moving_average))
+    np.savez(f"{sys.argv[1]}/{name}.npz", **{
+        f"{kind}/{key}": np.asarray(value)
+        for kind, values in (("p", found), ("average", averages)) for key, value in values.items()
+    })
+"""
+
+
+def test_jax_takes_the_same_steps_without_tensorflow(run_python, tmp_path):
+    run_python(ON_JAX, tmp_path, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
+    for name in ("adamax", "adam"):
+        optimizer = optimizers.make_optimizer(TrainingConfig(optimizer=name))
+        _, expected = twenty_steps(optimizer)
+        with np.load(tmp_path / f"{name}.npz") as found:
+            for key, values in expected.items():
+                np.testing.assert_allclose(found[f"p/{key}"], values, rtol=0, atol=TWENTY_ROUNDINGS)
+            averages = optimizer._model_variables_moving_average
+            for key, average in zip(expected, averages, strict=True):
+                np.testing.assert_allclose(
+                    found[f"average/{key}"], np.asarray(average), rtol=0, atol=TWENTY_ROUNDINGS
+                )
