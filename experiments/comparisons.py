@@ -58,7 +58,7 @@ SCALES = {
         "learning_rate": 0.003,
         "polyak_decay": 0.99,
         "max_epochs": 24,
-        "save_interval": 1000,  # only the last epoch's checkpoint is needed
+        "save_interval": 4,  # what a power cut costs: a minute
         "num_samples": 0,
         "nr_gpu": 1,
     },
@@ -187,23 +187,6 @@ def fields_that_differ(name):
 def is_bound(row):
     """Whether the bits/dim of a row are an upper bound of what they stand for."""
     return config.PRESETS[row].values.get("likelihood") == "dequantized"
-
-
-def projected_hours(num_steps, seconds_per_step):
-    """Hours that a run would take: steps x s/step, without its start and its evaluations.
-
-    Args:
-      num_steps: Steps of the run.
-      seconds_per_step: As measured on the machine.
-
-    Returns:
-      A float.
-
-    Example:
-      >>> projected_hours(7200, 0.5)
-      1.0
-    """
-    return num_steps * seconds_per_step / 3600
 
 
 def _flag(name, value):

@@ -34,15 +34,6 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("out", "save/experiments", "Directory of the runs, the table and the curves")
 flags.DEFINE_bool("dry_run", False, "Print the commands of all runs, and run none")
-flags.DEFINE_integer(
-    "projected_steps", None, "With dry_run: steps of a run, to project hours from", lower_bound=1
-)
-flags.DEFINE_float(
-    "seconds_per_step",
-    None,
-    "With dry_run: s/step as measured, to project hours from",
-    lower_bound=0,
-)
 # For all rows; what is not given is as the scale or the preset of a row has it.
 config.define_flags(config.RunConfig, with_defaults=False)
 
@@ -84,13 +75,6 @@ def _checked_names():
             f"`comparisons` must be some of {', '.join(known)}. "
             f"Received: comparisons={','.join(FLAGS.comparisons)}"
         )
-    is_projection = FLAGS.projected_steps is not None, FLAGS.seconds_per_step is not None
-    if any(is_projection) and not (FLAGS.dry_run and all(is_projection)):
-        raise ValueError(
-            "`projected_steps` and `seconds_per_step` must be given together, with dry_run. "
-            f"Received: projected_steps={FLAGS.projected_steps}, "
-            f"seconds_per_step={FLAGS.seconds_per_step}, dry_run={FLAGS.dry_run}"
-        )
     return [name for name in known if name in FLAGS.comparisons]
 
 
@@ -103,18 +87,12 @@ def _has_labels(run):
 
 
 def _print_commands(planned):
-    """Prints what would be run, and the hours that it would take if a step took as long as told."""
+    """Prints what would be run."""
     from experiments import runs
 
     for run in planned:
         for command in runs.commands(run, FLAGS.out):
             print(shlex.join(["python", *command]))
-    if FLAGS.seconds_per_step is not None:
-        hours = comparisons.projected_hours(FLAGS.projected_steps, FLAGS.seconds_per_step)
-        print(
-            f"Projection, not a measurement: {FLAGS.projected_steps} steps x "
-            f"{FLAGS.seconds_per_step} s = {hours:,.2f} h a run that takes so long a step."
-        )
 
 
 def _write_results(names, planned):

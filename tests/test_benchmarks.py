@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import numpy as np
+import processes
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -459,6 +460,41 @@ def test_a_process_gets_its_case_and_its_environment(tmp_path):
         "print(json.dumps([os.environ['EXTRA'], json.loads(sys.argv[2])]))"
     )
     assert measure.in_new_process(script, {"filters": 4}, EXTRA="x") == ["x", {"filters": 4}]
+
+
+# Presets
+
+
+def test_a_preset_is_timed_and_its_training_projected(tmp_path):
+    arguments = "--presets cifar10_class_conditional --nr_resnet 1 --nr_filters 4 --size 8 "
+    arguments += "--batch_size 2 --steps 1 --max_epochs 300 --num_images 90000"
+    done = processes.run(tmp_path, BENCHMARKS / "presets.py", *arguments.split())
+    assert (done.returncode, done.stderr) == (0, "")
+    ((row,),) = tables(done.stdout)
+    assert (row["preset"], row["batch"]) == ("cifar10_class_conditional", "2")
+    config = ModelConfig(image_shape=(8, 8, 3), nr_resnet=1, nr_filters=4, num_classes=10)
+    num_params = sum(math.prod(w.shape) for w in PixelCNNPP(config).trainable_weights)
+    assert row["parameters"] == f"{num_params:,}"
+    step_s, images_per_s = number(row["s/step"]), number(row["images/s"])
+    assert images_per_s == pytest.approx(2 / step_s, rel=ROUNDING)
+    assert number(row["first step s"]) > step_s and number(row["peak MiB"]) > 100
+    # To the next whole hour.
+    hours = number(row["projected hours"].replace(",", ""))
+    assert hours == pytest.approx(300 * 90000 / 3600 / images_per_s, rel=ROUNDING, abs=0.5)
+    assert "- projected hours: NOT a measurement. 300 epochs of 90000 images" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--presets cifar10,cifar", "`presets` must be some of release, .*: presets=cifar10,cifar"),
+        ("--presets small_15x8_nin --nr_resnet 1", "`nr_resnet` must be 3 for a receptive_field"),
+    ],
+)
+def test_what_is_no_preset_is_one_line(arguments, message, tmp_path):
+    done = processes.run(tmp_path, BENCHMARKS / "presets.py", *arguments.split())
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert re.match(f"presets.py: {message}", done.stderr), done.stderr
 
 
 # JAX

@@ -384,7 +384,6 @@ def test_other_flags_are_refused_before_anything_runs(started, tmp_path):
     [
         ("--comparisons dropout,colours", "`comparisons` must be some of .*=dropout,colours"),
         ("--comparisons dropout --dropout_p 0.2", "`dropout_p` must be left out: the rows of `dr"),
-        ("--seconds_per_step 2", "`projected_steps` and `seconds_per_step` must be given togeth"),
     ],
 )
 def test_a_wrong_flag_is_one_line(arguments, message, tmp_path):
@@ -396,20 +395,19 @@ def test_a_wrong_flag_is_one_line(arguments, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_dry_run_prints_the_commands_and_a_projection_and_runs_none(tmp_path):
+def test_a_dry_run_prints_the_commands_and_runs_none(tmp_path):
     out = tmp_path / "out"
-    arguments = "--scale full --comparisons classes --seeds 1 --dry_run --seconds_per_step 0.5 "
-    arguments += "--projected_steps 1800000"
+    arguments = "--scale full --comparisons classes --seeds 1 --dry_run"
     done = processes.run(tmp_path, "experiments/run.py", *arguments.split(), "--out", out)
     assert (done.returncode, done.stderr) == (0, "")
-    train, evaluate, *_, projection = done.stdout.splitlines()
+    train, evaluate, *others = done.stdout.splitlines()
     run_dir = out / "runs" / "cifar10_1"
     assert train == f"python train.py --preset=cifar10 --seed=1 --save_dir={run_dir}"
     assert evaluate.startswith(f"python evaluate.py {run_dir} --split=all --weights=ema")
-    assert projection == (
-        "Projection, not a measurement: 1800000 steps x 0.5 s = 250.00 h a run that takes so long "
-        "a step."
-    )
+    assert [line.split()[1:3] for line in others] == [
+        ["train.py", "--preset=cifar10_class_conditional"],
+        ["evaluate.py", str(out / "runs" / "cifar10_class_conditional_1")],
+    ]
     assert not out.exists()
 
 

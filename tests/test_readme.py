@@ -67,7 +67,8 @@ def test_the_readme_names_its_commands():
     assert "make demo" in README and "make test" in README
     assert "train.py --nr_gpu 8 --data_set cifar" in README
     scripts = {"train.py", "evaluate.py", "sample.py", "export.py", "import_release.py"}
-    scripts |= {f"benchmarks/{name}.py" for name in ("sampling", "training", "accelerator")}
+    benchmarks = ("sampling", "training", "presets", "accelerator")
+    scripts |= {f"benchmarks/{name}.py" for name in benchmarks}
     scripts.add("experiments/run.py")
     assert {command.split()[1] for command in COMMANDS} == scripts
     assert set(MAKE_TARGETS) == {"demo", "demo-photos", "experiments"}
