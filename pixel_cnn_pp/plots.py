@@ -201,7 +201,7 @@ def curves(panels):
             margin = 0.05 * (highest - lowest)
             axes.set_ylim(lowest - margin, highest + margin)
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
-        axes.legend(fontsize="small", loc="upper right")  # losses fall: there is room
+        axes.legend(fontsize="small")
     return _drawn(figure)
 
 

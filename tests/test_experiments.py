@@ -120,12 +120,15 @@ def test_the_table_has_means_and_standard_errors_over_seeds(of_two_rows):
         "train_standard_error": pytest.approx(0.1875**0.5 / 3**0.5),
         "gap": 0.5,  # of 0.25, 0.75, 0.5
         "gap_standard_error": pytest.approx(0.25 / 3**0.5),
+        "lowest": 4.0,
+        "lowest_standard_error": 0.0,
         "parameters": 1234,
         "steps": 20,
         "seconds_per_step": 0.5,
         "num_seeds": 3,
     }
     assert bound["is_bound"] and bound["paper"] == 3.11 and bound["test"] == 5.0
+    assert bound["lowest"] == 6.5  # of the last of each curve, 6, 6.5 and 7
     # Seed by seed, 4 - 3.5 and 5.5 - 4: deviation sqrt(2 * 0.5^2), over sqrt(2).
     assert (bound["difference"], bound["difference_standard_error"]) == (1.0, pytest.approx(0.5))
     assert softmax == {
@@ -141,7 +144,7 @@ def test_of_a_single_seed_there_is_no_standard_error(of_two_rows):
     one = {("cifar10", 1): of_two_rows["cifar10", 1]}
     row = results.table(["dropout"], one)[0]
     assert (row["test"], row["test_standard_error"], row["num_seeds"]) == (3.0, None, 1)
-    assert "| cifar10 | 2.92 | 3.0000 |  | 2.7500 | +0.2500 | 1,234 | 20 | 0.5 | 1 |" in (
+    assert "| cifar10 | 2.92 | 3.0000 |  | 2.7500 | +0.2500 | 4.0000 | 1,234 | 20 | 0.5 | 1 |" in (
         results.markdown(results.table(["dropout"], one))
     )
 
@@ -153,9 +156,9 @@ def test_a_table_and_curves_are_written_for_each_comparison(of_two_rows, tmp_pat
     assert lines[0] == "## Likelihood (sections 3.4.1 and 3.4.2, figure 6)"
     assert (
         "| dequantized | <= 3.11 | <= 5.0000 +- 0.5000 | +1.0000 +- 0.5000 | <= 4.5000 +- 0.3819 "
-        "| +0.5000 +- 0.1443 | 1,234 | 20 | 0.5 | 3 |"
+        "| +0.5000 +- 0.1443 | <= 6.5000 +- 0.2887 | 1,234 | 20 | 0.5 | 3 |"
     ) in lines
-    assert "| softmax |  |  |  |  |  |  |  |  | 0 |" in lines
+    assert "| softmax |  |  |  |  |  |  |  |  |  | 0 |" in lines
     assert "- `dequantized`: section 3.4.2, a bound." in lines
     with open(tmp_path / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
