@@ -70,10 +70,13 @@ class Adamax(_FewOperations, keras.optimizers.Adamax):
     """
 
     def _rates(self, learning_rate, dtype):
-        return keras.ops.cast(learning_rate, dtype) / self._bias(self.beta_1, dtype)
+        learning_rate = keras.ops.cast(learning_rate, dtype) / self._bias(self.beta_1, dtype)
+        constants = 0.0, self.beta_1, self.beta_2, self.epsilon
+        return learning_rate, *(keras.ops.cast(constant, dtype) for constant in constants)
 
-    def update_step(self, gradient, variable, learning_rate):
-        """Updates one variable by its gradient, at the corrected learning rate."""
+    def update_step(self, gradient, variable, rates):
+        """Updates one variable by its gradient, at the rates of `_rates`."""
+        learning_rate, zero, beta_1, beta_2, epsilon = rates
         index = self._get_variable_index(variable)
         m, u = self._m[index], self._u[index]
         if keras.backend.backend() == "tensorflow":
@@ -83,19 +86,19 @@ class Adamax(_FewOperations, keras.optimizers.Adamax):
                 var=variable.handle,
                 m=m.value.handle,
                 v=u.value.handle,
-                beta1_power=0.0,  # corrected already
+                beta1_power=zero,  # the rate is corrected already
                 lr=learning_rate,
-                beta1=self.beta_1,
-                beta2=self.beta_2,
-                epsilon=self.epsilon,
+                beta1=beta_1,
+                beta2=beta_2,
+                epsilon=epsilon,
                 grad=tf.cast(gradient, variable.dtype),
             )
             return
         ops = keras.ops
         gradient = ops.cast(gradient, variable.dtype)
-        self.assign(m, m + (gradient - m) * (1 - self.beta_1))
-        self.assign(u, ops.maximum(self.beta_2 * u, ops.abs(gradient)))
-        self.assign_sub(variable, learning_rate * m / (u + self.epsilon))
+        self.assign(m, m + (gradient - m) * (1 - beta_1))
+        self.assign(u, ops.maximum(beta_2 * u, ops.abs(gradient)))
+        self.assign_sub(variable, learning_rate * m / (u + epsilon))
 
 
 @_SERIALIZE
