@@ -9,6 +9,7 @@ import sys
 
 import keras
 import numpy as np
+import processes
 import pytest
 
 import pixel_cnn_pp as pcnn
@@ -53,13 +54,11 @@ EVERY_COMMAND = [
 
 
 @pytest.mark.parametrize("command", dict.fromkeys(EVERY_COMMAND))
-def test_every_command_has_a_script_that_takes_its_flags(command):
+def test_every_command_has_a_script_that_takes_its_flags(command, tmp_path):
     python, *arguments = shlex.split(command)
     assert python == "python"
     # absl's --only_check_args parses the command line, checks every value and ends.
-    done = subprocess.run(
-        [sys.executable, *arguments, "--only_check_args"], cwd=ROOT, capture_output=True, text=True
-    )
+    done = processes.run(tmp_path, *arguments, "--only_check_args")
     assert done.returncode == 0, done.stderr
 
 

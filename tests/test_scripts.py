@@ -855,9 +855,9 @@ def test_an_import_does_not_write_over_a_run_or_where_it_cannot(
 
 def test_a_loss_that_explodes_names_its_step_and_keeps_the_checkpoint(run_dir, tmp_path):
     before = files_of(run_dir / "checkpoints")
-    arguments = ["-r", "-o", run_dir, "-l", "1e38", "-x", "3"]
+    arguments = ["-r", "-o", run_dir, "-l", "3e38", "-x", "3"]
     done = run(tmp_path, "train.py", *arguments, prepare=run_eagerly)
-    # The eighth update makes weights of 1e38, whose sums overflow before the ninth.
+    # The rate of the eighth update, 3e38 / (1 - 0.9^8), overflows, and all weights do with it.
     *_, line = done.stderr.splitlines()  # TensorFlow warns of the eager functions before
     assert line.startswith("train.py: The loss is nan at step 9: training stopped")
     assert done.returncode == 1 and "Traceback" not in done.stderr
