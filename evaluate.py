@@ -54,7 +54,8 @@ class _Set(NamedTuple):
 
 def main(run_dir):
     """Scores every image of a set once, and of a second set where there is one to compare."""
-    from pixel_cnn_pp import checkpoints, evaluation
+    from pixel_cnn_pp import evaluation
+    from pixel_cnn_pp.runs import checkpoints
 
     run = checkpoints.load_config(run_dir)
     all_weights, plot_path = _checked_flags(run_dir)
@@ -142,7 +143,7 @@ def _checked_flags(run_dir):
 
 def _background_config(model_config):
     """The configuration of the model to divide by, which is of the same kind of images."""
-    from pixel_cnn_pp import checkpoints
+    from pixel_cnn_pp.runs import checkpoints
 
     found = checkpoints.load_config(FLAGS.background).model
     kind, expected = ((of.image_shape[-1], of.num_levels) for of in (found, model_config))

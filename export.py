@@ -20,7 +20,8 @@ flags.DEFINE_bool("overwrite", False, "Replace the SavedModel that OUT holds alr
 
 def main(run_dir, out):
     """Exports a run's newest checkpoint, and says how it is served."""
-    from pixel_cnn_pp import checkpoints, export
+    from pixel_cnn_pp import export
+    from pixel_cnn_pp.runs import checkpoints
 
     export.check_path(out, FLAGS.overwrite)
     model = checkpoints.load(run_dir, FLAGS.weights)

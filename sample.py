@@ -45,7 +45,8 @@ flags.DEFINE_string("data_dir", None, "Directory of the data sets; default: that
 
 def main(run_dir):
     """Draws from a run's newest checkpoint into a PNG and an npz."""
-    from pixel_cnn_pp import checkpoints, plots, sampling
+    from pixel_cnn_pp import plots, sampling
+    from pixel_cnn_pp.runs import checkpoints
 
     model = checkpoints.load(run_dir, FLAGS.weights)
     num_levels = model.config.num_levels
@@ -140,7 +141,8 @@ def _image_shape(config):
 
 def _originals(run_dir, image_shape, config):
     """The images [N, H, W, C] to complete, and their labels [N] or None."""
-    from pixel_cnn_pp import checkpoints, data
+    from pixel_cnn_pp import data
+    from pixel_cnn_pp.runs import checkpoints
 
     labels = None
     if FLAGS.complete == "test":

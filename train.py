@@ -11,7 +11,8 @@ config.define_preset()
 
 def main():
     """Starts a run, or resumes one from its directory."""
-    from pixel_cnn_pp import checkpoints, data, devices, training
+    from pixel_cnn_pp import data
+    from pixel_cnn_pp.runs import checkpoints, devices, training
 
     if FLAGS.load_params:
         stored = checkpoints.load_config(FLAGS.save_dir)

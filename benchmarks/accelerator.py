@@ -99,7 +99,7 @@ def measure_case(case):
     import jax
 
     from pixel_cnn_pp import sampling
-    from pixel_cnn_pp.model import PixelCNNPP
+    from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 
     batch_size, size, steps = case["batch_size"], case["size"], case["steps"]
     config = ModelConfig(
@@ -157,7 +157,7 @@ def make_step(model, images):
     """
     import jax
 
-    from pixel_cnn_pp import optimizers
+    from pixel_cnn_pp.runs import optimizers
 
     training = TrainingConfig()
     optimizer = optimizers.make_optimizer(training)

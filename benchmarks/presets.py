@@ -104,7 +104,7 @@ def measure_case(case):
     Returns:
       {name: number, or list of numbers}.
     """
-    from pixel_cnn_pp import devices, training
+    from pixel_cnn_pp.runs import devices, training
 
     config = _model_config(case)
     run = RunConfig(config, DataConfig(), TrainingConfig(batch_size=case["batch_size"]))

@@ -101,7 +101,7 @@ def measure_case(case):
     import keras
 
     from pixel_cnn_pp import sampling
-    from pixel_cnn_pp.model import PixelCNNPP
+    from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 
     model = PixelCNNPP(_model_config(case), dtype=case["dtype"])
     batch_size, size, repeats = case["batch_size"], case["size"], case["repeats"]

@@ -193,7 +193,7 @@ def _our_contestant(case, images):
     """Functions of nothing, a step and the log-likelihood of a batch, and what can be counted."""
     import tensorflow as tf
 
-    from pixel_cnn_pp import devices, training
+    from pixel_cnn_pp.runs import devices, training
 
     config = ModelConfig(
         image_shape=images.shape[1:],

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import comparisons
-from pixel_cnn_pp import checkpoints, config, monitoring, plots
+from pixel_cnn_pp import config, plots
+from pixel_cnn_pp.runs import checkpoints, monitoring
 
 # Files of a run's directory, beside those that train.py writes.
 SCORES = "scores.npz"

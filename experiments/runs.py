@@ -19,7 +19,7 @@ import threading
 import time
 
 from experiments import comparisons, results
-from pixel_cnn_pp import checkpoints
+from pixel_cnn_pp.runs import checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SETTINGS = "experiment.json"

@@ -11,10 +11,10 @@ _HOME = {
     "ModelConfig": "config",
     "RunConfig": "config",
     "TrainingConfig": "config",
-    "DiscretizedLogisticMixture": "distributions",
-    "PixelCNNPP": "model",
+    "DiscretizedLogisticMixture": "likelihoods.distributions",
+    "PixelCNNPP": "models.pixel_cnn_pp",
     "export_saved_model": "export",
-    "load": "checkpoints",
+    "load": "runs.checkpoints",
     "load_release": "tf1_import",
     "sample": "sampling",
 }

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from pixel_cnn_pp import config, likelihoods, sampling
-from pixel_cnn_pp.model import PixelCNNPP
+from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 
 _SAVED_MODEL = "saved_model.pb"
 

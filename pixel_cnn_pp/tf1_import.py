@@ -27,9 +27,10 @@ import zipfile
 import numpy as np
 import tensorflow as tf
 
-from pixel_cnn_pp import checkpoints, likelihoods, optimizers
+from pixel_cnn_pp import likelihoods
 from pixel_cnn_pp.config import ModelConfig, RunConfig, TrainingConfig
-from pixel_cnn_pp.model import PixelCNNPP
+from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+from pixel_cnn_pp.runs import checkpoints, optimizers
 
 _AVERAGE = "/ExponentialMovingAverage"
 _SUFFIXES = {"ema": _AVERAGE, "raw": ""}

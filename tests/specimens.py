@@ -10,7 +10,7 @@ import numpy as np
 
 from pixel_cnn_pp import likelihoods
 from pixel_cnn_pp.config import ModelConfig
-from pixel_cnn_pp.model import PixelCNNPP
+from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

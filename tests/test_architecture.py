@@ -231,7 +231,7 @@ def test_the_checks_above_see_what_they_look_for(tmp_path):
         "import tensorflow as tf\n"
         "from absl import flags\n"
         "def f():\n"
-        "    from pixel_cnn_pp.model import PixelCNNPP\n"
+        "    from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP\n"
         "    from pixel_cnn_pp import data\n"
         "    return flags.FLAGS.batch_size, FLAGS['seed'].present, FLAGS[f]\n"
     )

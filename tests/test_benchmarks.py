@@ -19,7 +19,7 @@ from keras import ops
 
 from benchmarks import measure, training
 from pixel_cnn_pp.config import ModelConfig
-from pixel_cnn_pp.model import PixelCNNPP
+from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 SCRIPT = BENCHMARKS / "sampling.py"

@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from pixel_cnn_pp import checkpoints, layers
+from pixel_cnn_pp import layers
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
-from pixel_cnn_pp.model import PixelCNNPP
+from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+from pixel_cnn_pp.runs import checkpoints
 
 TINY = ModelConfig(
     image_shape=(4, 8, 1),

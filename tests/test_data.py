@@ -10,7 +10,8 @@ import sklearn.datasets
 from absl import flags
 from PIL import Image
 
-from pixel_cnn_pp import config, data, image_store, plots
+from pixel_cnn_pp import config, data, plots
+from pixel_cnn_pp.data import image_store
 
 ROOT = pathlib.Path(data.__file__).parents[1]
 

@@ -11,7 +11,7 @@ import pytest
 import specimens
 import tensorflow as tf
 
-from pixel_cnn_pp import checkpoints, devices
+from pixel_cnn_pp.runs import checkpoints, devices
 
 ROOT = specimens.GOLDEN.parent.parent
 

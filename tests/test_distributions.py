@@ -9,9 +9,8 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixel_cnn_pp import distributions
-from pixel_cnn_pp.distributions import DiscretizedLogisticMixture, image_distribution
-from pixel_cnn_pp.likelihoods import LogisticMixture, MixtureParams
+from pixel_cnn_pp.likelihoods import LogisticMixture, MixtureParams, distributions
+from pixel_cnn_pp.likelihoods.distributions import DiscretizedLogisticMixture, image_distribution
 
 tfd = tfp.distributions
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pixel_cnn_pp import data, evaluation
 from pixel_cnn_pp.config import ModelConfig
-from pixel_cnn_pp.model import PixelCNNPP
+from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 
 RNG = np.random.default_rng(3)
 IMAGES = RNG.integers(0, 17, (7, 8, 4, 1)).astype(np.uint8)

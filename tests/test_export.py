@@ -15,8 +15,9 @@ import tensorflow as tf
 from processes import ROOT, run, run_in_new_process
 from tensorflow.core.protobuf import saved_model_pb2
 
-from pixel_cnn_pp import checkpoints, config, export, sampling
+from pixel_cnn_pp import config, export, sampling
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from pixel_cnn_pp.runs import checkpoints
 
 SERVING = (ROOT / "docs" / "serving.md").read_text()
 

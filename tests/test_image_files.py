@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixel_cnn_pp import image_files, image_store
+from pixel_cnn_pp.data import image_files, image_store
 
 RANDOM = np.random.default_rng(0)
 OPTIONS = {"image_size": None, "crop": "center", "test_fraction": None, "num_levels": None}

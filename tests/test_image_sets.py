@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from pixel_cnn_pp import image_sets, image_store
+from pixel_cnn_pp.data import image_sets, image_store
 
 RANDOM = np.random.default_rng(0)
 

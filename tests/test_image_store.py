@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from pixel_cnn_pp import image_store
+from pixel_cnn_pp.data import image_store
 
 RANDOM = np.random.default_rng(0)
 

@@ -17,7 +17,7 @@ from specimens import OF_THE_RELEASE, RECORDED, SPECIMENS
 
 from pixel_cnn_pp import data, likelihoods, tf1_import
 from pixel_cnn_pp.config import SMALL_FIELDS, ModelConfig
-from pixel_cnn_pp.model import PixelCNNPP, _digests
+from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP, _digests
 
 ALL = pytest.mark.parametrize("name", SPECIMENS)
 WITH_LIKELIHOOD = pytest.mark.parametrize(

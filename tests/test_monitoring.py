@@ -7,8 +7,8 @@ import tensorflow as tf
 from tensorboard.backend.event_processing import event_file_loader
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from pixel_cnn_pp import monitoring
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from pixel_cnn_pp.runs import monitoring
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import specimens
 
-from pixel_cnn_pp import optimizers
 from pixel_cnn_pp.config import TrainingConfig
+from pixel_cnn_pp.runs import optimizers
 
 
 @pytest.mark.parametrize(("step", "tolerance"), [(0, 1e-6), (24, 1e-6), (10**6, 1e-5)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixel_cnn_pp import pictures
+from pixel_cnn_pp.data import pictures
 
 RANDOM = np.random.default_rng(0)
 GREY_8 = RANDOM.integers(0, 256, (5, 7, 1), np.uint8)

@@ -13,7 +13,7 @@ import processes
 import pytest
 
 import pixel_cnn_pp as pcnn
-from pixel_cnn_pp import checkpoints
+from pixel_cnn_pp.runs import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

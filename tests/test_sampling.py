@@ -8,7 +8,7 @@ from keras import ops
 
 from pixel_cnn_pp import likelihoods, sampling
 from pixel_cnn_pp.config import ModelConfig
-from pixel_cnn_pp.model import PixelCNNPP
+from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 
 TINY = {"nr_resnet": 1, "nr_filters": 4, "nr_logistic_mix": 2, "dropout_p": 0.0}
 

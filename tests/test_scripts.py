@@ -13,18 +13,10 @@ import tensorflow as tf
 from PIL import Image
 from processes import ROOT, run, run_in_new_process
 
-from pixel_cnn_pp import (
-    checkpoints,
-    data,
-    devices,
-    evaluation,
-    plots,
-    sampling,
-    tf1_import,
-    training,
-)
+from pixel_cnn_pp import data, evaluation, plots, sampling, tf1_import
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
-from pixel_cnn_pp.model import PixelCNNPP
+from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+from pixel_cnn_pp.runs import checkpoints, devices, training
 
 RUN = RunConfig(
     ModelConfig(

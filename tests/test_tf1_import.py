@@ -14,8 +14,9 @@ import tensorflow as tf
 from specimens import GOLDEN, OF_THE_RELEASE, RECORDED, SPECIMENS
 
 import pixel_cnn_pp as pcnn
-from pixel_cnn_pp import checkpoints, optimizers, tf1_import
+from pixel_cnn_pp import tf1_import
 from pixel_cnn_pp.config import DataConfig, ModelConfig, TrainingConfig
+from pixel_cnn_pp.runs import checkpoints, optimizers
 from pixel_cnn_pp.tf1_import import ReleaseCheckpoint
 
 TINY = ModelConfig(

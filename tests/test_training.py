@@ -21,19 +21,9 @@ import tensorflow as tf
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
-from pixel_cnn_pp import (
-    checkpoints,
-    data,
-    devices,
-    evaluation,
-    likelihoods,
-    monitoring,
-    optimizers,
-    plots,
-    tf1_import,
-    training,
-)
+from pixel_cnn_pp import data, evaluation, likelihoods, plots, tf1_import
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from pixel_cnn_pp.runs import checkpoints, devices, monitoring, optimizers, training
 
 ROOT = specimens.GOLDEN.parent.parent
 
@@ -190,7 +180,8 @@ if kind != "workers":
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
 # In float64, rounding cannot hide behind Adamax, which makes a whole step of it.
 keras.config.set_floatx("float64")
-from pixel_cnn_pp import checkpoints, config, data, devices, training
+from pixel_cnn_pp import config, data
+from pixel_cnn_pp.runs import checkpoints, devices, training
 
 # Smaller than a user may ask for: to trace every layer for every replica takes its time.
 def check(model, checked=config.ModelConfig.__post_init__):
@@ -578,7 +569,7 @@ SIGNALLED = """
 import os, runpy, signal, sys
 from pixel_cnn_pp import scripts
 scripts._import_tensorflow()  # as quietly as train.py does
-from pixel_cnn_pp import training
+from pixel_cnn_pp.runs import training
 
 train_step = training.Trainer.train_step
 number, step = signal.Signals[sys.argv.pop(1)], int(sys.argv.pop(1))

@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import tensorflow as tf
 
-from pixel_cnn_pp import image_files, image_sets, image_store, pictures
+from pixel_cnn_pp.data import image_files, image_sets, image_store, pictures
 
 _MAX_SEED = 2**32 - 1  # The Mersenne twister of `np.random.RandomState` is seeded by 32-bit words.
 

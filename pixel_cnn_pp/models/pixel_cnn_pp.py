@@ -359,7 +359,7 @@ class PixelCNNPP(keras.Model):
                 f"Received: a model of {kind}"
             )
         # TensorFlow is imported only here: the network itself also runs on Keras's JAX backend.
-        from pixel_cnn_pp import distributions
+        from pixel_cnn_pp.likelihoods import distributions
 
         return distributions.image_distribution(
             raw_params, self.config.image_shape[-1], self.config.num_levels

@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from pixel_cnn_pp import image_store, pictures
+from pixel_cnn_pp.data import image_store, pictures
 
 _TEST_FRACTION = 0.1
 # What a set may call its test split; the first that is there counts.

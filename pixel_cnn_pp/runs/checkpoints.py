@@ -20,7 +20,7 @@ import zipfile
 import numpy as np
 
 from pixel_cnn_pp import config
-from pixel_cnn_pp.model import PixelCNNPP
+from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 
 _WEIGHTS_FILES = {"ema": "averages.npz", "raw": "weights.npz"}
 

@@ -15,7 +15,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from pixel_cnn_pp import image_store, pictures
+from pixel_cnn_pp.data import image_store, pictures
 
 
 def check_fixed_size(name, image_size, fixed_size):

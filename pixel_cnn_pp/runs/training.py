@@ -18,19 +18,9 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from pixel_cnn_pp import (
-    checkpoints,
-    config,
-    data,
-    devices,
-    evaluation,
-    likelihoods,
-    monitoring,
-    optimizers,
-    plots,
-    sampling,
-)
-from pixel_cnn_pp.model import PixelCNNPP
+from pixel_cnn_pp import config, data, evaluation, likelihoods, plots, sampling
+from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+from pixel_cnn_pp.runs import checkpoints, devices, monitoring, optimizers
 
 # Seconds between two lines within an epoch, where no progress bar is shown.
 _SECONDS_BETWEEN_LINES = 60

@@ -1,0 +1,1 @@
+"""The models: each answers the questions of `base.AutoregressiveModel`."""
