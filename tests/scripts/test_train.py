@@ -80,7 +80,6 @@ def test_train_refuses_what_cannot_be_trained(arguments, message, tmp_path):
 def test_in_a_process_of_its_own_a_mistake_is_one_line_too(tmp_path):
     done = run_in_new_process("train.py", "-d", "mnist", "-o", tmp_path / "new")
     assert_one_line(done, "^train.py: `name` must be one of digits, .*Received: name='mnist'")
-    assert done.stdout == ""
 
 
 def test_labels_that_are_missing_are_one_line(tmp_path, monkeypatch):
