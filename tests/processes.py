@@ -31,10 +31,14 @@ def assert_one_line(done, message):
     assert done.stderr.count("\n") == 1, done.stderr
 
 
-def run_in_new_process(*arguments):
-    """A script with its arguments, as a user runs it."""
+def run_in_new_process(*arguments, cwd=ROOT, **environment):
+    """A script with its arguments, as a user runs it who stands in a directory."""
     return subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, *map(str, arguments)],
+        env={**os.environ, **environment},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
     )
 
 
@@ -69,6 +73,12 @@ def run_script(*arguments):
                 status = 1
     texts = [stream.seek(0) or stream.read() for stream in (out, err)]
     return types.SimpleNamespace(returncode=status, stdout=texts[0], stderr=texts[1])
+
+
+def functions_of(script):
+    """What a script defines, with its names; for what reads no flags."""
+    with own_flags():
+        return types.SimpleNamespace(**runpy.run_path(str(ROOT / script)))
 
 
 @contextlib.contextmanager
