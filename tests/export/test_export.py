@@ -157,15 +157,19 @@ def test_without_xla_completions_are_those_in_process(served_digits, digits, sev
     assert_drawn_alike(nothing_known, seventy)
 
 
+SMALL = {"nr_resnet": 2, "receptive_field": "11x5"}
+
+
 @pytest.mark.parametrize(
-    ("name", "missing"),
+    ("name", "fields", "missing"),
     [
-        ("small_nin", {"log_scale_offset"}),
-        ("energy", {"log_prob", "sample_with_controls", "complete_with_controls"}),
+        ("small_nin", SMALL, {"log_scale_offset"}),
+        ("energy", SMALL, {"log_prob", "sample_with_controls", "complete_with_controls"}),
+        ("digits", {}, set()),
     ],
 )
-def test_a_variant_is_served_with_what_has_a_meaning_for_it(name, missing, tmp_path):
-    config = dataclasses.replace(specimens.SPECIMENS[name], nr_resnet=2, receptive_field="11x5")
+def test_a_variant_is_served_with_what_has_a_meaning_for_it(name, fields, missing, tmp_path):
+    config = dataclasses.replace(specimens.SPECIMENS[name], **fields)
     model = initialized(config, dtype="float64")
     export.export_saved_model(model, tmp_path / "served", jit_compile=False)
     served = tf.saved_model.load(str(tmp_path / "served"))
