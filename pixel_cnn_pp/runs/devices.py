@@ -67,12 +67,20 @@ def make_strategy(nr_gpu=None, peer_timeout=600, log=print):
 
 def num_workers(strategy):
     """How many processes train together under a strategy."""
-    return getattr(strategy.extended, "_num_workers", 1)
+    if strategy.cluster_resolver is None:
+        return 1
+    cluster = strategy.cluster_resolver.cluster_spec()
+    return max(sum(cluster.num_tasks(job) for job in cluster.jobs), 1)
 
 
 def worker_index(strategy):
     """The number of this process among them, in [0, num_workers - 1]; 0 is the chief."""
-    return getattr(strategy.extended, "_id_in_cluster", 0)
+    resolver = strategy.cluster_resolver
+    if resolver is None or resolver.task_type is None:
+        return 0
+    # The chief comes first, and there is one at most.
+    has_chief = resolver.task_type == "worker" and "chief" in resolver.cluster_spec().jobs
+    return resolver.task_id + has_chief
 
 
 def _cluster(tf_config):
