@@ -13,6 +13,7 @@ _HOME = {
     "RunConfig": "config",
     "TrainingConfig": "config",
     "DiscretizedLogisticMixture": "likelihoods.distributions",
+    "PixelCNN": "models.pixel_cnn",
     "PixelCNNPP": "models.pixel_cnn_pp",
     "export_saved_model": "export",
     "load": "runs.checkpoints",

@@ -22,6 +22,7 @@ slices; a pixel is [B, F].
 
 from pixel_cnn_pp.layers.blocks import NONLINEARITIES, GatedResidualBlock, concat_elu
 from pixel_cnn_pp.layers.channel_block import AutoregressiveChannelBlock
+from pixel_cnn_pp.layers.masked import MaskedConv2D
 from pixel_cnn_pp.layers.noise import (
     Dropout,
     FixedSeed,
@@ -58,6 +59,7 @@ __all__ = [
     "Dropout",
     "FixedSeed",
     "GatedResidualBlock",
+    "MaskedConv2D",
     "SampleHead",
     "WeightNorm",
     "WeightNormConv2D",

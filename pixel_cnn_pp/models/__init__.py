@@ -8,12 +8,13 @@ pixel_cnn     PixelCNN of van den Oord et al. 2016
 """
 
 from pixel_cnn_pp.models.base import AutoregressiveModel
+from pixel_cnn_pp.models.pixel_cnn import PixelCNN
 from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 from pixel_cnn_pp.models.step import Step
 
-__all__ = ["AutoregressiveModel", "PixelCNNPP", "Step", "make"]
+__all__ = ["AutoregressiveModel", "PixelCNN", "PixelCNNPP", "Step", "make"]
 
-_CLASSES = {"pixel_cnn_pp": PixelCNNPP}
+_CLASSES = {"pixel_cnn_pp": PixelCNNPP, "pixel_cnn": PixelCNN}
 
 
 def make(config, **kwargs):

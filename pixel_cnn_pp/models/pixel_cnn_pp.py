@@ -20,6 +20,7 @@ from pixel_cnn_pp.layers import (
 )
 from pixel_cnn_pp.models.base import AutoregressiveModel
 from pixel_cnn_pp.models.pixel_cnn_pp_step import PixelCNNPPStep
+from pixel_cnn_pp.models.recompute import recomputed
 
 
 class Stage(NamedTuple):
@@ -321,7 +322,7 @@ class _WholeImages:
 
         h = [] if self._h is None else [self._h]
         if self._recompute and self._run is layers.apply:
-            return _recomputed(block.weights, run, x, h, list(a))
+            return recomputed(block.weights, run, x, h, list(a))
         return run(x, h, a)
 
     def encode(self, blocks, x):
@@ -338,22 +339,6 @@ class _WholeImages:
 
     def _run_both(self, layers, x):
         return tuple(self._run(layer, stream) for layer, stream in zip(layers, x, strict=True))
-
-
-def _recomputed(weights, function, *inputs):
-    """A function of inputs and layers' weights, computed again for its gradient.
-
-    TensorFlow starts to compute again when that gradient is asked for, but only what depends on the
-    inputs. So the weights, from which kernels are normalised, and the conditioning, which may have
-    a gradient of its own, are inputs too.
-    """
-
-    def with_weights(values, *inputs):
-        with keras.StatelessScope(state_mapping=zip(weights, values, strict=True)):
-            return function(*inputs)
-
-    # Copies: TensorFlow's eager mode would count the gradient of a variable itself twice.
-    return keras.remat(with_weights)([ops.copy(weight) for weight in weights], *inputs)
 
 
 def _num_dropped(block, height, width):
