@@ -138,15 +138,18 @@ def test_the_snippet_on_own_images_trains_scores_draws_and_saves(tmp_path, monke
     assert np.array_equal(reloaded(images[:2]), names["model"](images[:2]))
 
 
-def test_the_snippets_of_the_page_on_python_make_models_of_ones_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    # The first block takes a trained run: test_sampling.py and test_scripts.py use one so.
+def test_the_snippets_of_the_page_on_python_make_models_of_ones_own():
+    # The first block takes a trained run: test_sampling.py and test_scripts.py use one so. The
+    # second one is in the README, and is run above.
     _, own, *others = code_blocks("python", DOCS["python.md"])
-    images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), np.uint8)
-    names = {"pcnn": pcnn, "images": images}
-    for snippet in (own, *others):
+    (in_readme,) = code_blocks("python", README)
+    lines, readme_lines = (re.findall(r"^\w[^#\n]*\b\S", x, re.M) for x in (own, in_readme))
+    assert lines and set(lines) <= set(readme_lines)
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
+    names = {"pcnn": pcnn}
+    for snippet in others:
         exec(compile(snippet.replace("28, 28, 1", "8, 8, 1"), "python.md", "exec"), names)
-        assert names["model"](images[:2]).shape[:3] == (2, 8, 8)
+        assert names["model"](images).shape[:3] == (2, 8, 8)
 
 
 def test_the_two_workers_train_together(tmp_path):
