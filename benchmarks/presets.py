@@ -19,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks import measure
 from pixel_cnn_pp import scripts
 from pixel_cnn_pp.config import (
+    MODELS,
     PRESETS,
     DataConfig,
     ModelConfig,
@@ -152,9 +153,10 @@ def _cases():
 
 
 def _model_config(case):
-    """The ModelConfig of a case."""
-    names = {field.name for field in dataclasses.fields(ModelConfig)}
-    return ModelConfig(
+    """The configuration of a case's model."""
+    model_class = MODELS[PRESETS[case["preset"]].kind]
+    names = {field.name for field in dataclasses.fields(model_class)}
+    return model_class(
         image_shape=(case["size"], case["size"], 3),
         num_classes=_NUM_CLASSES if case["values"].get("class_conditional") else None,
         **{name: value for name, value in case["values"].items() if name in names},

@@ -65,12 +65,10 @@ SCALES = {
     "full": {},
 }
 
+# What the rows are made of: all of them are PixelCNN++.
+PARTS = (config.ModelConfig, config.DataConfig, config.TrainingConfig)
 # {field: its default}, of all parts of a run.
-DEFAULTS = {
-    field.name: field.default
-    for part in (config.ModelConfig, config.DataConfig, config.TrainingConfig)
-    for field in dataclasses.fields(part)
-}
+DEFAULTS = {field.name: field.default for part in PARTS for field in dataclasses.fields(part)}
 
 # What has no say in the numbers.
 _PLACES = ("data_dir", "save_dir", "load_params")
@@ -149,8 +147,8 @@ def plan(names, scale, num_seeds, given):
             )
         shared = {field: value for field, value in SCALES[scale].items() if field not in differing}
         for row in COMPARISONS[name].rows:
-            values = {**config.PRESETS[row].values, **shared, **given}
-            for part in (config.ModelConfig, config.DataConfig, config.TrainingConfig):
+            values = {**_with_blocks(config.PRESETS[row].values), **shared, **given}
+            for part in PARTS:
                 part_of(part, values)
             assert values_by_row.setdefault(row, values) == values, row
     return [
@@ -179,9 +177,18 @@ def part_of(config_class, values):
 
 def fields_that_differ(name):
     """The fields in which the presets of a comparison differ, a set of names."""
-    rows = [config.PRESETS[row].values for row in COMPARISONS[name].rows]
+    rows = [_with_blocks(config.PRESETS[row].values) for row in COMPARISONS[name].rows]
     fields = {field for row in rows for field in row}
     return {field for field in fields if len({row.get(field, DEFAULTS[field]) for row in rows}) > 1}
+
+
+def _with_blocks(values):
+    """A preset's values {field: value}, with the residual blocks that a small field has.
+
+    The preset leaves them to the field; the directories of earlier versions name them.
+    """
+    num_blocks = config.SMALL_FIELDS.get(values.get("receptive_field"))
+    return values if num_blocks is None else {**values, "nr_resnet": num_blocks}
 
 
 def is_bound(row):

@@ -35,7 +35,8 @@ flags.DEFINE_integer(
 flags.DEFINE_string("out", "save/experiments", "Directory of the runs, the table and the curves")
 flags.DEFINE_bool("dry_run", False, "Print the commands of all runs, and run none")
 # For all rows; what is not given is as the scale or the preset of a row has it.
-config.define_flags(config.RunConfig, with_defaults=False)
+for part in comparisons.PARTS:
+    config.define_flags(part, with_defaults=False)
 
 
 def main():
@@ -43,7 +44,9 @@ def main():
     from experiments import runs
 
     names = _checked_names()
-    given = config.explicit_values_from_flags(config.RunConfig)
+    given = {}
+    for part in comparisons.PARTS:
+        given |= config.explicit_values_from_flags(part)
     planned = comparisons.plan(names, FLAGS.scale, FLAGS.seeds, given)
     if FLAGS.dry_run:
         _print_commands(planned)

@@ -9,6 +9,7 @@ import importlib
 _HOME = {
     "DataConfig": "config",
     "ModelConfig": "config",
+    "PixelCNNConfig": "config",
     "RunConfig": "config",
     "TrainingConfig": "config",
     "DiscretizedLogisticMixture": "likelihoods.distributions",
