@@ -1,8 +1,8 @@
 """Times the naive and the cached sampler, as a Markdown table: python benchmarks/sampling.py.
 
-Every case is measured in a process of its own, because a process's peak memory never falls again.
-Beside the times stands what the machine is capable of, measured in the same process: the rate of a
-big matrix product for the arithmetic, that of matrix-vector products for the reading of weights.
+Every case is measured in a process of its own, because the peak memory of a process never falls
+again. The same process also measures what the machine can do: the rate of a big matrix product, for
+the arithmetic, and that of matrix-vector products, for the reading of weights.
 """
 
 import itertools
@@ -31,9 +31,9 @@ flags.DEFINE_list("dtypes", "float32,mixed_bfloat16", f"Of {', '.join(DTYPES)}")
 flags.DEFINE_integer("nr_resnet", 5, "Residual blocks per stage", lower_bound=1)
 flags.DEFINE_integer("nr_logistic_mix", 10, "Components of the mixture", lower_bound=1)
 flags.DEFINE_integer("naive_pixels", 8, "Pixels to time the naive sampler on", lower_bound=1)
-flags.DEFINE_integer("repeats", 3, "Times are the best of so many", lower_bound=1)
+flags.DEFINE_integer("repeats", 3, "How many calls to time; the best counts", lower_bound=1)
 
-# Matrix-vector products read at least so much in one call, the cost of which then does not count.
+# Matrix-vector products read at least this much in one call, so that the call itself costs little.
 _BYTES_AT_LEAST = 2**28
 
 COLUMNS = (
@@ -54,18 +54,18 @@ COLUMNS = (
 )
 
 NOTES = """\
-- batch: images drawn by one call; on a CPU the cached sampler divides them among the cores.
+- batch: images drawn by one call. On a CPU the cached sampler divides them among the cores.
 - naive: extrapolated from the time of {naive_pixels} pixels to all pixels of the image.
-- Times are the best of {repeats}; s/image is the time of the batch divided by its images, ms/pixel
-  the time of the batch divided by the pixels of one image.
-- without XLA: the cached sampler again, its rows by the graph's own executor; s/image.
-- first call: tracing and compilation included. All other columns are of later calls.
+- Times are the best of {repeats}. s/image: time of the batch divided by its images. ms/pixel: time
+  of the batch divided by the pixels of one image.
+- without XLA: s/image of the cached sampler when TensorFlow's executor runs the rows.
+- first call: includes tracing and compilation. All other columns are for later calls.
 - GFLOP/s: of the cached sampler, which multiplies as often as one pass over whole images does. The
-  share is that of a matrix product, {side}^3 in the same dtype, on the whole machine.
-- weights GB/s: of the kernels that the cached sampler's loop over pixels reads, batch 1 only. The
-  share is that of float32 matrix-vector products, in a loop over as many bytes of matrices.
-- cache bytes: what is kept of the rows above. peak: resident memory of the process, compilation
-  included, after the cached sampler and before the naive one."""
+  share is relative to a matrix product of {side}^3 in the same dtype on the whole machine.
+- weights GB/s: rate at which the loop over pixels reads its kernels, batch 1 only. The share is
+  relative to float32 matrix-vector products in a loop over as many bytes of matrices.
+- cache bytes: what is kept of the rows above. peak: resident memory of the process, including
+  compilation, after the cached sampler and before the naive one."""
 
 
 def main():
@@ -96,7 +96,7 @@ def measure_case(case):
       case: One of the dicts of `_cases`.
 
     Returns:
-      {name: number}; the machine's memory rate, and the rate reached, for batch 1 only.
+      {name: number}; the rates of reading memory are there for batch 1 only.
     """
     import keras
 
@@ -250,7 +250,7 @@ def _naive_sampler(model, case):
     dtype = likelihoods.level_dtype(model.config.num_levels)
     images = np.zeros((batch_size, size, size, channels), dtype)
     known_mask = np.zeros((batch_size, size, size), bool)
-    # Once a row there, so not worth a part of the time of the few pixels here.
+    # The sampler draws them once a row, so they are not timed with these few pixels.
     uniforms = sampling._uniforms(0, 0, 0, batch_size, size, num_uniforms)
 
     def draw_pixels():
@@ -270,7 +270,7 @@ def _item(model):
 
 
 def _cases():
-    """One dict a case, from the flags; complains before anything is measured."""
+    """One dict for each case, from the flags; checks them before anything is measured."""
     numbers = {
         name: measure.whole_numbers(name, FLAGS[name].value)
         for name in ("filters", "sizes", "batch_sizes")
@@ -297,7 +297,7 @@ def _cases():
 
 
 def _model_config(case):
-    """The paper's network for CIFAR-10, but for what the flags change."""
+    """The paper's network for CIFAR-10, with the changes of the flags."""
     return ModelConfig(
         image_shape=(case["size"], case["size"], 3),
         nr_filters=case["filters"],
@@ -332,7 +332,7 @@ def _cells(case, measured):
 
 
 def _share(rate, machine_rate):
-    """A rate in billions a second, and in brackets its share of what the machine is capable of."""
+    """A rate in billions a second, and in brackets its share of the machine's rate."""
     return f"{measure.digits(rate / 1e9)} ({measure.percentage(rate, machine_rate, 1e9)})"
 
 
