@@ -59,10 +59,10 @@ def main(run_dir):
 
     run = checkpoints.load_config(run_dir)
     all_weights, plot_path = _checked_flags(run_dir)
-    model_configs = [run.model]
     if FLAGS.background is not None:
-        model_configs.append(_background_config(run.model))
-    if FLAGS.marginal and not any(map(_is_conditional, model_configs)):
+        _check_background(run.model)
+    models = _models(run_dir, all_weights)
+    if FLAGS.marginal and not any(_is_conditional(model) for _, model in models.values()):
         raise ValueError(
             "`marginal` must be left out: the model is not class-conditional. "
             "Received: marginal=True"
@@ -72,18 +72,9 @@ def main(run_dir):
         names.append(FLAGS.compare)
     sets = [_load_set(run, name, FLAGS.split) for name in names]
     for scored in sets:
-        for model_config in model_configs:
-            uses_labels = _is_conditional(model_config) and not FLAGS.marginal
-            evaluation.check_fits(scored.name, scored.images, model_config, uses_labels)
+        for _, model in models.values():
+            evaluation.check_fits(scored.name, scored.images, model, _uses_labels(model))
     train_images = _load_set(run, names[0], "train").images.images if FLAGS.baselines else None
-    # {title of its scores: (prefix of its columns, model)}
-    models = {
-        f"PixelCNN++, {_WEIGHTS[weights]}": ("", checkpoints.load(run_dir, weights))
-        for weights in all_weights
-    }
-    if FLAGS.background is not None:
-        background = checkpoints.load(FLAGS.background, all_weights[0])
-        models[f"Background, {_WEIGHTS[all_weights[0]]}"] = ("background_", background)
     for name, path in (("out", FLAGS.out), ("plot", plot_path)):
         if path is not None:
             scripts.check_writable(name, path)
@@ -94,8 +85,8 @@ def main(run_dir):
         tables.append(_columns(scored))
         for title, (prefix, model) in models.items():
             score = _score(model, scored.images, f"{scored.name}, {title}")
-            is_over_classes = FLAGS.marginal and _is_conditional(model.config)
-            print(f"{title}{', over all classes' if is_over_classes else ''}: {score}")
+            over_classes = ", over all classes" if _is_marginal(model) else ""
+            print(f"{title}{over_classes}: {score}")
             tables[-1][f"{prefix}nats"] = score.nats
             tables[-1][f"{prefix}bits_per_dim"] = score.bits_per_dim
     if train_images is not None:
@@ -141,8 +132,22 @@ def _checked_flags(run_dir):
     return ["ema"] if needs_one else list(_WEIGHTS), plot_path
 
 
-def _background_config(model_config):
-    """The configuration of the background model, which must take images of the same kind."""
+def _models(run_dir, all_weights):
+    """The models to score with: {title of the scores: (prefix of their columns, model)}."""
+    from pixel_cnn_pp.runs import checkpoints
+
+    models = {}
+    for weights in all_weights:
+        model = checkpoints.load(run_dir, weights)
+        models[f"{model.title}, {_WEIGHTS[weights]}"] = ("", model)
+    if FLAGS.background is not None:
+        background = checkpoints.load(FLAGS.background, all_weights[0])
+        models[f"Background, {_WEIGHTS[all_weights[0]]}"] = ("background_", background)
+    return models
+
+
+def _check_background(model_config):
+    """Refuses a background model that does not take images of the same kind."""
     from pixel_cnn_pp.runs import checkpoints
 
     found = checkpoints.load_config(FLAGS.background).model
@@ -152,7 +157,6 @@ def _background_config(model_config):
             "`background` must be a run on images of {} channels and {} levels, as RUN_DIR is. "
             "Received: {} channels and {} levels in {}".format(*expected, *kind, FLAGS.background)
         )
-    return found
 
 
 def _load_set(run, name, split):
@@ -211,8 +215,18 @@ def _load_file(model_config, path):
     return _Set(path, f"{path}, all images", images, np.repeat("", len(images.images)))
 
 
-def _is_conditional(model_config):
-    return model_config.num_classes is not None
+def _is_conditional(model):
+    return model.config.num_classes is not None
+
+
+def _is_marginal(model):
+    """Whether images are scored over all classes."""
+    return FLAGS.marginal and _is_conditional(model)
+
+
+def _uses_labels(model):
+    """Whether images are scored by their own classes."""
+    return not FLAGS.marginal and _is_conditional(model)
 
 
 def _score(model, images, name):
@@ -220,9 +234,8 @@ def _score(model, images, name):
     from pixel_cnn_pp import data, evaluation
 
     log_prob = evaluation.compiled_log_prob(model)
-    if _is_conditional(model.config) and FLAGS.marginal:
+    if _is_marginal(model):
         log_prob = evaluation.marginal_log_prob(log_prob, model.config.num_classes)
-    uses_labels = _is_conditional(model.config) and not FLAGS.marginal
 
     def batches():
         for batch in data.eval_batches(images, FLAGS.batch_size):
@@ -230,7 +243,7 @@ def _score(model, images, name):
             bar.update(int(np.sum(batch[2])))
 
     with _bar(len(images.images), name) as bar:
-        return evaluation.score(log_prob, batches(), uses_labels, model.config.loss_unit)
+        return evaluation.score(log_prob, batches(), _uses_labels(model), model.likelihood.unit)
 
 
 def _bar(num_images, name):

@@ -17,7 +17,7 @@ from pixel_cnn_pp.layers.convolution import convolve
 
 @keras.saving.register_keras_serializable("pixel_cnn_pp")
 class MaskedConv2D(keras.layers.Layer):
-    """A convolution that sees the rows above, what is left in its own row, and some of its position.
+    """A convolution that sees the rows above, the left of its own row, and part of its position.
 
     out = x * (W mask) + b. The mask is 1 above and on the left, 0 below and on the right. At the
     centre tap it is 1 where the group of the input is less than that of the output (mask A), or is

@@ -24,6 +24,7 @@ class AutoregressiveModel(keras.Model):
     it.
 
     Attributes:
+      title: What the model is called in what is printed.
       config: The configuration, one of the dataclasses of `config`.
       likelihood: `likelihoods.Likelihood`.
       recompute: Whether gradients compute again what they can, instead of keeping it in memory.
@@ -31,6 +32,7 @@ class AutoregressiveModel(keras.Model):
       reads_channels: Whether raw parameters depend on the earlier channels of their own pixel.
     """
 
+    title = ""
     side_multiple = 1
     reads_channels = False
 

@@ -32,6 +32,7 @@ class PixelCNN(AutoregressiveModel):
     TensorShape([2])
     """
 
+    title = "PixelCNN"
     reads_channels = True
 
     def __init__(self, config, recompute=False, **kwargs):

@@ -57,6 +57,7 @@ class PixelCNNPP(AutoregressiveModel):
     TensorShape([16])
     """
 
+    title = "PixelCNN++"
     side_multiple = 4  # the network halves height and width twice
 
     def __init__(self, config, recompute=False, **kwargs):
