@@ -113,7 +113,7 @@ def compiled_log_prob(model):
       Function (images [B, H, W, C], labels [B] or None) -> nats [B].
     """
     if not model.compiled and keras.backend.backend() == "tensorflow":
-        # Otherwise Keras would take XLA where there is a GPU; `AutoregressiveModel.compile` says why not.
+        # Keras would take XLA where there is a GPU; `AutoregressiveModel.compile` says why not.
         model.jit_compile = False
 
     def log_prob(images, labels):
