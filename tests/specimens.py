@@ -120,7 +120,7 @@ SPECIMENS = {
         image_shape=(6, 5, 1), num_levels=2, nr_resnet=1, nr_filters=4, nr_output_filters=6
     ),
     "pixel_cnn_four": PixelCNNConfig(
-        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=14, nr_output_filters=18
+        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=14, nr_output_filters=42
     ),
 }
 
