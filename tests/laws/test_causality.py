@@ -85,7 +85,10 @@ def test_a_changed_sub_pixel_changes_its_own_and_later_probabilities_alone(name)
     place = np.arange(n)
     for channel in range(channels - 1):
         changed = place[(place % channels == channel) & (place >= n // 2)]
-        assert pmf_differs[changed, changed + 1].mean() > 0.9
+        later = np.arange(1, channels - channel)
+        reached = pmf_differs[changed[:, None], changed[:, None] + later]
+        # A relu may stop some of the changes on their way, not all, and not to all channels.
+        assert reached.any(axis=0).all() and reached.any(axis=1).mean() > 0.9
 
 
 @WITH_LIKELIHOOD
