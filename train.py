@@ -12,7 +12,7 @@ config.define_preset()
 def main():
     """Starts a run, or resumes one from its directory."""
     from pixel_cnn_pp import data
-    from pixel_cnn_pp.runs import checkpoints, devices, training
+    from pixel_cnn_pp.runs import checkpoints, devices, loop
 
     if FLAGS.load_params:
         stored = checkpoints.load_config(FLAGS.save_dir)
@@ -40,7 +40,7 @@ def main():
             **config.values_from_flags(config.ModelConfig),
         )
         run = config.RunConfig(model_config, data_config, training_config)
-    training.train(run, train_data, test_data, strategy)
+    loop.train(run, train_data, test_data, strategy)
 
 
 if __name__ == "__main__":

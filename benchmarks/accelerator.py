@@ -146,7 +146,7 @@ def measure_case(case):
 
 
 def make_step(model, images):
-    """A training step as `training.Trainer` makes it on TensorFlow, as one function of JAX.
+    """A training step as `runs.trainer.Trainer` makes it on TensorFlow, as one function of JAX.
 
     Args:
       model: PixelCNNPP. Its weights follow after every step.
