@@ -36,7 +36,6 @@ _VARIABLE = re.compile(r"(|.*/)(?:conv2d|deconv2d|dense|conditional_weights)_\d+
 # release's.
 _VARIANTS = ("likelihood", "receptive_field", "small_variant", "shortcuts", "energy_distance")
 _UNNAMED = re.compile(r"Variable(?:_(\d+))?")
-
 # What TensorFlow raises for a file that is cut short, changed or of another kind.
 _READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError)
 
@@ -231,11 +230,8 @@ class ReleaseCheckpoint:
         matches = (_VARIABLE.fullmatch(name) for name in self._shapes)
         scopes = sorted({match[1] for match in matches if match})
         if len(scopes) != 1:
-            what = (
-                f"several, in {files.first(scopes)}"
-                if scopes
-                else files.first(sorted(self._shapes))
-            )
+            found = files.first(scopes or sorted(self._shapes))
+            what = f"several, in {found}" if scopes else found
             raise ValueError(
                 "A checkpoint of the release must hold one network, variables such as "
                 f"model/conv2d_0/V. Received: {self.path} with {what or 'nothing'}"
