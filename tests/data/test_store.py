@@ -1,12 +1,7 @@
-"""image_store.py: an entry is whole or not there, and is what was written."""
-
-import json
-import pathlib
-
 import numpy as np
 import pytest
 
-from pixel_cnn_pp.data import image_store
+from pixel_cnn_pp.data import store
 
 RANDOM = np.random.default_rng(0)
 
@@ -22,9 +17,9 @@ def test_an_entry_is_written_once_for_a_key(tmp_path):
         calls.append(folder)
         touch(folder)
 
-    first = image_store.entry(tmp_path, "set", ["a", 1], write)
-    again = image_store.entry(tmp_path, "set", ["a", 1], write)
-    other = image_store.entry(tmp_path, "set", ["a", 2], write)
+    first = store.entry(tmp_path, "set", ["a", 1], write)
+    again = store.entry(tmp_path, "set", ["a", 1], write)
+    other = store.entry(tmp_path, "set", ["a", 2], write)
     assert first == again != other and len(calls) == 2
     assert (first / "made").read_text() == "here"
     assert sorted(tmp_path.glob("cache/*")) == sorted([first, other])
@@ -36,42 +31,42 @@ def test_an_entry_whose_writing_fails_leaves_nothing(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        image_store.entry(tmp_path, "set", [], fail)
+        store.entry(tmp_path, "set", [], fail)
     assert list(tmp_path.glob("cache/*")) == []
-    assert (image_store.entry(tmp_path, "set", [], touch) / "made").exists()
+    assert (store.entry(tmp_path, "set", [], touch) / "made").exists()
 
 
 def test_of_two_processes_that_write_an_entry_the_first_one_wins(tmp_path):
     def write(folder):
-        image_store.entry(tmp_path, "set", [], touch)  # the other process, meanwhile
+        store.entry(tmp_path, "set", [], touch)  # the other process, meanwhile
         (folder / "second").write_text("too late")
 
-    folder = image_store.entry(tmp_path, "set", [], write)
+    folder = store.entry(tmp_path, "set", [], write)
     assert [path.name for path in folder.iterdir()] == ["made"]
     assert list(tmp_path.glob("cache/*")) == [folder]
 
 
 def test_the_state_of_a_file_changes_with_it(tmp_path):
     path = tmp_path / "file"
-    assert image_store.file_state(path) == (0, 0)
+    assert store.file_state(path) == (0, 0)
     path.write_text("one")
-    first = image_store.file_state(path)
+    first = store.file_state(path)
     assert first[0] == 3
     path.write_text("more")
-    assert image_store.file_state(path) != first
+    assert store.file_state(path) != first
 
 
 def test_more_than_the_disk_holds_is_refused_beforehand(tmp_path):
-    image_store.check_space(tmp_path, 1)
+    store.check_space(tmp_path, 1)
     with pytest.raises(OSError, match=r"Not enough disk space: .* take 1099511627776 MiB, and \d+"):
-        image_store.check_space(tmp_path, 2**60)
+        store.check_space(tmp_path, 2**60)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("lengths", [[], [1], [3, 0, 999999]])
 def test_an_array_written_piece_by_piece_is_the_whole_array(dtype, lengths, tmp_path):
     pieces = [RANDOM.integers(0, 256, (length, 2, 1)).astype(dtype) for length in lengths]
-    with image_store.array_writer(tmp_path / "a.npy", (2, 1), dtype) as append:
+    with store.array_writer(tmp_path / "a.npy", (2, 1), dtype) as append:
         for piece in pieces:
             append(piece)
     whole = np.concatenate([np.zeros((0, 2, 1), dtype), *pieces])
@@ -80,9 +75,7 @@ def test_an_array_written_piece_by_piece_is_the_whole_array(dtype, lengths, tmp_
 
 def write_split(folder, images, labels, size, keeps_uncropped, split="train", has_alpha=False):
     shape = (*size, images[0].shape[-1])
-    with image_store.split_writer(
-        folder, split, shape, np.uint8, has_alpha, keeps_uncropped
-    ) as writer:
+    with store.split_writer(folder, split, shape, np.uint8, has_alpha, keeps_uncropped) as writer:
         for image, label in zip(images, labels, strict=True):
             writer.append(image, label)
         assert len(writer) == len(images)
@@ -93,8 +86,8 @@ def test_a_split_has_the_centres_and_the_whole_images(tmp_path):
     sizes = [(4, 5), (6, 4), (5, 5), (9, 7)]
     images = [RANDOM.integers(0, 200, (*size, 3), np.uint8) for size in sizes]
     write_split(tmp_path, images, [2, 0, 1, 2], (4, 4), keeps_uncropped=True)
-    image_store.write_about(tmp_path, 256, 3)
-    stored = image_store.load_stored(tmp_path, "train")
+    store.write_about(tmp_path, 256, 3)
+    stored = store.load_stored(tmp_path, "train")
     centres = [images[0][:, :4], images[1][1:5], images[2][:4, :4], images[3][2:6, 1:5]]
     np.testing.assert_array_equal(stored.images, centres)
     np.testing.assert_array_equal(stored.labels, np.array([2, 0, 1, 2], np.int32), strict=True)
@@ -113,14 +106,14 @@ def test_a_split_has_the_centres_and_the_whole_images(tmp_path):
 
 @pytest.mark.parametrize(("alpha", "num_kept"), [([255, 255], 3), ([255, 254], 4), ([0, 255], 4)])
 def test_alpha_is_dropped_where_it_is_opaque_in_both_splits(alpha, num_kept, tmp_path):
-    for split, lowest in zip(image_store.SPLITS, alpha, strict=True):
+    for split, lowest in zip(store.SPLITS, alpha, strict=True):
         image = RANDOM.integers(0, 200, (4, 4, 4), np.uint8)
         image[..., 3] = 255
         image[1, 2, 3] = lowest
         write_split(tmp_path, [image], [None], (4, 4), split == "train", split, has_alpha=True)
-    image_store.write_about(tmp_path, 256, None)
-    for split in image_store.SPLITS:
-        stored = image_store.load_stored(tmp_path, split)
+    store.write_about(tmp_path, 256, None)
+    for split in store.SPLITS:
+        stored = store.load_stored(tmp_path, split)
         assert stored.images.shape == (1, 4, 4, num_kept)
         assert stored.labels is None
         assert (stored.highest == 255) == (num_kept == 4)
@@ -130,16 +123,16 @@ def test_alpha_is_dropped_where_it_is_opaque_in_both_splits(alpha, num_kept, tmp
 
 def test_levels_are_those_given_where_all_values_lie_below(tmp_path):
     write_split(tmp_path, [np.full((4, 4, 1), 11, np.uint8)], [None], (4, 4), False)
-    image_store.write_about(tmp_path, 65536, None)
-    assert image_store.load_stored(tmp_path, "train", 12).num_levels == 12
-    found = image_store.load_stored(tmp_path, "train")
+    store.write_about(tmp_path, 65536, None)
+    assert store.load_stored(tmp_path, "train", 12).num_levels == 12
+    found = store.load_stored(tmp_path, "train")
     assert found.num_levels == 65536
     assert found.description.endswith(
         "; 65536 levels, but no value is above 11: perhaps --num_levels 16"
     )
     message = "`num_levels` must be above the highest value of the images, 11. Received: num_level"
     with pytest.raises(ValueError, match=message):
-        image_store.load_stored(tmp_path, "train", 11)
+        store.load_stored(tmp_path, "train", 11)
 
 
 def test_a_split_without_images_is_refused(tmp_path):
@@ -148,65 +141,5 @@ def test_a_split_without_images_is_refused(tmp_path):
 
 
 def write_nothing(folder):
-    with image_store.split_writer(folder, "test", (4, 4, 1), np.uint8):
+    with store.split_writer(folder, "test", (4, 4, 1), np.uint8):
         pass
-
-
-def test_decoded_images_come_in_order_and_broken_ones_with_their_reason(tmp_path):
-    num_images = 3 * image_store.CHUNK + 5
-
-    def decode(name, number):
-        return f"bad {name}" if number % 500 == 7 else np.full((4, 4, 1), number % 256, np.uint8)
-
-    items = ((f"file {number}", number, number % 3) for number in range(num_images))
-    with image_store.split_writer(tmp_path, "train", (4, 4, 1), np.uint8) as writer:
-        unreadable = image_store.append_decoded(writer, items, decode, None)
-    image_store.write_about(tmp_path, 256, 3)
-    assert unreadable == {f"file {number}": f"bad file {number}" for number in (7, 507, 1007, 1507)}
-    stored = image_store.load_stored(tmp_path, "train")
-    numbers = [number for number in range(num_images) if number % 500 != 7]
-    np.testing.assert_array_equal(stored.images[:, 0, 0, 0], np.array(numbers) % 256)
-    np.testing.assert_array_equal(stored.labels, np.array(numbers) % 3)
-
-
-def test_a_tenth_of_the_files_may_be_unreadable_and_no_more():
-    unreadable = dict.fromkeys("abcd", "cut")
-    image_store.check_readable(unreadable, 40, "here")
-    message = r"At most 10% .* Received: 4 of 39 in here: a \(cut\), b \(cut\), c \(cut\), \.\.\.$"
-    with pytest.raises(ValueError, match=message):
-        image_store.check_readable(unreadable, 39, "here")
-
-
-def test_what_was_left_out_is_counted_and_named():
-    assert image_store.describe_left_out({}) == ""
-    assert image_store.describe_left_out({"a": "cut", "b": "empty"}, 3, (8, 12)) == (
-        "2 left out as unreadable: a (cut), b (empty); 3 left out as smaller than 8 x 12"
-    )
-
-
-def test_arrays_are_read_by_name_or_alone(tmp_path):
-    arrays = {"images": np.arange(6), "other": np.array([{}, {}])}
-    np.savez(tmp_path / "a.npz", **arrays)  # an array of objects is not touched
-    assert image_store.read_arrays(tmp_path / "a.npz", {"images"}).keys() == {"images"}
-    np.savez_compressed(tmp_path / "b.npz", anything=np.arange(6))
-    np.testing.assert_array_equal(
-        image_store.read_arrays(tmp_path / "b.npz", {"images"})["anything"], np.arange(6)
-    )
-    np.save(tmp_path / "c.npy", np.arange(6))
-    (found,) = image_store.read_arrays(tmp_path / "c.npy", set()).values()
-    assert isinstance(found, np.memmap) and found.tolist() == list(range(6))
-
-
-@pytest.mark.parametrize("name", ["a.npz", "a.npy", "empty.npz", "text.npz", "text.npy"])
-def test_arrays_of_a_broken_file_are_one_line(name, tmp_path):
-    path = pathlib.Path(tmp_path / name)
-    if name.startswith("a"):
-        save = np.savez if name.endswith("npz") else lambda file, images: np.save(file, images)
-        save(path, images=np.arange(999))
-        path.write_bytes(path.read_bytes()[:-700])
-    else:
-        path.write_text("hello" if name.startswith("text") else "")
-    with pytest.raises(ValueError, match=r"must lie in a whole .npz or .npy. Received: ") as caught:
-        image_store.read_arrays(path, {"images"})
-    assert "\n" not in str(caught.value)
-    assert json.dumps(str(path))[1:-1] in str(caught.value)
