@@ -282,7 +282,7 @@ def test_two_checkpoints_stay_where_no_number_is_asked_for(pair, tmp_path):
 
 def test_where_training_stood_within_an_epoch_comes_back_exactly(pair, other_pair, tmp_path):
     # A third has no end in binary: it must come back with all of its digits.
-    state = checkpoints.TrainingState(step=31, epoch=5, num_images=640, loss_sum=1 / 3)
+    state = checkpoints.TrainingState(step=31, epoch=5, num_images=640, image_loss_sum=1 / 3)
     checkpoints.save(tmp_path, *pair, state)
     assert checkpoints.restore(tmp_path, *other_pair) == state
 
@@ -290,9 +290,40 @@ def test_where_training_stood_within_an_epoch_comes_back_exactly(pair, other_pai
 def test_a_checkpoint_from_before_there_were_any_within_an_epoch_is_read(run_dir, other_pair):
     path = checkpoints.latest(run_dir) / "state.json"
     values = json.loads(path.read_text())
-    del values["num_images"], values["loss_sum"]
+    del values["num_images"], values["image_loss_sum"]
     path.write_text(json.dumps(values))
     assert checkpoints.restore(run_dir, *other_pair) == STATE
+
+
+@pytest.mark.parametrize(
+    ("step", "epoch", "num_images", "batch_size", "expected"),
+    [
+        # Of epochs of 100 images; five epochs and four steps of 8 images each.
+        (5 * 12 + 4, 5, 32, 16, 8),
+        (4, 0, 32, 16, 8),
+        (5 * 100 + 7, 5, 7, 16, 1),
+        # No size of batches leads there: some were of another one.
+        (63, 5, 32, 16, 16),
+        (64, 5, 0, 16, 0),
+    ],
+)
+def test_losses_that_an_earlier_version_summed_over_steps_become_those_of_images(
+    step, epoch, num_images, batch_size, expected, run_dir, other_pair
+):
+    path = checkpoints.latest(run_dir) / "state.json"
+    values = json.loads(path.read_text())
+    del values["image_loss_sum"]
+    values |= {"step": step, "epoch": epoch, "num_images": num_images}
+    path.write_text(json.dumps({**values, "loss_sum": 1.5 if num_images else 0.0}))
+    state = checkpoints.restore(run_dir, *other_pair, 100, batch_size)
+    assert state == checkpoints.TrainingState(step, epoch, num_images, 1.5 * expected)
+
+
+def test_where_no_step_was_done_but_an_epoch_ended_that_is_noted(pair, run_dir, other_pair):
+    ended = dataclasses.replace(STATE, epoch=6)
+    checkpoint = checkpoints.save(run_dir, *pair, ended)
+    assert sorted(os.listdir(checkpoint.parent)) == ["step_000000000030"]
+    assert checkpoints.restore(run_dir, *other_pair) == ended
 
 
 def test_a_step_that_is_on_the_disk_already_is_not_written_again(pair, run_dir):
