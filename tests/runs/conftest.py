@@ -1,12 +1,14 @@
-"""The digits, and the run that the tests of a run share."""
+"""What the tests of runs share: the digits, a run that was trained, a run that was only saved."""
 
+import shutil
 import types
 
 import pytest
+import saved_run as made
 import short_run
 
 from pixel_cnn_pp import data
-from pixel_cnn_pp.runs import loop
+from pixel_cnn_pp.runs import checkpoints, loop
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +33,30 @@ def finished(digits, tmp_path_factory):
         loop.train(run, *digits, log=lines.append)
     (trainer,) = trainers
     return types.SimpleNamespace(run=run, run_dir=run_dir, lines=lines, trainer=trainer)
+
+
+@pytest.fixture(scope="session")
+def pair():
+    """A model and its optimizer; never changed."""
+    return made.trained(seed=1)
+
+
+@pytest.fixture(scope="session")
+def other_pair():
+    """Another model and its optimizer, of the same configuration; tests may restore into it."""
+    return made.trained(seed=2)
+
+
+@pytest.fixture(scope="session")
+def saved_run(pair, tmp_path_factory):
+    """The directory of a run with one checkpoint of `pair`; never changed."""
+    path = tmp_path_factory.mktemp("run")
+    checkpoints.save_config(path, made.RUN)
+    checkpoints.save(path, *pair, made.STATE)
+    return path
+
+
+@pytest.fixture
+def run_dir(saved_run, tmp_path):
+    """A copy of the saved run that a test may change."""
+    return shutil.copytree(saved_run, tmp_path / "run")

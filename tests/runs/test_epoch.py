@@ -38,7 +38,10 @@ class Terminal(io.StringIO):
         return True
 
 
-def train_epoch(trainer, log, images=np.zeros(4, np.uint8), batch_size=1, **done):
+ZEROS = np.zeros(4, np.uint8)
+
+
+def train_epoch(trainer, log, images=ZEROS, batch_size=1, **done):
     """What is left of the seventh epoch, done by a trainer; `images` have one value each."""
     run = changed(RUN, batch_size=batch_size)
     images = np.broadcast_to(images[:, None, None, None], (len(images), 8, 8, 1))

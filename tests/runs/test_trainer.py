@@ -17,8 +17,13 @@ def cpu_strategy():
 
 @pytest.fixture(scope="module", params=sorted(specimens.RECORDED))
 def five_steps(request):
-    """The five recorded steps of a case, done by a Trainer from the recorded start."""
+    """The five recorded steps of a case, done by a Trainer from the recorded start.
+
+    Of the larger network they are done operation by operation: to compile them takes longer.
+    """
     case = request.param
+    tf.config.run_functions_eagerly(case == "init_train_uncond")
+    request.addfinalizer(lambda: tf.config.run_functions_eagerly(False))
     start = specimens.golden(f"{case}_start.npz")
     settings = TrainingConfig(optimizer="adam", batch_size=8)
     run = RunConfig(specimens.RECORDED[case], RUN.data, settings)
