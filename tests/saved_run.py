@@ -1,7 +1,10 @@
 """A model with its optimizer as a checkpoint holds them, every variable at a value of its own."""
 
+import shutil
+
 import keras
 import numpy as np
+import pytest
 
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
@@ -54,3 +57,30 @@ def files_of(run_dir):
 
 def assert_one_line(caught):
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="session")
+def pair():
+    """A model and its optimizer; never changed."""
+    return trained(seed=1)
+
+
+@pytest.fixture(scope="session")
+def other_pair():
+    """Another model and its optimizer, of the same configuration; tests may restore into it."""
+    return trained(seed=2)
+
+
+@pytest.fixture(scope="session")
+def saved_run(pair, tmp_path_factory):
+    """The directory of a run with one checkpoint of `pair`; never changed."""
+    path = tmp_path_factory.mktemp("run")
+    checkpoints.save_config(path, RUN)
+    checkpoints.save(path, *pair, STATE)
+    return path
+
+
+@pytest.fixture
+def run_dir(saved_run, tmp_path):
+    """A copy of the saved run that a test may change."""
+    return shutil.copytree(saved_run, tmp_path / "run")

@@ -2,13 +2,16 @@
 
 import dataclasses
 import os
+import types
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
+from pixel_cnn_pp import data
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
-from pixel_cnn_pp.runs import checkpoints
+from pixel_cnn_pp.runs import checkpoints, loop
 
 # A run of 24 steps an epoch, which writes two checkpoints. Of the networks the one with the fewest
 # layers: what takes the time is to trace them.
@@ -80,3 +83,27 @@ def assert_same_checkpoint(run_dir, other_dir):
 def steps_on_disk(run_dir):
     """The steps of the checkpoints of a run; nothing else may lie beside them."""
     return [int(name.removeprefix("step_")) for name in sorted(os.listdir(run_dir / "checkpoints"))]
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return data.load("digits", "train"), data.load("digits", "test")
+
+
+@pytest.fixture(scope="session")
+def finished(digits, tmp_path_factory):
+    """An uninterrupted run, in this process: its directory, lines and trainer."""
+    run_dir = str(tmp_path_factory.mktemp("finished") / "run")
+    run = changed(RUN, save_dir=run_dir, profile="2-3")
+    lines, trainers = [], []
+    with pytest.MonkeyPatch.context() as patched:
+
+        def kept(*arguments, trainer=loop.Trainer):
+            trainers.append(trainer(*arguments))
+            return trainers[-1]
+
+        patched.setattr(loop, "Trainer", kept)
+        patched.setattr(loop, "_STEPS_BETWEEN_POINTS", 10)
+        loop.train(run, *digits, log=lines.append)
+    (trainer,) = trainers
+    return types.SimpleNamespace(run=run, run_dir=run_dir, lines=lines, trainer=trainer)

@@ -1,4 +1,4 @@
-"""The version before: its runs and SavedModels are read (tests/before/README.md has what they are)."""
+"""Runs and SavedModels of the version before are read; tests/before/README.md has what they are."""
 
 import json
 import pathlib

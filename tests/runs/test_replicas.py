@@ -1,6 +1,9 @@
 import concurrent.futures
+import functools
+import os
 
 import numpy as np
+import processes
 import pytest
 
 REPLICAS = """
@@ -79,23 +82,35 @@ np.savez(out, **found)
 """
 
 
+def set_tf_config(tf_config):
+    os.environ["TF_CONFIG"] = tf_config
+
+
 @pytest.fixture(scope="module")
-def replicas(run_python, tf_configs, tmp_path_factory):
+def replicas(tf_configs, tmp_path_factory):
     """What one replica did in 20 steps with dropout, and others with the same global batches."""
     folder = tmp_path_factory.mktemp("replicas")
+    (folder / "replicas.py").write_text(REPLICAS)
+
+    def run(name, kind, tf_config=None):
+        """Writes what a kind of replicas did; each kind needs a process of its own."""
+        own_folder = tmp_path_factory.mktemp("process")
+        done = processes.run(
+            own_folder,
+            folder / "replicas.py",
+            folder / f"{name}.npz",
+            folder / "run",
+            kind,
+            prepare=tf_config and functools.partial(set_tf_config, tf_config),
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+
     for kind in ("by 2", "by 4"):
-        run_python(REPLICAS, folder / f"{kind}.npz", folder / "run", kind)
+        run(kind, kind)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         # Worker 1 writes nothing of what is compared: it has the same.
-        list(
-            pool.map(
-                lambda out, tf_config: run_python(
-                    REPLICAS, out, folder / "run", "workers", TF_CONFIG=tf_config
-                ),
-                (folder / "workers.npz", folder / "other_worker.npz"),
-                tf_configs(2),
-            )
-        )
+        names = ("workers", "other_worker")
+        list(pool.map(run, names, ("workers", "workers"), tf_configs(2)))
     found = {}
     for path in folder.glob("*.npz"):
         with np.load(path) as arrays:

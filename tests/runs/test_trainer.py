@@ -3,6 +3,7 @@ import types
 import numpy as np
 import pytest
 import specimens
+import tensorflow as tf
 from short_run import RUN, value_of
 
 from pixel_cnn_pp import tf1_import
