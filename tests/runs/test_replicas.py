@@ -12,7 +12,7 @@ import keras, numpy as np, tensorflow as tf
 out, run_dir, kind = sys.argv[1:]
 (cpu,) = tf.config.list_physical_devices("CPU")
 if kind != "workers":
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 # In float64, rounding cannot hide behind Adamax, which makes a whole step of it.
 keras.config.set_floatx("float64")
 from pixel_cnn_pp import config, data
@@ -23,7 +23,7 @@ from pixel_cnn_pp.runs.trainer import Trainer
 def strategy(num_devices):
     return devices.make_strategy(num_devices, log=lambda line: None)
 
-strategy({"workers": 0, "by 2": 2, "by 4": 4}[kind])
+strategy({"workers": 0, "by 2": 2}[kind])
 rng = np.random.default_rng(0)
 images = rng.integers(0, 4, (40, 8, 4, 1)).astype(np.uint8)
 labels = rng.integers(0, 3, 40).astype(np.int32)
@@ -70,14 +70,13 @@ if kind == "by 2":
     train("2, second half", made, range(10, 20))
     made.restore(run_dir, 40, 8)
     train("2, resumed from 1", made, range(10, 20))
-elif kind == "by 4":
-    train("unconditional 1", trainer(1, None), range(20))
-    train("unconditional 4", trainer(4, None), range(20))
+    train("unconditional 1", trainer(1, None), range(10))
 else:
     made = trainer(0, 3)
     assert made.num_workers == 2
     train("workers, first half", made, range(10))
     train("workers, second half", made, range(10, 20))
+    train("unconditional workers", trainer(0, None), range(10))
 np.savez(out, **found)
 """
 
@@ -105,8 +104,7 @@ def replicas(tf_configs, tmp_path_factory):
         )
         assert done.returncode == 0, done.stderr[-4000:]
 
-    for kind in ("by 2", "by 4"):
-        run(kind, kind)
+    run("by 2", "by 2")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         # Worker 1 writes nothing of what is compared: it has the same.
         names = ("workers", "other_worker")
@@ -128,7 +126,7 @@ def replicas(tf_configs, tmp_path_factory):
         ("1, first half", "workers, first half", 10),
         ("1, second half", "workers, second half", 10),
         ("1, second half", "other workers, second half", 10),
-        ("unconditional 1", "unconditional 4", 20),
+        ("unconditional 1", "unconditional workers", 10),
     ],
 )
 def test_however_a_batch_is_divided_a_step_is_the_same(replicas, one, other, num_steps):
