@@ -12,7 +12,7 @@ config.define_preset()
 def main():
     """Starts a run, or resumes one from its directory."""
     from pixel_cnn_pp import data
-    from pixel_cnn_pp.runs import checkpoints, devices, training
+    from pixel_cnn_pp.runs import checkpoints, devices, loop
 
     if FLAGS.load_params:
         stored = checkpoints.load_config(FLAGS.save_dir)
@@ -41,7 +41,7 @@ def main():
             **model_values,
         )
         run = config.RunConfig(model_config, data_config, training_config)
-    training.train(run, train_data, test_data, strategy)
+    loop.train(run, train_data, test_data, strategy)
 
 
 if __name__ == "__main__":

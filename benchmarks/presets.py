@@ -105,11 +105,12 @@ def measure_case(case):
     Returns:
       {name: number, or list of numbers}.
     """
-    from pixel_cnn_pp.runs import devices, training
+    from pixel_cnn_pp.runs import devices
+    from pixel_cnn_pp.runs.trainer import Trainer
 
     config = _model_config(case)
     run = RunConfig(config, DataConfig(), TrainingConfig(batch_size=case["batch_size"]))
-    trainer = training.Trainer(run, devices.make_strategy(0))
+    trainer = Trainer(run, devices.make_strategy(0))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (case["batch_size"], *config.image_shape), "uint8")
     labels = None

@@ -195,7 +195,8 @@ def _our_contestant(case, images):
     """Functions for a step and for the log-likelihood of a batch, and what is counted."""
     import tensorflow as tf
 
-    from pixel_cnn_pp.runs import devices, training
+    from pixel_cnn_pp.runs import devices
+    from pixel_cnn_pp.runs.trainer import Trainer
 
     config = ModelConfig(
         image_shape=images.shape[1:],
@@ -204,7 +205,7 @@ def _our_contestant(case, images):
     )
     run_training = TrainingConfig(batch_size=len(images), **case["training"])
     run = RunConfig(config, DataConfig(), run_training)
-    trainer = training.Trainer(run, devices.make_strategy(0))
+    trainer = Trainer(run, devices.make_strategy(0))
     model = trainer.model
     log_prob = tf.function(model.log_prob, autograph=False)
     flops = measure.training_flops_per_image(model, *images.shape[1:3]) * len(images)

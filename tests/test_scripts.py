@@ -16,7 +16,8 @@ from processes import ROOT, run, run_in_new_process
 from pixel_cnn_pp import data, evaluation, plots, sampling, tf1_import
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
-from pixel_cnn_pp.runs import checkpoints, devices, training
+from pixel_cnn_pp.runs import checkpoints, devices
+from pixel_cnn_pp.runs.trainer import Trainer
 
 RUN = RunConfig(
     ModelConfig(
@@ -47,7 +48,7 @@ def files_of(directory):
 
 def save_run(run_dir, config):
     """A directory as a run leaves it behind 7 steps, its averages at values of their own."""
-    trainer = training.Trainer(config, devices.make_strategy(0))
+    trainer = Trainer(config, devices.make_strategy(0))
     train_data = data.load("digits", "train")
     trainer.initialize(train_data.images[:20], train_data.labels[:20])
     for average, weight in zip(

@@ -1,8 +1,8 @@
-"""Checkpoints of the original release (TensorFlow 1): as a model, or as a run of ours.
+"""A checkpoint of the original release (TensorFlow 1): found, sorted, checked and read.
 
 With N variables in the network, such a checkpoint holds
 
-    model/conv2d_0/V, ...                    the network, `release_names` has them all
+    model/conv2d_0/V, ...                    the network, `names.release_names` has them all
     <each of them>/ExponentialMovingAverage  their averages
     Variable, Variable_1, ...                what has no name: k vectors of labels for the pictures
                                              drawn in training (k = 0 without classes, otherwise
@@ -14,106 +14,30 @@ Averages and what has no name may be missing. TensorFlow reads both formats: PRE
 PREFIX.data-00000-of-00001 (V2), and the single file of the years before (V1).
 """
 
-import collections
 import contextlib
 import dataclasses
 import fnmatch
-import glob
 import pathlib
 import re
-import tempfile
-import zipfile
 
 import numpy as np
 import tensorflow as tf
 
 from pixel_cnn_pp import likelihoods
-from pixel_cnn_pp.config import ModelConfig, RunConfig, TrainingConfig
-from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
-from pixel_cnn_pp.runs import checkpoints, optimizers
+from pixel_cnn_pp.config import ModelConfig
+from pixel_cnn_pp.runs import checkpoints
+from pixel_cnn_pp.tf1_import import files
+from pixel_cnn_pp.tf1_import.names import release_names, release_variables
 
 _AVERAGE = "/ExponentialMovingAverage"
 _SUFFIXES = {"ema": _AVERAGE, "raw": ""}
-
-# Kind of a layer in the release -> its variables there and here.
-_VARIABLES = {
-    "conv2d": {"V": "v", "g": "g", "b": "b"},
-    "deconv2d": {"V": "v", "g": "g", "b": "b"},
-    "dense": {"V": "v", "g": "g", "b": "b"},
-    "conditional_weights": {"hw": "hw"},
-}
 _VARIABLE = re.compile(r"(|.*/)(?:conv2d|deconv2d|dense|conditional_weights)_\d+/(?:V|g|b|hw)")
 # Fields of ModelConfig that make another network, or another meaning of its outputs, than the
 # release's.
 _VARIANTS = ("likelihood", "receptive_field", "small_variant", "shortcuts", "energy_distance")
 _UNNAMED = re.compile(r"Variable(?:_(\d+))?")
-_FILE_OF_V2 = re.compile(r"(.+)\.(?:index|meta|data-\d{5}-of-\d{5})")
 # What TensorFlow raises for a file that is cut short, changed or of another kind.
 _READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError)
-
-
-def release_names(nr_resnet, is_conditional):
-    """The table from the release's names to ours, in the release's order of construction.
-
-    The release counts each kind of layer from 0. It makes the three input convolutions, then layer
-    after layer of both streams in turn, and the output; in a gated block first the convolution
-    `conv_in`, then the nin of the short-cut, then `conv_out`, then the projection of the classes.
-
-    Args:
-      nr_resnet: Gated blocks a stage.
-      is_conditional: Whether the network is conditioned on classes.
-
-    Returns:
-      A dict, name in the release within its scope `model/` -> path of our weight within the model.
-
-    Example:
-      >>> names = release_names(nr_resnet=5, is_conditional=True)
-      >>> names["conv2d_4/V"], names["conditional_weights_0/hw"], names["dense_49/b"]
-      ('encoder_down_0/conv_out/v', 'encoder_down_0/hw', 'output/b')
-    """
-    blocks = ["block"] * nr_resnet
-    halves = {
-        "encoder": [*blocks, "conv2d", *blocks, "conv2d", *blocks],
-        "decoder": [*blocks, "deconv2d", "block", *blocks, "deconv2d", "block", *blocks],
-    }
-    layers = [("conv2d", "input_above"), ("conv2d", "input_row_above"), ("conv2d", "input_left")]
-    for half, kinds in halves.items():
-        for number, kind in enumerate(kinds):
-            for stream in ("down", "right"):
-                path = f"{half}_{stream}_{number}"
-                if kind != "block":
-                    layers.append((kind, path))
-                    continue
-                layers.append(("conv2d", f"{path}/conv_in"))
-                if (half, stream) != ("encoder", "down"):  # the one stream without a short-cut
-                    layers.append(("dense", f"{path}/skip"))
-                layers.append(("conv2d", f"{path}/conv_out"))
-                if is_conditional:
-                    layers.append(("conditional_weights", path))
-    layers.append(("dense", "output"))
-
-    counts, names = collections.Counter(), {}
-    for kind, path in layers:
-        for theirs, ours in _VARIABLES[kind].items():
-            names[f"{kind}_{counts[kind]}/{theirs}"] = f"{path}/{ours}"
-        counts[kind] += 1
-    return names
-
-
-def release_variables(model):
-    """The variables of a model under the names that the release gives them.
-
-    Args:
-      model: PixelCNNPP.
-
-    Returns:
-      A dict, name in the release, such as "model/conv2d_0/V" -> Keras variable, in the release's
-      order of construction.
-    """
-    names = release_names(model.config.nr_resnet, model.config.num_classes is not None)
-    weights = {weight.path.partition("/")[2]: weight for weight in model.weights}
-    assert sorted(names.values()) == sorted(weights), "the table is not that of the network"
-    return {f"model/{name}": weights[path] for name, path in names.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +71,7 @@ class ReleaseCheckpoint:
           ValueError: If there is no checkpoint, it is damaged, or its variables are not those of
             a PixelCNN++.
         """
-        self.path = _find(pathlib.Path(path))
+        self.path = files.find(pathlib.Path(path))
         with self._readable("it"):
             self._reader = tf.train.load_checkpoint(str(self.path))
             self._shapes = {
@@ -220,7 +144,7 @@ class ReleaseCheckpoint:
         return ModelConfig(**{**given, **found})
 
     def check_holds(self, weights):
-        """Refuses to look for averages where there are none.
+        """Refuses another word than "ema" and "raw", and averages where there are none.
 
         Args:
           weights: "ema" or "raw".
@@ -228,6 +152,10 @@ class ReleaseCheckpoint:
         Raises:
           ValueError: If there are no such weights.
         """
+        if weights not in _SUFFIXES:
+            raise ValueError(
+                f"`weights` must be one of {', '.join(_SUFFIXES)}. Received: weights={weights!r}"
+            )
         if weights == "ema" and not self.has_averages:
             raise ValueError(
                 '`weights` must be "raw" for a checkpoint without averages. '
@@ -302,7 +230,8 @@ class ReleaseCheckpoint:
         matches = (_VARIABLE.fullmatch(name) for name in self._shapes)
         scopes = sorted({match[1] for match in matches if match})
         if len(scopes) != 1:
-            what = f"several, in {_first(scopes)}" if scopes else _first(sorted(self._shapes))
+            found = files.first(scopes or sorted(self._shapes))
+            what = f"several, in {found}" if scopes else found
             raise ValueError(
                 "A checkpoint of the release must hold one network, variables such as "
                 f"model/conv2d_0/V. Received: {self.path} with {what or 'nothing'}"
@@ -338,9 +267,9 @@ class ReleaseCheckpoint:
             if name not in known and not _UNNAMED.fullmatch(name)
         ]
         if missing or others:
-            parts = [f"without {_first(missing)}"] if missing else []
+            parts = [f"without {files.first(missing)}"] if missing else []
             if others:
-                parts.append(f"beside it {_first(others)} (`ignore` leaves variables out)")
+                parts.append(f"beside it {files.first(others)} (`ignore` leaves variables out)")
             raise ValueError(
                 "A checkpoint of the release must hold its network and nothing else. "
                 f"Received: {self.path}, nr_resnet={self._nr_resnet}, {'; '.join(parts)}"
@@ -431,156 +360,3 @@ class ReleaseCheckpoint:
                 "A checkpoint must be whole, and one of TensorFlow. "
                 f"Received: {self.path}, {what} cannot be read ({reason})"
             ) from None
-
-
-def load_release(ckpt_prefix, weights="ema", config=None, ignore=()):
-    """A model from a checkpoint of the original release.
-
-    Args:
-      ckpt_prefix: Path of the checkpoint, such as "params_cifar.ckpt": the prefix of its files, one
-        of them, the single file of the older format, or a directory with one checkpoint.
-      weights: "ema" for the Polyak averages, "raw" for the weights of the last step.
-      config: ModelConfig of the network, for what the shapes in the checkpoint do not tell: the
-        size of the images, their levels, elu or relu, dropout. None for what the release trains:
-        32 x 32 pixels of 3 channels and 256 levels, concat_elu, dropout 0.5; of blocks, filters,
-        components and classes as many as there are in the checkpoint.
-      ignore: Names of variables in the checkpoint that are not of the network, and patterns of
-        them such as "global/*".
-
-    Returns:
-      PixelCNNPP.
-
-    Raises:
-      ValueError: If `weights` is another word or there are no averages, there is no checkpoint or
-        it is damaged, it is of another network or configuration, or it does not tell enough.
-
-    Example:
-      model = pcnn.load_release("params_cifar.ckpt")
-    """
-    if weights not in _SUFFIXES:
-        raise ValueError(
-            f"`weights` must be one of {', '.join(_SUFFIXES)}. Received: weights={weights!r}"
-        )
-    checkpoint = ReleaseCheckpoint(ckpt_prefix, ignore)
-    checkpoint.check_holds(weights)
-    given = {} if config is None else dataclasses.asdict(config)
-    model = PixelCNNPP(checkpoint.config(**given))
-    checkpoint.load_weights(model, weights)
-    return model
-
-
-def import_run(checkpoint, run_dir, model_config, data_config, log=print):
-    """Makes of a checkpoint of the release the directory of a run, as training leaves one.
-
-    It holds the raw weights, their averages, and the Adam of the release with its moments and its
-    step, as far as they are in the checkpoint. The learning rate goes on with the step. The epoch
-    is not in a checkpoint, and is 0.
-
-    Args:
-      checkpoint: ReleaseCheckpoint.
-      run_dir: Path of the new run.
-      model_config: ModelConfig, as `checkpoint.config` gives it.
-      data_config: DataConfig, the data set to score and to train on.
-      log: Function of a line, told what was found and what was not.
-
-    Raises:
-      ValueError: If the directory holds a run already, a shape is another one, a value is not
-        finite, or the checkpoint is damaged.
-      OSError: If the directory cannot be written.
-    """
-    run_dir = pathlib.Path(run_dir)
-    if (run_dir / "config.json").exists() or checkpoints.latest(run_dir) is not None:
-        raise ValueError(f"{run_dir} holds a run already: choose another directory.")
-    # What cannot be written is reported before the model is built, and nothing is made before the
-    # checkpoint is read.
-    parent = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
-    if not parent.is_dir():
-        raise NotADirectoryError(
-            f"`run_dir` must be a directory. Received: {run_dir}, {parent} is a file"
-        )
-    with tempfile.TemporaryFile(dir=parent):
-        pass
-    settings = TrainingConfig(
-        save_dir=str(run_dir),
-        class_conditional=model_config.num_classes is not None,
-        optimizer="adam",
-    )
-    model = PixelCNNPP(model_config)
-    checkpoint.load_weights(model, "raw")
-    optimizer = optimizers.make_optimizer(settings)
-    optimizer.build(model.trainable_variables)
-    checkpoint.load_optimizer(model, optimizer)
-    log(f"{checkpoint.path}: {model.count_params():,} parameters, {_describe(model_config)}")
-    if not checkpoint.has_averages:
-        log("Averages: none in the checkpoint, the raw weights stand in for them.")
-    step = int(optimizer.iterations)
-    if checkpoint.why_no_moments is None:
-        rate = float(optimizer.learning_rate)
-        log(f"Optimizer: Adam with its moments, {step} steps done, next learning rate {rate:.3g}.")
-    else:
-        log(f"Optimizer: Adam starts anew, {checkpoint.why_no_moments}.")
-    state = checkpoints.TrainingState(step=step, epoch=0)
-    checkpoints.save(run_dir, model, optimizer, state)
-    checkpoints.save_config(run_dir, RunConfig(model_config, data_config, settings))
-    log(f"Wrote {run_dir}, a run on {data_config.data_set} at epoch 0.")
-
-
-def _describe(config):
-    """A model's configuration in a line."""
-    height, width, channels = config.image_shape
-    classes = "no" if config.num_classes is None else config.num_classes
-    return (
-        f"{config.nr_resnet} blocks a stage, {config.nr_filters} filters, "
-        f"{config.nr_logistic_mix} components, {config.resnet_nonlinearity}, {classes} classes; "
-        f"taken to be for {height}x{width}x{channels} images of {config.num_levels} levels, "
-        f"trained with dropout {config.dropout_p}"
-    )
-
-
-def _find(path):
-    """The prefix, or the single file, of the checkpoint that a path stands for."""
-    if path.is_dir():
-        path = path / _name_in(path)
-    file_of = _FILE_OF_V2.fullmatch(path.name)
-    if file_of:
-        path = path.with_name(file_of[1])
-    has_index = path.with_name(f"{path.name}.index").is_file()
-    has_data = any(path.parent.glob(f"{glob.escape(path.name)}.data-*-of-*"))
-    if has_index != has_data:
-        there, lacking = ("index", "data-00000-of-00001") if has_index else ("data-*", "index")
-        raise ValueError(
-            "A checkpoint must have its .index and its .data file beside each other. "
-            f"Received: {path}.{there} without {path.name}.{lacking}"
-        )
-    if not has_index and not path.is_file():
-        raise ValueError(
-            "A checkpoint must be a file, a prefix of two (.index and .data), or a directory that "
-            f"holds one. Received: {path} (no such file)"
-        )
-    if not has_index and zipfile.is_zipfile(path):
-        raise ValueError(f"A checkpoint must be unpacked first. Received: {path}, a zip file")
-    return path
-
-
-def _name_in(directory):
-    """The name of the checkpoint in a directory: the only one, or the newest of TensorFlow's note.
-
-    The note may give an absolute path, out of date once the directory has moved.
-    """
-    note = tf.train.get_checkpoint_state(str(directory))
-    if note is not None:
-        return pathlib.Path(note.model_checkpoint_path).name
-    names = {path.name.removesuffix(".index") for path in directory.glob("*.index")}
-    names |= {path.name for path in directory.glob("*.ckpt")}
-    if len(names) != 1:
-        raise ValueError(
-            "A directory must hold one checkpoint, otherwise name the checkpoint itself. "
-            f"Received: {directory} with {_first(sorted(names)) or 'none'}"
-        )
-    return names.pop()
-
-
-def _first(names):
-    """The first of some names, and how many more there are; empty for none."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

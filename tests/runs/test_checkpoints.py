@@ -4,91 +4,24 @@ import json
 import os
 import shutil
 
-import keras
 import numpy as np
 import pytest
+from saved_run import (
+    RUN,
+    STATE,
+    assert_all_equal,
+    files_of,
+    trained,
+    value_of,
+    values,
+)
 
 from pixel_cnn_pp import layers
-from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
-from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+from pixel_cnn_pp.config import DataConfig
 from pixel_cnn_pp.runs import checkpoints
 
-TINY = ModelConfig(
-    image_shape=(4, 8, 1),
-    num_levels=5,
-    nr_resnet=1,
-    nr_filters=4,
-    nr_logistic_mix=2,
-    num_classes=3,
-)
-RUN = RunConfig(TINY, DataConfig(data_set="digits"), TrainingConfig(class_conditional=True))
-STATE = checkpoints.TrainingState(step=30, epoch=5)
 IMAGES = np.random.default_rng(8).integers(0, 5, (6, 4, 8, 1)).astype(np.uint8)
 LABELS = np.array([0, 1, 2, 2, 0, 1], np.int32)
-
-
-def trained(seed, config=TINY):
-    """A model and its optimizer, every variable of both at values of its own."""
-    model = PixelCNNPP(config)
-    optimizer = keras.optimizers.Adamax(use_ema=True)
-    optimizer.build(model.trainable_variables)
-    rng = np.random.default_rng(seed)
-    for variable in [*model.weights, *optimizer.variables]:
-        # The number of steps is the only integer.
-        is_float = variable.dtype.startswith("float")
-        variable.assign(rng.normal(size=variable.shape) if is_float else rng.integers(1, 1000))
-    return model, optimizer
-
-
-def value_of(variable):
-    return np.asarray(variable).copy()
-
-
-def values(variables):
-    return [value_of(variable) for variable in variables]
-
-
-def assert_all_equal(found, expected):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def files_of(run_dir):
-    """Path -> bytes of every file below a directory."""
-    paths = [path for path in run_dir.rglob("*") if path.is_file()]
-    return {path.relative_to(run_dir): path.read_bytes() for path in paths}
-
-
-def assert_one_line(caught):
-    assert "\n" not in str(caught.value)
-
-
-@pytest.fixture(scope="module")
-def pair():
-    """A model and its optimizer; never changed."""
-    return trained(seed=1)
-
-
-@pytest.fixture(scope="module")
-def other_pair():
-    """Another model and its optimizer, of the same configuration; tests may restore into it."""
-    return trained(seed=2)
-
-
-@pytest.fixture(scope="module")
-def saved_run(pair, tmp_path_factory):
-    """The directory of a run with one checkpoint of `pair`; never changed."""
-    path = tmp_path_factory.mktemp("run")
-    checkpoints.save_config(path, RUN)
-    checkpoints.save(path, *pair, STATE)
-    return path
-
-
-@pytest.fixture
-def run_dir(saved_run, tmp_path):
-    """A copy of the saved run that a test may change."""
-    return shutil.copytree(saved_run, tmp_path / "run")
 
 
 def test_a_configuration_comes_back_as_it_was_saved(tmp_path):
@@ -282,7 +215,7 @@ def test_two_checkpoints_stay_where_no_number_is_asked_for(pair, tmp_path):
 
 def test_where_training_stood_within_an_epoch_comes_back_exactly(pair, other_pair, tmp_path):
     # A third has no end in binary: it must come back with all of its digits.
-    state = checkpoints.TrainingState(step=31, epoch=5, num_images=640, loss_sum=1 / 3)
+    state = checkpoints.TrainingState(step=31, epoch=5, num_images=640, image_loss_sum=1 / 3)
     checkpoints.save(tmp_path, *pair, state)
     assert checkpoints.restore(tmp_path, *other_pair) == state
 
@@ -290,9 +223,40 @@ def test_where_training_stood_within_an_epoch_comes_back_exactly(pair, other_pai
 def test_a_checkpoint_from_before_there_were_any_within_an_epoch_is_read(run_dir, other_pair):
     path = checkpoints.latest(run_dir) / "state.json"
     values = json.loads(path.read_text())
-    del values["num_images"], values["loss_sum"]
+    del values["num_images"], values["image_loss_sum"]
     path.write_text(json.dumps(values))
     assert checkpoints.restore(run_dir, *other_pair) == STATE
+
+
+@pytest.mark.parametrize(
+    ("step", "epoch", "num_images", "batch_size", "expected"),
+    [
+        # Of epochs of 100 images; five epochs and four steps of 8 images each.
+        (5 * 12 + 4, 5, 32, 16, 8),
+        (4, 0, 32, 16, 8),
+        (5 * 100 + 7, 5, 7, 16, 1),
+        # No size of batches leads there: some were of another one.
+        (63, 5, 32, 16, 16),
+        (64, 5, 0, 16, 0),
+    ],
+)
+def test_losses_that_an_earlier_version_summed_over_steps_become_those_of_images(
+    step, epoch, num_images, batch_size, expected, run_dir, other_pair
+):
+    path = checkpoints.latest(run_dir) / "state.json"
+    values = json.loads(path.read_text())
+    del values["image_loss_sum"]
+    values |= {"step": step, "epoch": epoch, "num_images": num_images}
+    path.write_text(json.dumps({**values, "loss_sum": 1.5 if num_images else 0.0}))
+    state = checkpoints.restore(run_dir, *other_pair, 100, batch_size)
+    assert state == checkpoints.TrainingState(step, epoch, num_images, 1.5 * expected)
+
+
+def test_where_no_step_was_done_but_an_epoch_ended_that_is_noted(pair, run_dir, other_pair):
+    ended = dataclasses.replace(STATE, epoch=6)
+    checkpoint = checkpoints.save(run_dir, *pair, ended)
+    assert sorted(os.listdir(checkpoint.parent)) == ["step_000000000030"]
+    assert checkpoints.restore(run_dir, *other_pair) == ended
 
 
 def test_a_step_that_is_on_the_disk_already_is_not_written_again(pair, run_dir):
@@ -300,114 +264,6 @@ def test_a_step_that_is_on_the_disk_already_is_not_written_again(pair, run_dir):
     checkpoint = checkpoints.save(run_dir, *pair, STATE)
     assert checkpoint == checkpoints.latest(run_dir)
     assert files_of(run_dir) == before
-
-
-def damage(path, how):
-    content = path.read_bytes()
-    if how == "cut":
-        path.write_bytes(content[: len(content) // 2])
-    elif how == "empty":
-        path.write_bytes(b"")
-    elif how == "flipped bit":
-        middle = len(content) // 2
-        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-    elif how == "other":
-        path.write_bytes(b"something else")
-    else:
-        path.unlink()
-
-
-@pytest.mark.parametrize("how", ["cut", "empty", "flipped bit", "other", "missing"])
-@pytest.mark.parametrize("name", ["weights.npz", "averages.npz", "optimizer.npz"])
-def test_a_damaged_file_is_named_in_one_line(name, how, run_dir, other_pair):
-    path = checkpoints.latest(run_dir) / name
-    damage(path, how)
-    with pytest.raises(ValueError, match=f"A checkpoint must be whole. Received: {path}") as caught:
-        checkpoints.restore(run_dir, *other_pair)
-    assert_one_line(caught)
-
-
-@pytest.mark.parametrize(("weights", "name"), [("ema", "averages.npz"), ("raw", "weights.npz")])
-def test_a_model_is_not_loaded_from_a_damaged_file(weights, name, run_dir):
-    path = checkpoints.latest(run_dir) / name
-    damage(path, "cut")
-    with pytest.raises(ValueError, match=f"A checkpoint must be whole. Received: {path}"):
-        checkpoints.load(run_dir, weights)
-
-
-@pytest.mark.parametrize(
-    "text", ["", '{"step": 1', "{}", '{"model": {}}', '{"step": 1, "epoch": 1, "model": {"a": 1}}']
-)
-def test_a_damaged_state_is_named_in_one_line(text, run_dir, other_pair):
-    path = checkpoints.latest(run_dir) / "state.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=f"A checkpoint must be whole. Received: {path}") as caught:
-        checkpoints.restore(run_dir, *other_pair)
-    assert_one_line(caught)
-
-
-def test_a_directory_without_a_run_is_named(tmp_path):
-    message = f"must hold a config.json. Received: {tmp_path} "
-    with pytest.raises(ValueError, match=message):
-        checkpoints.load(tmp_path)
-    with pytest.raises(ValueError, match=message):
-        checkpoints.load_config(tmp_path)
-
-
-def test_a_directory_without_a_checkpoint_is_named(tmp_path, other_pair):
-    checkpoints.save_config(tmp_path, RUN)
-    assert checkpoints.latest(tmp_path) is None
-    message = f"must hold a checkpoint. Received: {tmp_path} "
-    with pytest.raises(ValueError, match=message):
-        checkpoints.load(tmp_path)
-    with pytest.raises(ValueError, match=message):
-        checkpoints.restore(tmp_path, *other_pair)
-
-
-def test_a_damaged_configuration_is_one_line(run_dir):
-    (run_dir / "config.json").write_text('{"model":\n')
-    with pytest.raises(ValueError, match="A configuration must be JSON") as caught:
-        checkpoints.load(run_dir)
-    assert_one_line(caught)
-
-
-def test_a_checkpoint_of_another_configuration_names_the_fields_that_differ(run_dir):
-    other = dataclasses.replace(TINY, nr_filters=6, num_levels=7)
-    message = (
-        r"Received: .*step_000000000030 with num_levels: 5 != 7, nr_filters: 4 != 6 "
-        r"\(checkpoint != model\)"
-    )
-    with pytest.raises(ValueError, match=message) as caught:
-        checkpoints.restore(run_dir, *trained(seed=3, config=other))
-    assert_one_line(caught)
-    checkpoints.save_config(run_dir, dataclasses.replace(RUN, model=other))
-    with pytest.raises(ValueError, match=message):
-        checkpoints.load(run_dir)
-
-
-def test_slots_of_another_optimizer_are_refused(saved_run, other_pair):
-    model, _ = other_pair
-    other = keras.optimizers.Adam(use_ema=True)
-    other.build(model.trainable_variables)
-    message = r"must hold the model's variables. Received: .*optimizer.npz \(.*nothing in the .*\)"
-    with pytest.raises(ValueError, match=message) as caught:
-        checkpoints.restore(saved_run, model, other)
-    assert_one_line(caught)
-
-
-def test_arrays_of_another_shape_are_refused_and_nothing_is_set(run_dir, other_pair):
-    path = checkpoints.latest(run_dir) / "weights.npz"
-    with np.load(path) as file:
-        arrays = dict(file)
-    arrays["output/b"] = arrays["output/b"][:-1]
-    np.savez(path, **arrays)
-    model, optimizer = other_pair
-    model.output_layer.b.assign(model.output_layer.b + 1)
-    before = values(model.weights)
-    message = r"Received: .*weights.npz \(output/b: \(5,\) in the file, \(6,\) in the model\)"
-    with pytest.raises(ValueError, match=message):
-        checkpoints.restore(run_dir, model, optimizer)
-    assert_all_equal(values(model.weights), before)
 
 
 def test_a_directory_that_cannot_be_made_is_an_os_error(pair, tmp_path):
