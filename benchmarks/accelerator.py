@@ -100,8 +100,7 @@ def measure_case(case):
     """
     import jax
 
-    from pixel_cnn_pp import sampling
-    from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+    from pixel_cnn_pp import models, sampling
 
     batch_size, size, steps = case["batch_size"], case["size"], case["steps"]
     config = ModelConfig(
@@ -109,7 +108,7 @@ def measure_case(case):
         nr_filters=case["filters"],
         nr_resnet=case["nr_resnet"],
     )
-    model = PixelCNNPP(config, dtype=case["dtype"])
+    model = models.make(config, dtype=case["dtype"])
     shape = (batch_size, *config.image_shape)
     images = jax.numpy.asarray(np.random.default_rng(0).integers(0, 256, shape, "uint8"))
 

@@ -132,7 +132,7 @@ def best_compiled(function, arguments):
     """Shortest time of a function from tensors to a tensor, compiled with and without XLA."""
     from keras import ops
 
-    from pixel_cnn_pp import sampling
+    from pixel_cnn_pp.sampling import draw
 
     def run(compiled):
         # Waits for devices that work on their own; one number in bfloat16 is more than NumPy takes.
@@ -140,7 +140,7 @@ def best_compiled(function, arguments):
 
     times = []
     for with_xla in (False, True):
-        compiled = sampling._compile(function, with_xla)
+        compiled = draw.compile_function(function, with_xla)
         run(compiled)
         times.append(best_seconds(lambda compiled=compiled: run(compiled), _RATE_REPEATS))
     return min(times)

@@ -100,10 +100,9 @@ def measure_case(case):
     """
     import keras
 
-    from pixel_cnn_pp import sampling
-    from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+    from pixel_cnn_pp import models, sampling
 
-    model = PixelCNNPP(_model_config(case), dtype=case["dtype"])
+    model = models.make(_model_config(case), dtype=case["dtype"])
     batch_size, size, repeats = case["batch_size"], case["size"], case["repeats"]
 
     def draw():
@@ -117,7 +116,7 @@ def measure_case(case):
     measure.best_seconds(draw_pixels, 1)
     naive_s = measure.best_seconds(draw_pixels, repeats) / case["naive_pixels"] * size**2
 
-    caches = keras.tree.flatten(model.empty_cache(batch_size, size))
+    caches = keras.tree.flatten(model.cached_step.initial_state(batch_size, size))
     measured = {
         "naive_s_per_image": naive_s / batch_size,
         "cached_s_per_image": cached_s / batch_size,
@@ -149,7 +148,7 @@ def pixel_weights(model):
     Returns:
       List of pairs (matrix [F', F], level); a level is run for one pixel in 4^level.
     """
-    weights = model.step_weights()
+    weights = model.cached_step.weights()
     found = []
     for stream in (
         [(model.input_left, 0)],
@@ -224,44 +223,32 @@ def _cached_sampler_without_xla(model, batch_size):
 
     On JAX, where all is compiled by XLA, it is the same sampler again.
     """
-    from pixel_cnn_pp import sampling
+    from pixel_cnn_pp.sampling import draw
 
-    draw_rows = sampling.make_draw_rows(model, compile_step=lambda step: step)
-    step_weights, _ = sampling._compiled_functions(model)
-    sampling._COMPILED[model] = step_weights, sampling._compile(draw_rows, False)
+    def draw_images():
+        images, known_mask = _canvas(model, batch_size)
+        controls = np.array([1, 0, 0], model.variable_dtype)
+        draw.draw_cached(model, images, known_mask, None, 0, controls, with_xla=False)
 
-    def draw():
-        sampling.sample(model, batch_size)
-
-    draw()
-    return draw
+    draw_images()
+    return draw_images
 
 
 def _naive_sampler(model, case):
-    """Function that draws the first pixels of a batch as `sampling.sample` does, method "naive"."""
-    import keras
-    from keras import ops
+    """Function that draws the first pixels of a batch by the naive sampler; the rest is known."""
+    from pixel_cnn_pp import sampling
 
-    from pixel_cnn_pp import likelihoods, sampling
+    batch_size, size = case["batch_size"], case["size"]
+    images, known_mask = _canvas(model, batch_size)
+    known_mask |= np.arange(size**2).reshape(size, size) >= case["naive_pixels"]
+    arguments = {"init_images": images, "known_mask": known_mask}
+    return lambda: sampling.sample(model, batch_size, method="naive", **arguments)
 
-    batch_size, size, channels = case["batch_size"], case["size"], model.config.image_shape[-1]
-    weights, num_uniforms = model.step_weights(), model.num_uniforms()
-    controls = np.array([1, 0, 0], keras.backend.standardize_dtype(model.variable_dtype))
-    dtype = likelihoods.level_dtype(model.config.num_levels)
-    images = np.zeros((batch_size, size, size, channels), dtype)
-    known_mask = np.zeros((batch_size, size, size), bool)
-    # The sampler draws them once a row, so they are not timed with these few pixels.
-    uniforms = sampling._uniforms(0, 0, 0, batch_size, size, num_uniforms)
 
-    def draw_pixels():
-        for pixel in range(case["naive_pixels"]):
-            row, column = divmod(pixel, size)
-            raw_params = ops.convert_to_tensor(model.predict_on_batch(images)[:, row, column])
-            levels = model.draw(weights, raw_params, uniforms[column], controls)
-            is_drawn = ~known_mask[:, row, column]
-            images[is_drawn, row, column] = ops.convert_to_numpy(levels)[is_drawn]
-
-    return draw_pixels
+def _canvas(model, batch_size):
+    """Images of nothing [B, H, W, C], and [B, H, W], that none of their pixels are known."""
+    shape = (batch_size, *model.config.image_shape)
+    return np.zeros(shape, "uint8"), np.zeros(shape[:-1], bool)
 
 
 def _item(model):

@@ -16,7 +16,7 @@ from pixel_cnn_pp.sampling.noise import row_uniforms
 _MAX_BATCH_SIZE = 64
 
 
-def draw_cached(model, images, known_mask, labels, seed, controls, progress=None):
+def draw_cached(model, images, known_mask, labels, seed, controls, progress=None, with_xla=True):
     """Draws images by the cached step, in batches that are compiled once for each size.
 
     Args:
@@ -27,6 +27,8 @@ def draw_cached(model, images, known_mask, labels, seed, controls, progress=None
       seed: Python integer, signed 32 bits.
       controls: Float array [3], as `likelihoods.Likelihood.draw` takes it.
       progress: As in `sampling.sample`.
+      with_xla: Whether XLA compiles the step that draws a row, which measures faster than the
+        graph's own executor (benchmarks/sampling.py prints both). JAX has XLA only.
 
     Returns:
       `images`, with all pixels drawn that were not known.
@@ -37,7 +39,7 @@ def draw_cached(model, images, known_mask, labels, seed, controls, progress=None
     # The last batch reaches back over images of the one before, which are drawn twice and alike, so
     # that all batches have one size and one compiled function.
     starts = [min(i, num_images - batch_size) for i in range(0, num_images, batch_size)]
-    prepare, draw_rows = _compiled_functions(model)
+    prepare, draw_rows = _compiled_functions(model, with_xla)
     weights = prepare()
     # Without a listener all rows in one go, otherwise as many as the coarsest layers look at.
     num_rows = height if progress is None else 4
@@ -99,28 +101,29 @@ def _batch_size(num_images, num_workers, minimum=min):
     return minimum(_MAX_BATCH_SIZE, (num_images + num_workers - 1) // num_workers)
 
 
-# {model: its compiled functions}; the functions know their models by weak references only.
+# {model: {with XLA or not: its compiled functions}}; the functions know their models by weak
+# references only.
 _COMPILED = weakref.WeakKeyDictionary()
 
 
-def _compiled_functions(model):
+def _compiled_functions(model, with_xla):
     """The step's `weights` and `draw_rows` of a model, compiled; the same for every call.
 
-    On TensorFlow the rows are drawn by a graph, and each of them in it by one call of XLA, which
-    measures faster than the graph's own executor (benchmarks/sampling.py prints both). The noise
-    stays outside XLA, which has a generator of its own: it is the same wherever it is drawn.
+    On TensorFlow the rows are drawn by a graph, and each of them in it by one call of XLA. The
+    noise stays outside XLA, which has a generator of its own: it is the same wherever it is drawn.
     """
-    if model not in _COMPILED:
+    compiled = _COMPILED.setdefault(model, {})
+    if with_xla not in compiled:
         model_proxy = weakref.proxy(model)
 
         def prepare():
             return model_proxy.cached_step.weights()
 
         if keras.backend.backend() == "tensorflow":  # JAX would compile the weights' values in
-            prepare = _compile(prepare, False)
-        draw_rows = make_draw_rows(model_proxy, lambda step: _compile(step, True))
-        _COMPILED[model] = prepare, _compile(draw_rows, False)
-    return _COMPILED[model]
+            prepare = compile_function(prepare, False)
+        draw_rows = make_draw_rows(model_proxy, lambda step: compile_function(step, with_xla))
+        compiled[with_xla] = prepare, compile_function(draw_rows, False)
+    return compiled[with_xla]
 
 
 def make_draw_rows(model, compile_step):
@@ -242,7 +245,7 @@ def make_draw_images(model, compile_step):
     return draw_images
 
 
-def _compile(function, with_xla):
+def compile_function(function, with_xla):
     """Compiles a function of tensors for the backend in use; JAX has XLA only."""
     if keras.backend.backend() == "jax":
         import jax

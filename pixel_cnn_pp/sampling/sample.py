@@ -116,11 +116,14 @@ def _draw_naive(model, images, known_mask, labels, seed, controls, progress):
     likelihood = model.likelihood
     inputs = images if labels is None else (images, labels)
     for row in range(height):
-        uniforms = noise.row_uniforms(
-            seed, row, 0, num_images, width, likelihood.num_uniforms, num_images
-        )
-        uniforms = ops.cast(uniforms, model.variable_dtype)
-        for column in range(width):
+        # A pixel that is known of all images needs no pass of the network.
+        columns = np.flatnonzero(~known_mask[:, row].all(axis=0))
+        if len(columns) > 0:
+            uniforms = noise.row_uniforms(
+                seed, row, 0, num_images, width, likelihood.num_uniforms, num_images
+            )
+            uniforms = ops.cast(uniforms, model.variable_dtype)
+        for column in columns:
             is_drawn = ~known_mask[:, row, column]
             for channel in range(num_channels):
                 if channel == 0 or model.reads_channels:
