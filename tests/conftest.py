@@ -16,6 +16,9 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 # As the scripts have it on every CPU: their runs are compared with those of this process, exactly.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+# Beside what they help with, these have fixtures that several files share.
+pytest_plugins = ["release", "saved_run", "short_run"]
+
 TESTS = pathlib.Path(__file__).parent
 
 

@@ -107,7 +107,7 @@ def run(tmp_path, *arguments, prepare=None):
     Every process forks from one that has imported TensorFlow and has done nothing else.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tensorflow", "pixel_cnn_pp.runs.training", "sklearn.datasets"])
+    context.set_forkserver_preload(["tensorflow", "pixel_cnn_pp.runs.loop", "sklearn.datasets"])
     paths = [tmp_path / name for name in ("stdout", "stderr")]
     process = context.Process(
         target=_run_script, args=([str(argument) for argument in arguments], paths, prepare)

@@ -6,6 +6,7 @@ from keras import ops
 from processes import functions_of
 
 from benchmarks import measure
+from pixel_cnn_pp import sampling
 from pixel_cnn_pp.config import ModelConfig
 from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 
@@ -59,14 +60,15 @@ def test_flops_are_those_of_the_products_of_one_pass(fields, products):
 
 def cached_sampling(model):
     """All rows of an image by the cached step, eagerly."""
-    weights, caches = model.step_weights(), model.empty_cache(1, 12)
+    step = model.cached_step
+    weights, state = step.weights(), step.initial_state(1, 12)
+
+    def choose(raw_params, row, column, channel, earlier):
+        return ops.zeros(1, "uint8")
+
     for row in range(8):
-        caches, _, _ = model.next_row(
-            weights,
-            caches,
-            ops.convert_to_tensor(row),
-            lambda raw_params, column: ops.zeros((1, 3), "uint8"),
-        )
+        row = ops.convert_to_tensor(row)
+        state, _, _ = sampling.walk_row(model, weights, state, row, choose, (12, 1))
 
 
 def test_the_cached_sampler_makes_as_many(products):

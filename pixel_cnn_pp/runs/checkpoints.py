@@ -19,8 +19,7 @@ import zipfile
 
 import numpy as np
 
-from pixel_cnn_pp import config
-from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+from pixel_cnn_pp import config, models
 
 _WEIGHTS_FILES = {"ema": "averages.npz", "raw": "weights.npz"}
 
@@ -33,13 +32,13 @@ class TrainingState:
       step: Updates done.
       epoch: Whole epochs done.
       num_images: Images of the next epoch that are done, 0 between two epochs.
-      loss_sum: Sum of the losses of their steps, bits/dim.
+      image_loss_sum: Sum of their losses, bits/dim.
     """
 
     step: int
     epoch: int
     num_images: int = 0
-    loss_sum: float = 0.0
+    image_loss_sum: float = 0.0
 
 
 def save_config(run_dir, run):
@@ -99,7 +98,7 @@ def save(run_dir, model, optimizer, state, keep=2):
 
     Args:
       run_dir: Path of the run.
-      model: PixelCNNPP.
+      model: AutoregressiveModel.
       optimizer: Keras optimizer, built on the model's weights, with `use_ema`.
       state: TrainingState.
       keep: How many checkpoints stay, this one included.
@@ -122,7 +121,9 @@ def save(run_dir, model, optimizer, state, keep=2):
         shutil.rmtree(leftover)
     # Twelve digits: more steps than any run has, so that names sort as numbers.
     complete = folder / f"step_{state.step:012d}"
-    if complete.exists():  # a run that was stopped before it did another step
+    text = json.dumps({**dataclasses.asdict(state), "model": dataclasses.asdict(model.config)})
+    if complete.exists():  # a run that did no other step; it may have ended an epoch
+        _write_state(complete, text)
         return complete
     incomplete = folder / f".incomplete_{complete.name}"
     incomplete.mkdir()
@@ -130,8 +131,7 @@ def save(run_dir, model, optimizer, state, keep=2):
         _write_arrays(incomplete / "weights.npz", weights)
         _write_arrays(incomplete / "averages.npz", averages)
         _write_arrays(incomplete / "optimizer.npz", slots)
-        text = json.dumps({**dataclasses.asdict(state), "model": dataclasses.asdict(model.config)})
-        _write(incomplete / "state.json", lambda file: file.write(text.encode()))
+        _write_state(incomplete, text)
         _sync_folder(incomplete)
     except OSError:
         shutil.rmtree(incomplete, ignore_errors=True)  # gives a full disk back what it took
@@ -143,13 +143,16 @@ def save(run_dir, model, optimizer, state, keep=2):
     return complete
 
 
-def restore(run_dir, model, optimizer):
+def restore(run_dir, model, optimizer, num_images=None, batch_size=None):
     """Sets model and optimizer to the newest checkpoint of a run.
 
     Args:
       run_dir: Path of the run.
-      model: PixelCNNPP of the run's configuration.
+      model: AutoregressiveModel of the run's configuration.
       optimizer: Keras optimizer as in `save`.
+      num_images: Images of an epoch. This and `batch_size` are needed where an earlier version
+        stopped within an epoch: it summed the losses in another way.
+      batch_size: Size of the global batches to go on with.
 
     Returns:
       TrainingState.
@@ -158,7 +161,8 @@ def restore(run_dir, model, optimizer):
       ValueError: If there is no checkpoint, it is damaged, or it is of another network.
     """
     checkpoint = _require_latest(run_dir)
-    state = _load_state(checkpoint, model)
+    values = _load_state(checkpoint, model)
+    state = TrainingState(**_in_images(values, num_images, batch_size))
     averages, slots = _split_variables(model, optimizer, as_arrays=False)
     _assign(checkpoint / "weights.npz", {_key(weight): weight for weight in model.weights})
     _assign(checkpoint / "averages.npz", averages)
@@ -174,7 +178,7 @@ def load(run_dir, weights="ema"):
       weights: "ema" for the Polyak averages, "raw" for the weights of the last step.
 
     Returns:
-      PixelCNNPP.
+      AutoregressiveModel.
 
     Raises:
       ValueError: If `weights` is another word, the directory holds no run or no checkpoint, or the
@@ -186,7 +190,7 @@ def load(run_dir, weights="ema"):
         )
     run = load_config(run_dir)
     checkpoint = _require_latest(run_dir)
-    model = PixelCNNPP(run.model)
+    model = models.make(run.model)
     _load_state(checkpoint, model)
     _assign(
         checkpoint / _WEIGHTS_FILES[weights], {_key(weight): weight for weight in model.weights}
@@ -198,7 +202,7 @@ def averages(model, optimizer):
     """The Polyak averages of the weights.
 
     Args:
-      model: PixelCNNPP.
+      model: AutoregressiveModel.
       optimizer: Keras optimizer, built on the model's trainable weights, with `use_ema`.
 
     Returns:
@@ -248,22 +252,54 @@ def _require_latest(run_dir):
 
 
 def _load_state(checkpoint, model):
-    """Where training stood; refuses a checkpoint of another network, naming what differs."""
+    """Where training stood, a dict; refuses another network's checkpoint, naming what differs."""
     path = checkpoint / "state.json"
     try:
         values = json.loads(path.read_text())
-        stored_config = config.ModelConfig(**values.pop("model"))
-        state = TrainingState(**values)
+        stored_config = config.model_config(values.pop("model"))
+        TrainingState(**_in_images(values))
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"A checkpoint must be whole. Received: {path} ({reason})") from None
-    different = config.differences(stored_config, model.config)
+    if type(stored_config) is not type(model.config):
+        different = [f"kind: {stored_config.kind!r} != {model.config.kind!r}"]
+    else:
+        different = config.differences(stored_config, model.config)
     if different:
         raise ValueError(
             "A checkpoint must be of the model's configuration. "
             f"Received: {checkpoint} with {', '.join(different)} (checkpoint != model)"
         )
-    return state
+    return values
+
+
+def _in_images(values, num_images=None, batch_size=None):
+    """Values of a TrainingState, also those of a version that summed the losses of steps.
+
+    That version kept `loss_sum` and not the size of its batches B. It follows from the counts: with
+    N // B steps an epoch, step = epoch * (N // B) + num_images / B. Where no B fulfils that, the
+    size of the batches changed on the way, and the size to go on with stands in.
+
+    Args:
+      values: As they are in a state.json, but for the model.
+      num_images: Images of an epoch, N; None where the sum is of no interest.
+      batch_size: The global batch to go on with.
+    Returns:
+      A dict, field -> value.
+    """
+    if "loss_sum" not in values:
+        return values
+    values = dict(values)
+    loss_sum, num_done = values.pop("loss_sum"), values["num_images"]
+    if num_done and num_images is not None:
+        found = (
+            size
+            for size in range(1, num_done + 1)
+            if num_done % size == 0
+            and values["step"] == values["epoch"] * (num_images // size) + num_done // size
+        )
+        values["image_loss_sum"] = loss_sum * next(found, batch_size)
+    return values
 
 
 def _assign(path, variables):
@@ -290,6 +326,13 @@ def _assign(path, variables):
 
 def _shape(arrays, key):
     return tuple(arrays[key].shape) if key in arrays else "nothing"
+
+
+def _write_state(checkpoint, text):
+    """Writes the state.json of a checkpoint, which is the old one or the new one at any time."""
+    incomplete = checkpoint / ".incomplete_state.json"
+    _write(incomplete, lambda file: file.write(text.encode()))
+    incomplete.replace(checkpoint / "state.json")
 
 
 def _write_arrays(path, arrays):

@@ -46,10 +46,12 @@ class _FewOperations:
         step = keras.ops.cast(self.iterations + 1, dtype)
         return 1 - keras.ops.power(keras.ops.cast(beta, dtype), step)
 
+    # Private: of Keras's public methods, `update_step` sees a single weight.
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         rates = self._rates(learning_rate, trainable_variables[0].dtype)
         super()._backend_update_step(grads, trainable_variables, rates)
 
+    # Private: Keras has no public method that updates the averages.
     def _update_model_variables_moving_average(self, trainable_variables):
         dtype = trainable_variables[0].dtype
         # The first step overwrites what an average starts from.

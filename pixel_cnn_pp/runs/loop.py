@@ -1,0 +1,308 @@
+"""The training of a run from its start, or its newest checkpoint, to its last epoch."""
+
+import dataclasses
+import hashlib
+import math
+import pathlib
+import sys
+import tempfile
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+from pixel_cnn_pp import config, data
+from pixel_cnn_pp.runs import checkpoints, devices, monitoring, refusals, samples, stopping
+from pixel_cnn_pp.runs.epoch import Epoch
+from pixel_cnn_pp.runs.trainer import Trainer
+
+# Seconds between two lines within an epoch, where no progress bar is shown.
+_SECONDS_BETWEEN_LINES = 60
+# Steps between two points of TensorBoard's curves within an epoch.
+_STEPS_BETWEEN_POINTS = 50
+
+
+def train(run, train_data, test_data, strategy=None, log=print):
+    """Trains a run to its last epoch, from the start or from its newest checkpoint.
+
+    Writes into the directory of the run: its configuration, checkpoints, samples and completions
+    (PNG and npz) and TensorBoard's event files. Of several workers only the first one writes; all
+    read a resumed run from there, so that the directory must be on a disk that all of them see.
+
+    SIGTERM and Ctrl-C let the present step end and save it before the function returns.
+
+    Args:
+      run: RunConfig.
+      train_data: ImageData to train on.
+      test_data: ImageData that is scored after every epoch, with the averaged weights.
+      strategy: `tf.distribute.Strategy`; None for that of `run.training.nr_gpu`.
+      log: Function of a line.
+
+    Raises:
+      ValueError: If the data do not fit the model, the directory holds a run already and
+        `load_params` is off, or it holds none and `load_params` is on, or a batch does not fit
+        into the memory.
+      FloatingPointError: If the loss is not finite; the checkpoints stay as they are.
+      OSError: If the directory cannot be written, the disk is too small, or another worker is
+        lost.
+    """
+    training = run.training
+    run_dir = pathlib.Path(training.save_dir)
+    refusals.check_data(run, train_data, test_data)
+    if checkpoints.latest(run_dir) is not None and not training.load_params:
+        raise ValueError(
+            f"{run_dir} holds a run already: add --load_params to go on with it, or choose another "
+            "--save_dir."
+        )
+    if strategy is None:
+        strategy = devices.make_strategy(training.nr_gpu, training.peer_timeout, log)
+    batch_size = training.batch_size * strategy.num_replicas_in_sync
+    if batch_size > len(train_data.images):
+        raise ValueError(
+            f"`batch_size` times the replicas must be at most {len(train_data.images)}, the number "
+            f"of training images. Received: batch_size={training.batch_size} on "
+            f"{strategy.num_replicas_in_sync} replicas"
+        )
+    is_chief = devices.worker_index(strategy) == 0
+    if is_chief:
+        # What cannot be written is reported before the model is built.
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=run_dir):
+            pass
+    else:
+        log(
+            f"Worker {devices.worker_index(strategy)} of {devices.num_workers(strategy)}: "
+            "worker 0 reports and writes."
+        )
+        log = _say_nothing
+    with refusals.one_line_errors(devices.num_workers(strategy), training):
+        trainer = Trainer(run, strategy)
+        log(_describe(run, train_data, test_data, trainer))
+        loop = _Loop(trainer, run, train_data, test_data, log)
+        loop.start()
+        loop.run()
+
+
+class _Loop:
+    """The loop around a Trainer: epochs, checkpoints, what is told of them."""
+
+    def __init__(self, trainer, run, train_data, test_data, log):
+        self._trainer = trainer
+        self._run = run
+        self._train_data, self._test_data = train_data, test_data
+        self._log = log
+        self._run_dir = pathlib.Path(run.training.save_dir)
+        self._is_chief = trainer.worker_index == 0
+        self._batch_size = run.training.batch_size * trainer.strategy.num_replicas_in_sync
+        self._state = None
+        self._saved_at = time.monotonic()
+        self._pictures = samples.Pictures(run, test_data, self._batch_size)
+        self._likelihood = trainer.model.likelihood
+
+    def start(self):
+        """Brings the model where training is to start: initialised, or at its checkpoint."""
+        trainer, training, train_data = self._trainer, self._run.training, self._train_data
+        if training.load_params:
+            num_images = len(train_data.images)
+            self._state = trainer.restore(self._run_dir, num_images, self._batch_size)
+            within = f" and {self._state.num_images} images" if self._state.num_images else ""
+            self._log(f"Resumed from epoch {self._state.epoch}{within}, step {self._state.step}.")
+        else:
+            first = data.epoch_order(len(train_data.images), training.seed, 0)
+            first = first[: training.init_batch_size]
+            trainer.initialize(
+                train_data.images[first],
+                None if train_data.labels is None else train_data.labels[first],
+            )
+            self._state = checkpoints.TrainingState(step=0, epoch=0)
+        if trainer.num_workers > 1 and not trainer.agree(self._digest()):
+            raise ValueError(
+                "All workers must have the same flags, data and checkpoint. "
+                "Received: others in another worker"
+            )
+        if self._is_chief:
+            refusals.check_disk(self._run_dir, trainer.model, training.keep)
+            checkpoints.save_config(self._run_dir, self._run)
+            if not training.load_params:
+                # What a full disk would spoil is tried before time is spent.
+                trainer.save(self._run_dir, self._state, training.keep)
+
+    def run(self):
+        """Trains to the last epoch, or to the step behind which a signal asks to stop."""
+        max_epochs = self._run.training.max_epochs
+        if self._state.epoch >= max_epochs:
+            self._log(f"All {max_epochs} epochs are done; --max_epochs says how many to train.")
+        with (
+            stopping.StopRequest() as stop,
+            monitoring.Monitor(self._run, self._is_chief) as monitor,
+        ):
+            monitor.write_hyper_parameters(self._run)
+            while self._state.epoch < max_epochs:
+                epoch = Epoch(
+                    self._state,
+                    len(self._train_data.images),
+                    self._batch_size,
+                    self._likelihood.unit,
+                )
+                self._train_epoch(epoch, stop, monitor)
+                if epoch.is_done:
+                    self._finish_epoch(epoch, monitor)
+                if epoch.is_stopped:
+                    self._save(must=True)
+                    self._log(
+                        f"Stopped by {stop.name} at step {self._state.step} and saved: "
+                        f"python train.py --save_dir {self._run_dir} --load_params goes on."
+                    )
+                    return
+
+    def _digest(self):
+        """What all workers must agree on, as a string."""
+        training = dataclasses.replace(self._run.training, save_dir="-", peer_timeout=1.0)
+        settings = dataclasses.replace(self._run.data, data_dir="-")
+        run = config.RunConfig(self._run.model, settings, training)
+        order = data.epoch_order(len(self._train_data.images), training.seed, 0)
+        images = np.ascontiguousarray(self._train_data.images[order[:16]])
+        digest = hashlib.sha256(images).hexdigest()
+        return f"{config.to_json(run)} {self._state} {len(order)} {digest}"
+
+    def _train_epoch(self, epoch, stop, monitor):
+        """Trains on what is left of an epoch."""
+        training, trainer = self._run.training, self._trainer
+        batches = data.train_batches(
+            self._train_data,
+            self._batch_size,
+            training.seed,
+            self._state.epoch,
+            start_image=epoch.num_images,
+            augment=training.augment,
+            worker=trainer.worker,
+        )
+        # A bar on a terminal; elsewhere, and of other workers, a line now and then.
+        bar = tqdm(
+            desc=f"epoch {epoch.number}",
+            initial=epoch.num_done,
+            total=epoch.num_steps,
+            unit="step",
+            leave=False,
+            disable=None if self._is_chief else True,
+            file=sys.stderr,
+        )
+        last_line = time.monotonic()
+        with bar:
+            for batch in epoch.timed(batches):
+                monitor.count_step()
+                batch = batch if isinstance(batch, tuple) else (batch,)
+                result = trainer.train_step(*batch, is_last=stop.is_requested)
+                if not math.isfinite(result.bits_per_dim):
+                    raise FloatingPointError(
+                        f"The loss is {result.bits_per_dim} at step {trainer.step}: training "
+                        "stopped. The last checkpoint is as it was; a lower --learning_rate may "
+                        "help."
+                    )
+                epoch.add(result)
+                self._state = epoch.state(trainer.step)
+                if epoch.num_done % _STEPS_BETWEEN_POINTS == 0:
+                    monitor.write_scalars(
+                        {
+                            f"step/{self._likelihood.loss_name}": result.bits_per_dim,
+                            "step/gradient_norm": result.gradient_norm,
+                        },
+                        trainer.step,
+                    )
+                bar.update()
+                bar.set_postfix_str(epoch.describe_last(), refresh=False)
+                if bar.disable and time.monotonic() - last_line > _SECONDS_BETWEEN_LINES:
+                    self._log(
+                        f"epoch {epoch.number}  step {epoch.num_done} of {epoch.num_steps}  "
+                        f"{epoch.describe_last()}"
+                    )
+                    last_line = time.monotonic()
+                if epoch.is_stopped:
+                    return
+                minutes = (time.monotonic() - self._saved_at) / 60
+                if 0 < training.save_minutes < minutes and not epoch.is_done:
+                    self._save()
+
+    def _finish_epoch(self, epoch, monitor):
+        """Scores the test images, writes what is due, and tells."""
+        training, trainer = self._run.training, self._trainer
+        test = trainer.evaluate(self._test_data)
+        step = trainer.step
+        self._state = checkpoints.TrainingState(step, epoch.number)
+        loss_name = self._likelihood.loss_name
+        scalars = {
+            f"train/{loss_name}": epoch.mean_bits_per_dim,
+            f"test/{loss_name}": test.mean,
+            "learning_rate": trainer.learning_rate,
+        }
+        line = (
+            f"epoch {epoch.number}/{training.max_epochs}  step {step}  "
+            f"train {epoch.mean_bits_per_dim:.4f}  test {test.mean:.4f} {test.unit}"
+        )
+        # Resumed where the images that are left do not fill a batch, an epoch has no step.
+        if epoch.has_speed:
+            scalars |= {
+                "train/gradient_norm": epoch.mean_gradient_norm,
+                "images_per_second": epoch.images_per_second,
+                "seconds_per_step": epoch.seconds_per_step,
+                "data_wait_share": epoch.data_wait_share,
+            }
+            num_steps = len(self._train_data.images) // self._batch_size
+            left = (training.max_epochs - epoch.number) * num_steps * epoch.seconds_per_step
+            line += (
+                f"  {epoch.images_per_second:.0f} images/s  "
+                f"{100 * epoch.data_wait_share:.0f} % waiting for data  {_describe_time(left)} left"
+            )
+        monitor.write_graph(trainer.graph)
+        monitor.write_scalars(scalars, step)
+        self._log(line)
+        is_last = epoch.number == training.max_epochs
+        if epoch.number % training.save_interval == 0 or is_last:
+            if self._save(must=is_last):
+                self._log(f"Saved epoch {epoch.number} to {self._run_dir}.")
+            if self._is_chief and training.num_samples > 0:
+                self._pictures.write(trainer, epoch.number, monitor)
+
+    def _save(self, must=False):
+        """Writes a checkpoint; one that fails is told of, and fatal only where it must be there."""
+        self._saved_at = time.monotonic()
+        if not self._is_chief:
+            return False
+        try:
+            self._trainer.save(self._run_dir, self._state, self._run.training.keep)
+        except OSError as error:
+            message = (
+                f"No checkpoint could be written at step {self._state.step} "
+                f"({error.strerror or error}); the last one is {checkpoints.latest(self._run_dir)}"
+            )
+            if must:
+                raise OSError(message) from None
+            self._log(f"{message}. Training goes on.")
+            return False
+        return True
+
+
+def _describe(run, train_data, test_data, trainer):
+    """One line on what is trained on what."""
+    height, width, channels = run.model.image_shape
+    num_replicas = trainer.strategy.num_replicas_in_sync
+    return (
+        f"{run.data.data_set}: {len(train_data.images)} training and {len(test_data.images)} test "
+        f"images, {height}x{width}x{channels}, {run.model.num_levels} levels; "
+        f"{trainer.model.count_params():,} parameters, "
+        f"{num_replicas} replica{'s' if num_replicas > 1 else ''}"
+    )
+
+
+def _describe_time(seconds):
+    """Seconds as a person says them, such as 1 h 05 min."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _say_nothing(line):
+    """The log of a worker that leaves the reports to another."""

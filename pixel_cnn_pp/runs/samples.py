@@ -1,0 +1,73 @@
+"""The pictures that a run draws at its checkpoints: samples, and completions of test images."""
+
+import math
+import pathlib
+
+import numpy as np
+
+from pixel_cnn_pp import models, plots, sampling
+
+# Images that are completed at every checkpoint, and completions of each.
+_NUM_COMPLETED = 4
+
+
+class Pictures:
+    """Samples and completions of a run, drawn by one model with the averages of the moment.
+
+    The model stays, because to compile its sampler takes longer than to draw.
+    """
+
+    def __init__(self, run, test_data, batch_size):
+        """Takes what is drawn from; no model is made before the first pictures.
+
+        Args:
+          run: RunConfig.
+          test_data: ImageData, of which the first images are completed.
+          batch_size: That of the global batch, in which samples are counted.
+        """
+        self._run = run
+        self._num_samples = run.training.num_samples * batch_size
+        self._originals = np.asarray(test_data.images[:_NUM_COMPLETED])
+        self._labels = None
+        if run.model.num_classes is not None:
+            self._labels = test_data.labels[:_NUM_COMPLETED]
+        self._model = None
+
+    def write(self, trainer, epoch, monitor):
+        """Writes both to the run's folder of samples, and to TensorBoard.
+
+        Args:
+          trainer: Trainer of the run.
+          epoch: Number of the epoch; the seed follows it.
+          monitor: `monitoring.Monitor`.
+        """
+        if self._model is None:
+            self._model = models.make(self._run.model)
+        trainer.copy_averages(self._model)
+        height, width, _ = self._run.model.image_shape
+        num_classes, num_levels = self._run.model.num_classes, self._run.model.num_levels
+        scale = max(1, 32 // height)
+        folder = pathlib.Path(self._run.training.save_dir) / "samples"
+        seed = self._run.training.seed + epoch
+
+        labels = None if num_classes is None else np.arange(self._num_samples) % num_classes
+        images = sampling.sample(self._model, self._num_samples, labels, seed)
+        num_columns = math.isqrt(self._num_samples) if num_classes is None else num_classes
+        picture = plots.image_grid(images, num_columns, num_levels, scale=scale)
+        plots.save_png(folder / f"epoch_{epoch:04d}.png", picture)
+        arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
+        np.savez(folder / f"epoch_{epoch:04d}.npz", **arrays)
+        monitor.write_picture("samples", picture, trainer.step)
+
+        known_mask = np.repeat(np.arange(height)[:, None] < height // 2, width, axis=1)
+        completed = sampling.sample(
+            self._model,
+            len(self._originals) * _NUM_COMPLETED,
+            None if self._labels is None else np.repeat(self._labels, _NUM_COMPLETED),
+            seed,
+            init_images=np.repeat(self._originals, _NUM_COMPLETED, axis=0),
+            known_mask=known_mask,
+        )
+        picture = plots.completion_grid(self._originals, known_mask, completed, num_levels, scale)
+        plots.save_png(folder / f"epoch_{epoch:04d}_completed.png", picture)
+        monitor.write_picture("completions", picture, trainer.step)

@@ -1,0 +1,260 @@
+"""A model with its optimizer, and the steps that train and score it, on one device or several."""
+
+import hashlib
+import math
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pixel_cnn_pp import data, evaluation, likelihoods, models
+from pixel_cnn_pp.runs import checkpoints, devices, optimizers
+
+
+class StepResult(NamedTuple):
+    """What a step came to, over the global batch.
+
+    bits_per_dim: Mean loss before the update; the energy distance is divided in the same way, as
+    in the release. gradient_norm: Euclidean norm of the gradient of the summed nats. is_last:
+    Whether a worker wishes to stop.
+    """
+
+    bits_per_dim: float
+    gradient_norm: float
+    is_last: bool
+
+
+class Trainer:
+    """A model, its optimizer and its compiled steps, under a distribution strategy.
+
+    Attributes:
+      model: The model that the run's configuration names, see `models.make`.
+      optimizer: Keras optimizer with Polyak averages.
+      strategy: `tf.distribute.Strategy`.
+      num_workers: Processes that train together; this one is number `worker_index`.
+      graph: `tf.Graph` of the network as `evaluate` runs it; None before it has.
+    """
+
+    def __init__(self, run, strategy):
+        """Makes the model with fresh weights, the same for the same seed.
+
+        Args:
+          run: RunConfig.
+          strategy: `tf.distribute.Strategy`.
+        """
+        training = run.training
+        self.strategy = strategy
+        self.num_workers = devices.num_workers(strategy)
+        self.worker_index = devices.worker_index(strategy)
+        self._num_local_replicas = strategy.num_replicas_in_sync // self.num_workers
+        self._seed = training.seed
+        self._accumulate_steps = training.accumulate_steps
+        self._is_conditional = run.model.num_classes is not None
+        with strategy.scope():
+            keras.utils.set_random_seed(training.seed)
+            self.model = models.make(run.model, recompute=training.recompute, dtype=training.dtype)
+            self.optimizer = optimizers.make_optimizer(training)
+            self.optimizer.build(self.model.trainable_variables)
+        # The step hands over gradients that are summed over the replicas already, because it tells
+        # their norm. Private: Keras has no public way to say so.
+        self.optimizer._all_reduce_sum_gradients = lambda pairs: pairs
+        self._averages = checkpoints.averages(self.model, self.optimizer)
+        self._part_gradients = self._gradients
+        if training.jit_compile:
+            self._part_gradients = tf.function(self._gradients, jit_compile=True, autograph=False)
+        self._train_step = tf.function(self._distributed_step, autograph=False)
+        self._loss = tf.function(self._distributed_loss, autograph=False)
+        self.graph = None
+
+    @property
+    def step(self):
+        """Number of updates done."""
+        return int(self.optimizer.iterations.numpy())
+
+    @property
+    def learning_rate(self):
+        """Learning rate of the next step."""
+        return float(self.optimizer.learning_rate)
+
+    @property
+    def worker(self):
+        """Index of this process and number of processes, as `data.train_batches` takes them."""
+        return self.worker_index, self.num_workers
+
+    def initialize(self, images, labels):
+        """Data-dependent initialisation of the model on one whole batch, every replica alike.
+
+        Args:
+          images: Integers [B, H, W, C].
+          labels: Integers [B], or None.
+        """
+        with self.strategy.scope():
+            self.model.initialize(images, self._condition(labels), seed=self._seed)
+            for average, weight in zip(self._averages, self.model.trainable_variables, strict=True):
+                average.assign(weight)
+
+    def restore(self, run_dir, num_images, batch_size):
+        """Sets model and optimizer to the newest checkpoint of a run.
+
+        Args:
+          run_dir: Path of the run.
+          num_images: Images of an epoch.
+          batch_size: That of the global batch.
+
+        Returns:
+          TrainingState.
+        """
+        with self.strategy.scope():
+            return checkpoints.restore(run_dir, self.model, self.optimizer, num_images, batch_size)
+
+    def save(self, run_dir, state, keep):
+        """Writes a checkpoint of TrainingState `state`; `keep` of them stay."""
+        checkpoints.save(run_dir, self.model, self.optimizer, state, keep)
+
+    def copy_averages(self, model):
+        """Sets the weights of another model of the same configuration to the Polyak averages."""
+        for weight, average in zip(model.trainable_variables, self._averages, strict=True):
+            weight.assign(np.asarray(average))
+
+    def train_step(self, images, labels=None, is_last=False):
+        """One update on a global batch, split evenly over the replicas.
+
+        The gradient is that of the negative log-likelihood in nats, summed over images and
+        replicas, as in the original release, so that the optimizer's epsilon means the same.
+
+        Args:
+          images: Integers [B, H, W, C], this worker's part of the global batch, B a multiple of
+            its replicas times the parts that gradients are accumulated over.
+          labels: Integers [B], or None.
+          is_last: Whether this worker wishes to stop behind this step.
+
+        Returns:
+          StepResult.
+        """
+        results = self._train_step(
+            self._split(images), self._split(self._condition(labels)), tf.constant(float(is_last))
+        )
+        nats, wishes, gradient_norm = (float(x) for x in results)
+        num_dims = math.prod(images.shape) * self.num_workers
+        return StepResult(likelihoods.bits_per_dim(nats, num_dims), gradient_norm, wishes > 0)
+
+    def evaluate(self, images):
+        """Exact bits/dim of a set, or its other loss, with the averaged weights.
+
+        Args:
+          images: ImageData.
+
+        Returns:
+          `evaluation.Score`.
+        """
+        num_replicas = self.strategy.num_replicas_in_sync
+        batch_size = num_replicas * math.ceil(min(64, len(images.images)) / num_replicas)
+        size = batch_size // self.num_workers
+        own = slice(self.worker_index * size, (self.worker_index + 1) * size)
+
+        def log_prob(batch, labels):
+            labels = None if labels is None else self._split(labels[own])
+            arguments = self._split(batch[own]), labels
+            if self.graph is None:
+                self.graph = self._loss.get_concrete_function(*arguments).graph
+            return -self._loss(*arguments).numpy()
+
+        return evaluation.score(
+            log_prob,
+            data.eval_batches(images, batch_size),
+            self._is_conditional,
+            self.model.likelihood.unit,
+        )
+
+    def agree(self, digest):
+        """Whether a string is the same in all workers."""
+        number = int.from_bytes(hashlib.sha256(digest.encode()).digest()[:7], "big")
+
+        @tf.function(autograph=False)  # outside of one, TensorFlow warns of its own slowness
+        def numbers():
+            own = self.strategy.run(lambda: tf.constant([number], tf.int64))
+            return self.strategy.gather(own, axis=0)
+
+        return bool(tf.reduce_all(numbers() == number))
+
+    def _condition(self, labels):
+        return labels if self._is_conditional else None
+
+    def _split(self, batch):
+        """This worker's part of a batch as its parts, one a replica; None stays None."""
+        if batch is None:
+            return None
+        parts = tf.split(batch, self._num_local_replicas)
+        first = self.worker_index * self._num_local_replicas
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda replica: parts[replica.replica_id_in_sync_group - first]
+        )
+
+    def _distributed_step(self, images, labels, is_last):
+        sums, gradient_norm = self.strategy.run(self._replica_step, args=(images, labels, is_last))
+        nats, wishes = tf.unstack(self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None))
+        # The same in all replicas.
+        gradient_norm = self.strategy.reduce(tf.distribute.ReduceOp.MEAN, gradient_norm, axis=None)
+        return nats, wishes, gradient_norm
+
+    def _replica_step(self, images, labels, is_last):
+        replica = tf.distribute.get_replica_context()
+        nats, gradients = self._accumulated_gradients(images, labels)
+        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        gradient_norm = tf.linalg.global_norm(gradients)
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+        return tf.stack([nats, tf.cast(is_last, nats.dtype)]), gradient_norm
+
+    def _accumulated_gradients(self, images, labels):
+        """Nats of a replica's images and their gradients, from one part of them after the other."""
+        replica = tf.distribute.get_replica_context()
+        num_parts = self._accumulate_steps
+        part_size = images.shape[0] // num_parts
+        step = tf.cast(self.optimizer.iterations, tf.int64)
+        # Number 0 is the dropout of the data-dependent initialisation.
+        seed = tf.stack([tf.constant(self._seed, tf.int64), 1 + step])
+        first_image = tf.cast(replica.replica_id_in_sync_group, tf.int64) * images.shape[0]
+        if num_parts == 1:
+            return self._part_gradients(images, labels, seed, first_image)
+
+        def add_part(number, nats, gradients):
+            rows = number * part_size + tf.range(part_size)
+            part_nats, part_gradients = self._part_gradients(
+                tf.gather(images, rows),
+                None if labels is None else tf.gather(labels, rows),
+                seed,
+                first_image + tf.cast(number * part_size, tf.int64),
+            )
+            gradients = [a + b for a, b in zip(gradients, part_gradients, strict=True)]
+            return number + 1, nats + part_nats, gradients
+
+        weights = self.model.trainable_variables
+        nothing = tf.zeros([], weights[0].dtype), [tf.zeros(w.shape, w.dtype) for w in weights]
+        _, nats, gradients = tf.while_loop(
+            lambda number, *_: number < num_parts,
+            add_part,
+            (0, *nothing),
+            parallel_iterations=1,  # the parts are there to save memory
+        )
+        return nats, gradients
+
+    def _gradients(self, images, labels, seed, first_image):
+        with tf.GradientTape() as tape:
+            raw_params = self.model(
+                images, labels, training=True, seed=seed, first_image=first_image
+            )
+            noise = self.model.noise(images, seed, first_image)
+            nats = tf.reduce_sum(self.model.loss_of(raw_params, images, noise))
+        return nats, tape.gradient(nats, [w.value for w in self.model.trainable_variables])
+
+    def _distributed_loss(self, images, labels):
+        return self.strategy.gather(
+            self.strategy.run(self._replica_loss, args=(images, labels)), axis=0
+        )
+
+    def _replica_loss(self, images, labels):
+        # The averages stand in for the weights within this scope only.
+        averages = zip(self.model.trainable_variables, self._averages, strict=True)
+        with keras.StatelessScope(state_mapping=averages):
+            return self.model.loss_of(self.model(images, labels), images)

@@ -1,0 +1,110 @@
+"""A checkpoint of the release as a model, or as the directory of a run of ours."""
+
+import dataclasses
+import pathlib
+import tempfile
+
+from pixel_cnn_pp.config import RunConfig, TrainingConfig
+from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+from pixel_cnn_pp.runs import checkpoints, optimizers
+from pixel_cnn_pp.tf1_import.checkpoint import ReleaseCheckpoint
+
+
+def load_release(ckpt_prefix, weights="ema", config=None, ignore=()):
+    """A model from a checkpoint of the original release.
+
+    Args:
+      ckpt_prefix: Path of the checkpoint, such as "params_cifar.ckpt": the prefix of its files, one
+        of them, the single file of the older format, or a directory with one checkpoint.
+      weights: "ema" for the Polyak averages, "raw" for the weights of the last step.
+      config: ModelConfig of the network, for what the shapes in the checkpoint do not tell: the
+        size of the images, their levels, elu or relu, dropout. None for what the release trains:
+        32 x 32 pixels of 3 channels and 256 levels, concat_elu, dropout 0.5; of blocks, filters,
+        components and classes as many as there are in the checkpoint.
+      ignore: Names of variables in the checkpoint that are not of the network, and patterns of
+        them such as "global/*".
+
+    Returns:
+      PixelCNNPP.
+
+    Raises:
+      ValueError: If `weights` is another word or there are no averages, there is no checkpoint or
+        it is damaged, it is of another network or configuration, or it does not tell enough.
+
+    Example:
+      model = pcnn.load_release("params_cifar.ckpt")
+    """
+    checkpoint = ReleaseCheckpoint(ckpt_prefix, ignore)
+    checkpoint.check_holds(weights)
+    given = {} if config is None else dataclasses.asdict(config)
+    model = PixelCNNPP(checkpoint.config(**given))
+    checkpoint.load_weights(model, weights)
+    return model
+
+
+def import_run(checkpoint, run_dir, model_config, data_config, log=print):
+    """Makes of a checkpoint of the release the directory of a run, as training leaves one.
+
+    It holds the raw weights, their averages, and the Adam of the release with its moments and its
+    step, as far as they are in the checkpoint. The learning rate goes on with the step. The epoch
+    is not in a checkpoint, and is 0.
+
+    Args:
+      checkpoint: ReleaseCheckpoint.
+      run_dir: Path of the new run.
+      model_config: ModelConfig, as `checkpoint.config` gives it.
+      data_config: DataConfig, the data set to score and to train on.
+      log: Function of a line, told what was found and what was not.
+
+    Raises:
+      ValueError: If the directory holds a run already, a shape is another one, a value is not
+        finite, or the checkpoint is damaged.
+      OSError: If the directory cannot be written.
+    """
+    run_dir = pathlib.Path(run_dir)
+    if (run_dir / "config.json").exists() or checkpoints.latest(run_dir) is not None:
+        raise ValueError(f"{run_dir} holds a run already: choose another directory.")
+    # What cannot be written is reported before the model is built, and nothing is made before the
+    # checkpoint is read.
+    parent = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
+    if not parent.is_dir():
+        raise NotADirectoryError(
+            f"`run_dir` must be a directory. Received: {run_dir}, {parent} is a file"
+        )
+    with tempfile.TemporaryFile(dir=parent):
+        pass
+    settings = TrainingConfig(
+        save_dir=str(run_dir),
+        class_conditional=model_config.num_classes is not None,
+        optimizer="adam",
+    )
+    model = PixelCNNPP(model_config)
+    checkpoint.load_weights(model, "raw")
+    optimizer = optimizers.make_optimizer(settings)
+    optimizer.build(model.trainable_variables)
+    checkpoint.load_optimizer(model, optimizer)
+    log(f"{checkpoint.path}: {model.count_params():,} parameters, {_describe(model_config)}")
+    if not checkpoint.has_averages:
+        log("Averages: none in the checkpoint, the raw weights stand in for them.")
+    step = int(optimizer.iterations)
+    if checkpoint.why_no_moments is None:
+        rate = float(optimizer.learning_rate)
+        log(f"Optimizer: Adam with its moments, {step} steps done, next learning rate {rate:.3g}.")
+    else:
+        log(f"Optimizer: Adam starts anew, {checkpoint.why_no_moments}.")
+    state = checkpoints.TrainingState(step=step, epoch=0)
+    checkpoints.save(run_dir, model, optimizer, state)
+    checkpoints.save_config(run_dir, RunConfig(model_config, data_config, settings))
+    log(f"Wrote {run_dir}, a run on {data_config.data_set} at epoch 0.")
+
+
+def _describe(config):
+    """A model's configuration in a line."""
+    height, width, channels = config.image_shape
+    classes = "no" if config.num_classes is None else config.num_classes
+    return (
+        f"{config.nr_resnet} blocks a stage, {config.nr_filters} filters, "
+        f"{config.nr_logistic_mix} components, {config.resnet_nonlinearity}, {classes} classes; "
+        f"taken to be for {height}x{width}x{channels} images of {config.num_levels} levels, "
+        f"trained with dropout {config.dropout_p}"
+    )
