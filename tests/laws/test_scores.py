@@ -13,7 +13,9 @@ from specimens import SPECIMENS
 from pixel_cnn_pp import models
 
 ALL = pytest.mark.parametrize("name", SPECIMENS)
-WITH_LIKELIHOOD = pytest.mark.parametrize("name", filter(specimens.has_likelihood, SPECIMENS))
+WITH_LIKELIHOOD = pytest.mark.parametrize(
+    "name", [name for name in SPECIMENS if specimens.has_likelihood(name)]
+)
 
 
 @WITH_LIKELIHOOD
