@@ -10,8 +10,8 @@ from tqdm import tqdm
 from pixel_cnn_pp import config, scripts
 
 FLAGS = flags.FLAGS
-# What is not given is as the run has it. `data_set` and `compare` also take a file: an .npz that
-# holds `images` and perhaps `labels`, as sample.py writes it, or a picture.
+# A flag that is not given has the value of the run. `data_set` and `compare` also take a file: a
+# picture, or an .npz with `images` and perhaps `labels`, as sample.py writes it.
 config.define_flags(config.DataConfig, with_defaults=False)
 flags.DEFINE_enum(
     "split", "test", ["test", "train", "all"], "Which images of a data set to score; not of a file"
@@ -53,16 +53,16 @@ class _Set(NamedTuple):
 
 
 def main(run_dir):
-    """Scores every image of a set once, and of a second set where there is one to compare."""
+    """Scores every image of a set once, and those of a second set if there is one to compare."""
     from pixel_cnn_pp import evaluation
     from pixel_cnn_pp.runs import checkpoints
 
     run = checkpoints.load_config(run_dir)
     all_weights, plot_path = _checked_flags(run_dir)
-    model_configs = [run.model]
     if FLAGS.background is not None:
-        model_configs.append(_background_config(run.model))
-    if FLAGS.marginal and not any(map(_is_conditional, model_configs)):
+        _check_background(run.model)
+    models = _models(run_dir, all_weights)
+    if FLAGS.marginal and not any(_is_conditional(model) for _, model in models.values()):
         raise ValueError(
             "`marginal` must be left out: the model is not class-conditional. "
             "Received: marginal=True"
@@ -72,18 +72,9 @@ def main(run_dir):
         names.append(FLAGS.compare)
     sets = [_load_set(run, name, FLAGS.split) for name in names]
     for scored in sets:
-        for model_config in model_configs:
-            uses_labels = _is_conditional(model_config) and not FLAGS.marginal
-            evaluation.check_fits(scored.name, scored.images, model_config, uses_labels)
+        for _, model in models.values():
+            evaluation.check_fits(scored.name, scored.images, model, _uses_labels(model))
     train_images = _load_set(run, names[0], "train").images.images if FLAGS.baselines else None
-    # By the titles of their scores, with the prefix of their columns.
-    models = {
-        f"PixelCNN++, {_WEIGHTS[weights]}": ("", checkpoints.load(run_dir, weights))
-        for weights in all_weights
-    }
-    if FLAGS.background is not None:
-        background = checkpoints.load(FLAGS.background, all_weights[0])
-        models[f"Background, {_WEIGHTS[all_weights[0]]}"] = ("background_", background)
     for name, path in (("out", FLAGS.out), ("plot", plot_path)):
         if path is not None:
             scripts.check_writable(name, path)
@@ -94,8 +85,8 @@ def main(run_dir):
         tables.append(_columns(scored))
         for title, (prefix, model) in models.items():
             score = _score(model, scored.images, f"{scored.name}, {title}")
-            is_over_classes = FLAGS.marginal and _is_conditional(model.config)
-            print(f"{title}{', over all classes' if is_over_classes else ''}: {score}")
+            over_classes = ", over all classes" if _is_marginal(model) else ""
+            print(f"{title}{over_classes}: {score}")
             tables[-1][f"{prefix}nats"] = score.nats
             tables[-1][f"{prefix}bits_per_dim"] = score.bits_per_dim
     if train_images is not None:
@@ -109,7 +100,7 @@ def main(run_dir):
 
 
 def _checked_flags(run_dir):
-    """The weights to score with, and the picture to write or None; refuses what contradicts."""
+    """The weights to score with, and the picture to write or None; refuses contradicting flags."""
     from pixel_cnn_pp import evaluation
 
     needs_one = [name for name in ("out", "compare") if FLAGS[name].value is not None]
@@ -141,8 +132,22 @@ def _checked_flags(run_dir):
     return ["ema"] if needs_one else list(_WEIGHTS), plot_path
 
 
-def _background_config(model_config):
-    """The configuration of the model to divide by, which is of the same kind of images."""
+def _models(run_dir, all_weights):
+    """The models to score with: {title of the scores: (prefix of their columns, model)}."""
+    from pixel_cnn_pp.runs import checkpoints
+
+    models = {}
+    for weights in all_weights:
+        model = checkpoints.load(run_dir, weights)
+        models[f"{model.title}, {_WEIGHTS[weights]}"] = ("", model)
+    if FLAGS.background is not None:
+        background = checkpoints.load(FLAGS.background, all_weights[0])
+        models[f"Background, {_WEIGHTS[all_weights[0]]}"] = ("background_", background)
+    return models
+
+
+def _check_background(model_config):
+    """Refuses a background model that does not take images of the same kind."""
     from pixel_cnn_pp.runs import checkpoints
 
     found = checkpoints.load_config(FLAGS.background).model
@@ -152,14 +157,13 @@ def _background_config(model_config):
             "`background` must be a run on images of {} channels and {} levels, as RUN_DIR is. "
             "Received: {} channels and {} levels in {}".format(*expected, *kind, FLAGS.background)
         )
-    return found
 
 
 def _load_set(run, name, split):
     """The images of a file, or of a split of a data set.
 
-    The run's own data set is read as it was for the training, any other as it is by default; flags
-    that are given hold for each.
+    The run's own data set is read as it was for the training. Any other is read with the default
+    options. Flags that are given hold for both.
     """
     from pixel_cnn_pp import data
 
@@ -169,7 +173,7 @@ def _load_set(run, name, split):
     if name != settings.data_set:
         settings = config.DataConfig(name, settings.data_dir)
     given = {**config.explicit_values_from_flags(config.DataConfig), "data_set": name}
-    if ":" in name:  # A folder or file of one's own, whose levels are what the model says.
+    if ":" in name:  # The model says how many levels a user's own folder or file has.
         given.setdefault("num_levels", run.model.num_levels)
     splits = ["train", "test"] if split == "all" else [split]
     parts = [data.load_split(settings, part, **given) for part in splits]
@@ -189,7 +193,7 @@ def _load_set(run, name, split):
 
 
 def _is_file(name):
-    """Whether a file is meant: names of data sets have no ending, unless it is behind a colon."""
+    """Whether a name is that of a file: names of data sets have a suffix only after a colon."""
     return ":" not in name and pathlib.Path(name).suffix != ""
 
 
@@ -205,24 +209,33 @@ def _load_file(model_config, path):
         with np.load(path) as arrays:
             labels = arrays.get("labels")
     if labels is not None:
-        # What are no labels is for ImageData to say.
+        # ImageData checks whether they are labels.
         num_classes = 1 + (max(0, int(labels.max())) if labels.dtype.kind in "ui" else 0)
     images = data.ImageData(images, labels, num_levels, num_classes)
     return _Set(path, f"{path}, all images", images, np.repeat("", len(images.images)))
 
 
-def _is_conditional(model_config):
-    return model_config.num_classes is not None
+def _is_conditional(model):
+    return model.config.num_classes is not None
+
+
+def _is_marginal(model):
+    """Whether images are scored over all classes."""
+    return FLAGS.marginal and _is_conditional(model)
+
+
+def _uses_labels(model):
+    """Whether images are scored by their own classes."""
+    return not FLAGS.marginal and _is_conditional(model)
 
 
 def _score(model, images, name):
-    """Score of every image by its own class, or over all of them; shows how far it has come."""
+    """Scores every image with its own class, or over all classes; shows the progress."""
     from pixel_cnn_pp import data, evaluation
 
     log_prob = evaluation.compiled_log_prob(model)
-    if _is_conditional(model.config) and FLAGS.marginal:
+    if _is_marginal(model):
         log_prob = evaluation.marginal_log_prob(log_prob, model.config.num_classes)
-    uses_labels = _is_conditional(model.config) and not FLAGS.marginal
 
     def batches():
         for batch in data.eval_batches(images, FLAGS.batch_size):
@@ -230,16 +243,16 @@ def _score(model, images, name):
             bar.update(int(np.sum(batch[2])))
 
     with _bar(len(images.images), name) as bar:
-        return evaluation.score(log_prob, batches(), uses_labels, model.config.loss_unit)
+        return evaluation.score(log_prob, batches(), _uses_labels(model), model.likelihood.unit)
 
 
 def _bar(num_images, name):
-    """A progress bar, where there is a terminal to show it on."""
+    """A progress bar, if there is a terminal to show it on."""
     return tqdm(total=num_images, desc=name, unit="image", leave=False, disable=None)
 
 
 def _columns(scored):
-    """Which images a set has: {name of a column: array [N]}, to which their scores will come."""
+    """The columns that say which images these are: {name: array [N]}. Scores are added later."""
     splits, labels = scored.splits, scored.images.labels
     parts = [np.arange(np.sum(splits == split)) for split in dict.fromkeys(splits)]
     return {
@@ -282,9 +295,9 @@ def _print_baselines(train_images, scored):
 def _compare(sets, tables, plot_path):
     """Prints how well scores tell the second set from the first, and draws their histograms.
 
-    A score is the bits/dim of the model above those of a reference: of nothing, of the background
-    model (Ren et al. 2019, arXiv:1906.02845), of a codec (Serra et al. 2020, arXiv:1909.11480),
-    whose bits/dim this adds to the tables.
+    A score is the bits/dim of the model minus those of a reference. The references are: nothing,
+    the background model (Ren et al. 2019, arXiv:1906.02845), and each codec (Serra et al. 2020,
+    arXiv:1909.11480). The bits/dim of the codecs are added to the tables.
     """
     from pixel_cnn_pp import evaluation, plots
 

@@ -12,10 +12,10 @@ flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "Averaged weights, or those 
 flags.DEFINE_bool(
     "jit_compile",
     True,
-    "Let XLA compile the sampler where it is served: faster, and the images of sample.py to the "
-    "last bit. Without, any server draws, GPU servers of TensorFlow Serving too",
+    "Let XLA compile the sampler on the server: it is faster, and draws the images of sample.py to "
+    "the last bit. Without XLA every server can draw, also TensorFlow Serving on GPUs",
 )
-flags.DEFINE_bool("overwrite", False, "Replace the SavedModel that OUT holds already")
+flags.DEFINE_bool("overwrite", False, "Replace the SavedModel that is already in OUT")
 
 
 def main(run_dir, out):

@@ -1,11 +1,11 @@
-"""Makes a run of a checkpoint of the original release: python import_release.py CKPT RUN_DIR."""
+"""Turns a checkpoint of the release into a run: python import_release.py CKPT RUN_DIR."""
 
 from absl import flags
 
 from pixel_cnn_pp import config, scripts
 
 FLAGS = flags.FLAGS
-# Without defaults: what is not given follows from the checkpoint, or is as in ModelConfig.
+# Without defaults: a field that is not given follows from the checkpoint, or is ModelConfig's.
 config.define_flags(config.ModelConfig, with_defaults=False)
 flags.DEFINE_string(
     "data_set", "cifar", "Name of the data set of the run, as train.py takes it", short_name="d"
@@ -24,7 +24,7 @@ def main(ckpt, run_dir):
 
     data.check_name(FLAGS.data_set)
     checkpoint = tf1_import.ReleaseCheckpoint(ckpt, FLAGS.ignore)
-    # What the checkpoint tells needs no flag; a flag that is given must agree with it.
+    # No flag is needed for what the checkpoint tells; one that is given must agree with it.
     given = config.explicit_values_from_flags(config.ModelConfig)
     image_size = None
     if FLAGS.image_size is not None:
@@ -32,7 +32,7 @@ def main(ckpt, run_dir):
         given["image_shape"] = (height, width, checkpoint.num_channels)
         image_size = height if height == width else None
     model_config = checkpoint.config(num_levels=FLAGS.num_levels, **given)
-    # Of a folder or file of one's own, the levels are what they are taken to be; others know.
+    # A user's own folder or file has these levels; every other data set knows its own.
     num_levels = FLAGS.num_levels if ":" in FLAGS.data_set else None
     data_config = config.DataConfig(
         FLAGS.data_set, FLAGS.data_dir, image_size, num_levels=num_levels

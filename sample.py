@@ -25,7 +25,10 @@ flags.DEFINE_float(
 )
 flags.DEFINE_float("log_scale_offset", 0.0, "Subtracted from the log-scales; above 0: cleaner")
 flags.DEFINE_enum(
-    "mode", "sample", ["sample", "map"], "map: the mode of the mixture component that was drawn"
+    "mode",
+    "sample",
+    ["sample", "map"],
+    "map: the most likely value of the mixture component that was drawn",
 )
 flags.DEFINE_enum(
     "method", "cached", ["cached", "naive"], "naive: the whole network for every pixel, slow"
@@ -34,7 +37,7 @@ flags.DEFINE_string(
     "complete",
     None,
     "Complete images instead: a picture, an npz that this script wrote, or 'test' for images of "
-    "the test split; num_samples completions of each, or one for each of the labels",
+    "the test split; each gets num_samples completions, or one for each of the labels",
 )
 flags.DEFINE_integer(
     "keep_rows", None, "Rows from the top that are known; default: half of them", lower_bound=1
@@ -100,7 +103,7 @@ def main(run_dir):
 
 
 class _Progress:
-    """A bar of the rows that are drawn, and the rate at which they are."""
+    """A progress bar over the rows that are drawn, and the speed of drawing."""
 
     def __init__(self):
         self._start = time.perf_counter()
@@ -133,7 +136,7 @@ class _Progress:
 
 
 def _image_shape(config):
-    """The size to draw, (H, W, C)."""
+    """The shape to draw, (H, W, C)."""
     if FLAGS.image_size is None:
         return config.image_shape
     return (*scripts.parse_image_size(FLAGS.image_size), config.image_shape[-1])
@@ -177,7 +180,7 @@ def _known_mask(image_shape):
 
 
 def _labels(num_classes):
-    """The labels to draw, how many, and in how many columns to show them."""
+    """The labels to draw, their number, and the number of columns to show them in."""
     if FLAGS.labels is None:
         num_samples = FLAGS.num_samples
         if num_classes is None:
@@ -199,7 +202,7 @@ def _labels(num_classes):
 
 
 def _refuse(*names, reason):
-    """Refuses flags that have no meaning beside the others, or without them."""
+    """Refuses flags that have no meaning together with the others, or without them."""
     for name in names:
         if FLAGS[name].present:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Trains PixelCNN++ on a data set: python train.py --data_set digits --nr_gpu 0."""
+"""Trains a model on a data set: python train.py --data_set digits --nr_gpu 0."""
 
 from absl import flags
 
@@ -20,10 +20,11 @@ def main():
         run = config.resume(stored, {**given, "save_dir": FLAGS.save_dir})
         data_config, training_config = run.data, run.training
     else:
+        model_class = config.model_class_from_flags()
+        model_values = config.values_from_flags(model_class)
+        model_class(**model_values)  # what contradicts itself is refused before data are loaded
         data_config = config.DataConfig(**config.values_from_flags(config.DataConfig))
         training_config = config.TrainingConfig(**config.values_from_flags(config.TrainingConfig))
-        # Flags that contradict each other are refused before data are loaded.
-        config.ModelConfig(**config.values_from_flags(config.ModelConfig))
     # First of all: workers cannot find each other once TensorFlow has computed anything.
     strategy = devices.make_strategy(training_config.nr_gpu, training_config.peer_timeout)
     train_data, test_data = (data.load_split(data_config, split) for split in ("train", "test"))
@@ -33,11 +34,11 @@ def main():
                 f"`class_conditional` needs labels, and {data_config.data_set} has none. "
                 "Received: class_conditional=True"
             )
-        model_config = config.ModelConfig(
+        model_config = model_class(
             image_shape=train_data.images.shape[1:],
             num_levels=train_data.num_levels,
             num_classes=train_data.num_classes if training_config.class_conditional else None,
-            **config.values_from_flags(config.ModelConfig),
+            **model_values,
         )
         run = config.RunConfig(model_config, data_config, training_config)
     loop.train(run, train_data, test_data, strategy)

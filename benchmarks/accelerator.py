@@ -1,7 +1,7 @@
 """Times the model on JAX, where no TensorFlow is needed: python benchmarks/accelerator.py.
 
-A Markdown table of training, scoring and sampling, for a machine with a GPU that holds Keras and
-JAX alone. Every row is measured in a process of its own, so that it has the device for itself.
+It prints a Markdown table of training, scoring and sampling, for a machine with a GPU that has only
+Keras and JAX. Every row is measured in a process of its own, so that it has the device for itself.
 """
 
 import functools
@@ -36,10 +36,12 @@ flags.DEFINE_list(
 flags.DEFINE_list("dtypes", ",".join(DTYPES), f"Of {', '.join(DTYPES)}")
 flags.DEFINE_integer("size", 32, "Height of the images, which are square", lower_bound=4)
 flags.DEFINE_integer("steps", 10, "Steps to time, and passes of log_prob", lower_bound=1)
-flags.DEFINE_boolean("sampling", True, "Whether to time the cached sampler, which compiles long")
+flags.DEFINE_boolean(
+    "sampling", True, "Whether to time the cached sampler, whose compilation takes long"
+)
 flags.DEFINE_integer("matrix_side", 8192, "Side of the matrices that are multiplied", lower_bound=1)
 
-# Matrix products that are timed together, because one is too short on a GPU.
+# How many matrix products are timed together, because one is too short on a GPU.
 _NUM_PRODUCTS = 4
 
 COLUMNS = (
@@ -58,13 +60,13 @@ COLUMNS = (
 )
 
 NOTES = """\
-- Times are the shortest of {steps} calls, of sampling the second one. Each is of one batch on one
-  device, compiled; a first call includes its compilation.
-- A step is all of it: forward, backward, {optimizer}, averages of the weights; dropout 0.5; its
-  FLOP are 3 x the products of one pass over whole images. Sampling makes those of one pass.
-- The share is that of products of two {side}^2 matrices in the same dtype and process.
-- peak: of the device's memory, up to the last step; of the process, where the device does not say.
-- Weights are kept in float32 also in mixed_bfloat16, which multiplies in bfloat16."""
+- Times are the shortest of {steps} calls; for sampling, that of the second call. A call computes
+  one batch on one device, compiled. A first call includes its compilation.
+- A step is a whole step: forward, backward, {optimizer}, averages of the weights; dropout 0.5. Its
+  FLOP are 3 x the products of one pass over whole images. Sampling has the products of one pass.
+- The share is relative to products of two {side}^2 matrices in the same dtype and process.
+- peak: memory of the device up to the last step, or of the process if the device does not tell it.
+- mixed_bfloat16 multiplies in bfloat16, and keeps the weights in float32."""
 
 
 def main():
@@ -94,12 +96,11 @@ def measure_case(case):
       case: One of the dicts of `_cases`.
 
     Returns:
-      {name: number, or the device's name}; no number for sampling where that is not to be timed.
+      {name: number, or the device's name}; no numbers for sampling if it is not timed.
     """
     import jax
 
-    from pixel_cnn_pp import sampling
-    from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+    from pixel_cnn_pp import models, sampling
 
     batch_size, size, steps = case["batch_size"], case["size"], case["steps"]
     config = ModelConfig(
@@ -107,7 +108,7 @@ def measure_case(case):
         nr_filters=case["filters"],
         nr_resnet=case["nr_resnet"],
     )
-    model = PixelCNNPP(config, dtype=case["dtype"])
+    model = models.make(config, dtype=case["dtype"])
     shape = (batch_size, *config.image_shape)
     images = jax.numpy.asarray(np.random.default_rng(0).integers(0, 256, shape, "uint8"))
 
@@ -146,14 +147,15 @@ def measure_case(case):
 
 
 def make_step(model, images):
-    """A training step as `runs.trainer.Trainer` makes it on TensorFlow, as one function of JAX.
+    """A training step like that of `training.Trainer` on TensorFlow, as one function of JAX.
 
     Args:
-      model: PixelCNNPP. Its weights follow after every step.
+      model: PixelCNNPP. Its weights are updated by every step.
       images: Integers [B, H, W, C], on the device.
 
     Returns:
-      Function of nothing: one update, and the negative log-likelihood before it, nats.
+      Function without arguments. It makes one update, and returns the negative log-likelihood
+      before it, nats.
     """
     import jax
 
@@ -195,7 +197,7 @@ def make_step(model, images):
 
 
 def make_log_prob(model, images):
-    """Function of nothing that scores images: their log-likelihoods [B], nats, in NumPy."""
+    """Function without arguments that returns the log-likelihoods [B] of images, nats, in NumPy."""
     import jax
 
     @jax.jit
@@ -209,7 +211,7 @@ def make_log_prob(model, images):
 
 
 def _cases():
-    """One dict a case, from the flags; complains before anything is measured."""
+    """One dict for each case, from the flags; checks them before anything is measured."""
     if not FLAGS.dtypes or set(FLAGS.dtypes) - set(DTYPES):
         raise ValueError(
             f"`dtypes` must be of {', '.join(DTYPES)}. Received: dtypes={','.join(FLAGS.dtypes)}"

@@ -1,8 +1,8 @@
 """What the benchmarks share: work, times, the machine's rates and memory, tables, processes.
 
-A benchmark is a script that measures every case in a process of its own, because a process's peak
-memory never falls again, and prints a Markdown table. Nothing here needs TensorFlow, so that what
-runs on Keras's JAX backend alone can be measured too.
+A benchmark is a script that prints a Markdown table. It measures every case in a process of its
+own, because the peak memory of a process never falls again. Nothing here needs TensorFlow, so a
+machine that has only Keras and JAX can be measured too.
 """
 
 import importlib
@@ -19,14 +19,14 @@ import time
 import numpy as np
 from absl import flags
 
-# A benchmark calls itself with it; listed by --helpfull only.
+# A benchmark calls itself with this flag. Only --helpfull lists it.
 flags.DEFINE(
     flags.ArgumentParser(), "case", None, "Measure this one, print JSON", module_name="internal"
 )
 
 # Side of the square matrices whose product is timed.
 MATRIX_SIDE = 2048
-# The machine's rates are the best of so many products.
+# How many products are timed for a rate of the machine, which is the best of them.
 _RATE_REPEATS = 5
 
 
@@ -132,7 +132,7 @@ def best_compiled(function, arguments):
     """Shortest time of a function from tensors to a tensor, compiled with and without XLA."""
     from keras import ops
 
-    from pixel_cnn_pp import sampling
+    from pixel_cnn_pp.sampling import draw
 
     def run(compiled):
         # Waits for devices that work on their own; one number in bfloat16 is more than NumPy takes.
@@ -140,7 +140,7 @@ def best_compiled(function, arguments):
 
     times = []
     for with_xla in (False, True):
-        compiled = sampling._compile(function, with_xla)
+        compiled = draw.compile_function(function, with_xla)
         run(compiled)
         times.append(best_seconds(lambda compiled=compiled: run(compiled), _RATE_REPEATS))
     return min(times)

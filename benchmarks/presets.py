@@ -1,7 +1,7 @@
 """Times a training step of the paper's models at their full size: python benchmarks/presets.py.
 
-From the rate of images follow the hours that a whole training would take on this machine: a
-projection. Every preset is measured in a process of its own.
+From the images/s it projects the hours that a whole training would take on this machine. Every
+preset is measured in a process of its own.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks import measure
 from pixel_cnn_pp import scripts
 from pixel_cnn_pp.config import (
+    MODELS,
     PRESETS,
     DataConfig,
     ModelConfig,
@@ -35,10 +36,10 @@ flags.DEFINE_integer("steps", 2, "Steps to time", lower_bound=1)
 flags.DEFINE_integer("batch_size", 8, "Images of a step that is timed", lower_bound=1)
 flags.DEFINE_integer("max_epochs", 5000, "Epochs of the projected run", lower_bound=1)
 flags.DEFINE_integer("num_images", 50000, "Training images of the projected run", lower_bound=1)
-# For all presets; what is not given is the preset's own.
+# These hold for all presets; a flag that is not given has the preset's value.
 define_flags(ModelConfig, with_defaults=False)
 
-# Steps before those that are timed: the first traces and initialises.
+# Steps before those that are timed. The first one traces and initialises.
 _WARM_UP_STEPS = 2
 # CIFAR-10's.
 _NUM_CLASSES = 10
@@ -56,10 +57,10 @@ COLUMNS = (
 )
 
 NOTES = """\
-- s/step: the shortest of {steps} steps, whole ones: forward, backward, {optimizer}, averages of the
-  weights; the median stands beside it. images/s is of the shortest.
-- peak: resident memory of the process after its steps. first step: tracing included.
-- projected hours: NOT a measurement. {epochs} epochs of {num_images} images at this many images/s,
+- s/step: the shortest of {steps} whole steps: forward, backward, {optimizer}, averages of the
+  weights. median: of the same steps. images/s: computed from the shortest step.
+- peak: resident memory of the process after its steps. first step: includes tracing.
+- projected hours: NOT a measurement. {epochs} epochs of {num_images} images at these images/s,
   without evaluation, samples and checkpoints, on this machine alone."""
 
 
@@ -82,7 +83,7 @@ def main():
 
 
 def projected_hours(num_epochs, num_images, images_per_s):
-    """Hours of training at a constant rate, without its start and all that is not a step.
+    """Hours of training at a constant rate, counting the steps only.
 
     Args:
       num_epochs: Passes over the images.
@@ -134,7 +135,7 @@ def measure_case(case):
 
 
 def _cases():
-    """One dict a preset, from the flags; complains before anything is measured."""
+    """One dict for each preset, from the flags; checks them before anything is measured."""
     unknown = [name for name in FLAGS.presets if name not in PRESETS]
     if unknown or not FLAGS.presets:
         raise ValueError(
@@ -153,9 +154,10 @@ def _cases():
 
 
 def _model_config(case):
-    """The ModelConfig of a case."""
-    names = {field.name for field in dataclasses.fields(ModelConfig)}
-    return ModelConfig(
+    """The configuration of a case's model."""
+    model_class = MODELS[PRESETS[case["preset"]].kind]
+    names = {field.name for field in dataclasses.fields(model_class)}
+    return model_class(
         image_shape=(case["size"], case["size"], 3),
         num_classes=_NUM_CLASSES if case["values"].get("class_conditional") else None,
         **{name: value for name, value in case["values"].items() if name in names},

@@ -1,8 +1,8 @@
 """Times the naive and the cached sampler, as a Markdown table: python benchmarks/sampling.py.
 
-Every case is measured in a process of its own, because a process's peak memory never falls again.
-Beside the times stands what the machine is capable of, measured in the same process: the rate of a
-big matrix product for the arithmetic, that of matrix-vector products for the reading of weights.
+Every case is measured in a process of its own, because the peak memory of a process never falls
+again. The same process also measures what the machine can do: the rate of a big matrix product, for
+the arithmetic, and that of matrix-vector products, for the reading of weights.
 """
 
 import itertools
@@ -31,9 +31,9 @@ flags.DEFINE_list("dtypes", "float32,mixed_bfloat16", f"Of {', '.join(DTYPES)}")
 flags.DEFINE_integer("nr_resnet", 5, "Residual blocks per stage", lower_bound=1)
 flags.DEFINE_integer("nr_logistic_mix", 10, "Components of the mixture", lower_bound=1)
 flags.DEFINE_integer("naive_pixels", 8, "Pixels to time the naive sampler on", lower_bound=1)
-flags.DEFINE_integer("repeats", 3, "Times are the best of so many", lower_bound=1)
+flags.DEFINE_integer("repeats", 3, "How many calls to time; the best counts", lower_bound=1)
 
-# Matrix-vector products read at least so much in one call, the cost of which then does not count.
+# Matrix-vector products read at least this much in one call, so that the call itself costs little.
 _BYTES_AT_LEAST = 2**28
 
 COLUMNS = (
@@ -54,18 +54,18 @@ COLUMNS = (
 )
 
 NOTES = """\
-- batch: images drawn by one call; on a CPU the cached sampler divides them among the cores.
+- batch: images drawn by one call. On a CPU the cached sampler divides them among the cores.
 - naive: extrapolated from the time of {naive_pixels} pixels to all pixels of the image.
-- Times are the best of {repeats}; s/image is the time of the batch divided by its images, ms/pixel
-  the time of the batch divided by the pixels of one image.
-- without XLA: the cached sampler again, its rows by the graph's own executor; s/image.
-- first call: tracing and compilation included. All other columns are of later calls.
+- Times are the best of {repeats}. s/image: time of the batch divided by its images. ms/pixel: time
+  of the batch divided by the pixels of one image.
+- without XLA: s/image of the cached sampler when TensorFlow's executor runs the rows.
+- first call: includes tracing and compilation. All other columns are for later calls.
 - GFLOP/s: of the cached sampler, which multiplies as often as one pass over whole images does. The
-  share is that of a matrix product, {side}^3 in the same dtype, on the whole machine.
-- weights GB/s: of the kernels that the cached sampler's loop over pixels reads, batch 1 only. The
-  share is that of float32 matrix-vector products, in a loop over as many bytes of matrices.
-- cache bytes: what is kept of the rows above. peak: resident memory of the process, compilation
-  included, after the cached sampler and before the naive one."""
+  share is relative to a matrix product of {side}^3 in the same dtype on the whole machine.
+- weights GB/s: rate at which the loop over pixels reads its kernels, batch 1 only. The share is
+  relative to float32 matrix-vector products in a loop over as many bytes of matrices.
+- cache bytes: what is kept of the rows above. peak: resident memory of the process, including
+  compilation, after the cached sampler and before the naive one."""
 
 
 def main():
@@ -96,14 +96,13 @@ def measure_case(case):
       case: One of the dicts of `_cases`.
 
     Returns:
-      {name: number}; the machine's memory rate, and the rate reached, for batch 1 only.
+      {name: number}; the rates of reading memory are there for batch 1 only.
     """
     import keras
 
-    from pixel_cnn_pp import sampling
-    from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+    from pixel_cnn_pp import models, sampling
 
-    model = PixelCNNPP(_model_config(case), dtype=case["dtype"])
+    model = models.make(_model_config(case), dtype=case["dtype"])
     batch_size, size, repeats = case["batch_size"], case["size"], case["repeats"]
 
     def draw():
@@ -117,7 +116,7 @@ def measure_case(case):
     measure.best_seconds(draw_pixels, 1)
     naive_s = measure.best_seconds(draw_pixels, repeats) / case["naive_pixels"] * size**2
 
-    caches = keras.tree.flatten(model.empty_cache(batch_size, size))
+    caches = keras.tree.flatten(model.cached_step.initial_state(batch_size, size))
     measured = {
         "naive_s_per_image": naive_s / batch_size,
         "cached_s_per_image": cached_s / batch_size,
@@ -149,7 +148,7 @@ def pixel_weights(model):
     Returns:
       List of pairs (matrix [F', F], level); a level is run for one pixel in 4^level.
     """
-    weights = model.step_weights()
+    weights = model.cached_step.weights()
     found = []
     for stream in (
         [(model.input_left, 0)],
@@ -224,44 +223,32 @@ def _cached_sampler_without_xla(model, batch_size):
 
     On JAX, where all is compiled by XLA, it is the same sampler again.
     """
-    from pixel_cnn_pp import sampling
+    from pixel_cnn_pp.sampling import draw
 
-    draw_rows = sampling.make_draw_rows(model, compile_step=lambda step: step)
-    step_weights, _ = sampling._compiled_functions(model)
-    sampling._COMPILED[model] = step_weights, sampling._compile(draw_rows, False)
+    def draw_images():
+        images, known_mask = _canvas(model, batch_size)
+        controls = np.array([1, 0, 0], model.variable_dtype)
+        draw.draw_cached(model, images, known_mask, None, 0, controls, with_xla=False)
 
-    def draw():
-        sampling.sample(model, batch_size)
-
-    draw()
-    return draw
+    draw_images()
+    return draw_images
 
 
 def _naive_sampler(model, case):
-    """Function that draws the first pixels of a batch as `sampling.sample` does, method "naive"."""
-    import keras
-    from keras import ops
+    """Function that draws the first pixels of a batch by the naive sampler; the rest is known."""
+    from pixel_cnn_pp import sampling
 
-    from pixel_cnn_pp import likelihoods, sampling
+    batch_size, size = case["batch_size"], case["size"]
+    images, known_mask = _canvas(model, batch_size)
+    known_mask |= np.arange(size**2).reshape(size, size) >= case["naive_pixels"]
+    arguments = {"init_images": images, "known_mask": known_mask}
+    return lambda: sampling.sample(model, batch_size, method="naive", **arguments)
 
-    batch_size, size, channels = case["batch_size"], case["size"], model.config.image_shape[-1]
-    weights, num_uniforms = model.step_weights(), model.num_uniforms()
-    controls = np.array([1, 0, 0], keras.backend.standardize_dtype(model.variable_dtype))
-    dtype = likelihoods.level_dtype(model.config.num_levels)
-    images = np.zeros((batch_size, size, size, channels), dtype)
-    known_mask = np.zeros((batch_size, size, size), bool)
-    # Once a row there, so not worth a part of the time of the few pixels here.
-    uniforms = sampling._uniforms(0, 0, 0, batch_size, size, num_uniforms)
 
-    def draw_pixels():
-        for pixel in range(case["naive_pixels"]):
-            row, column = divmod(pixel, size)
-            raw_params = ops.convert_to_tensor(model.predict_on_batch(images)[:, row, column])
-            levels = model.draw(weights, raw_params, uniforms[column], controls)
-            is_drawn = ~known_mask[:, row, column]
-            images[is_drawn, row, column] = ops.convert_to_numpy(levels)[is_drawn]
-
-    return draw_pixels
+def _canvas(model, batch_size):
+    """Images of nothing [B, H, W, C], and [B, H, W], that none of their pixels are known."""
+    shape = (batch_size, *model.config.image_shape)
+    return np.zeros(shape, "uint8"), np.zeros(shape[:-1], bool)
 
 
 def _item(model):
@@ -270,7 +257,7 @@ def _item(model):
 
 
 def _cases():
-    """One dict a case, from the flags; complains before anything is measured."""
+    """One dict for each case, from the flags; checks them before anything is measured."""
     numbers = {
         name: measure.whole_numbers(name, FLAGS[name].value)
         for name in ("filters", "sizes", "batch_sizes")
@@ -297,7 +284,7 @@ def _cases():
 
 
 def _model_config(case):
-    """The paper's network for CIFAR-10, but for what the flags change."""
+    """The paper's network for CIFAR-10, with the changes of the flags."""
     return ModelConfig(
         image_shape=(case["size"], case["size"], 3),
         nr_filters=case["filters"],
@@ -332,7 +319,7 @@ def _cells(case, measured):
 
 
 def _share(rate, machine_rate):
-    """A rate in billions a second, and in brackets its share of what the machine is capable of."""
+    """A rate in billions a second, and in brackets its share of the machine's rate."""
     return f"{measure.digits(rate / 1e9)} ({measure.percentage(rate, machine_rate, 1e9)})"
 
 

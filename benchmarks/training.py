@@ -1,25 +1,22 @@
 """Times training beside TensorFlow Probability's: python benchmarks/training.py, a Markdown table.
 
-Every row is measured in a process of its own, because a process's peak memory never falls again,
-and because TensorFlow Probability's PixelCNN stands on tf_keras, which takes the place of Keras 3
-in a process. Beside the times stands what the machine is capable of, measured in the same process.
+Every row is measured in a process of its own. One reason is that the peak memory of a process never
+falls again. The other is that TensorFlow Probability's PixelCNN needs tf_keras, which replaces
+Keras 3 in its process. The same process also measures what the machine can do.
 """
 
-import collections
 import json
 import math
 import pathlib
-import re
 import statistics
 import sys
-import tempfile
 
 import numpy as np
 from absl import flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from benchmarks import measure
+from benchmarks import measure, operations
 from pixel_cnn_pp import scripts
 from pixel_cnn_pp.config import (
     DataConfig,
@@ -35,9 +32,9 @@ flags.DEFINE_list("cases", "64/2/16,160/5/8", "Filters/residual blocks per stage
 flags.DEFINE_string(
     "variants",
     "",
-    "Semicolons between variants of our training, each of them fields of TrainingConfig with "
-    "their values, as in 'optimizer=adamax;optimizer=adam,polyak_decay=0.99'; the first is what "
-    "the others are compared with, and empty is every default",
+    "Variants of our training, separated by semicolons. Each gives fields of TrainingConfig and "
+    "their values, as in 'optimizer=adamax;optimizer=adam,polyak_decay=0.99'. The others are "
+    "compared with the first; an empty variant has all defaults",
 )
 flags.DEFINE_integer("size", 32, "Height of the images, which are square", lower_bound=4)
 flags.DEFINE_integer("steps", 5, "Steps to time, and passes of log_prob", lower_bound=1)
@@ -46,9 +43,9 @@ flags.DEFINE_boolean("tfp", True, "Whether to measure tfp.distributions.PixelCNN
 flags.DEFINE_boolean("profile", False, "Also list the operations that a step consists of")
 
 TFP = "tfp.distributions.PixelCNN"
-# Steps before those that are timed: the first traces and initialises.
+# Steps before those that are timed. The first one traces and initialises.
 _WARM_UP_STEPS = 2
-# Steps that a profile is the mean of, and how many kinds of operations are listed.
+# A profile is the mean over so many steps, and lists so many kinds of operations.
 _PROFILED_STEPS = 2
 _LISTED_OPERATIONS = 25
 
@@ -72,19 +69,21 @@ COLUMNS = (
 )
 
 NOTES = """\
-- s/step: the shortest of {steps} steps{rounds}; the median stands beside it. images/s, FLOP/s and
-  what is divided are of the shortest step. log_prob s: the shortest of as many passes of a batch.
-- speed / TFP, / first: how many times as fast as TFP's PixelCNN, as the first variant.
-- A step is all of it: forward, backward, {optimizer}, averages of the weights; dropout 0.5. That of
-  TFP too, in one tf.function; its data-dependent initialisation is in the first step, not timed.
-- TFLOP/s: 3 x the products of one pass over whole images. For TFP too by the count of our network:
-  its masked filters multiply by zeros, which are not counted.
-- of matrix products, of convolutions: share of {side}^3, and of a 2x3 filter from 2 F channels to
-  2 F on the whole batch, forward; timed in the same process and dtype, for TFP in our first one.
-- peak: resident memory of the process after its steps; of the step: less that before the first,
-  its graph and what the allocators hold unused included. tensors: the most that a later step has at
-  a time, weights and the optimizer's numbers included, as TensorFlow itself counts them.
-- first step: tracing and compilation included."""
+- s/step: the shortest of {steps} steps{rounds}. median: of the same steps. images/s, FLOP/s and
+  speeds are computed from the shortest step. log_prob s: the shortest of as many passes of a batch.
+- speed / TFP, / first: how many times as fast as TFP's PixelCNN, and as the first variant.
+- A step is a whole step: forward, backward, {optimizer}, averages of the weights; dropout 0.5. So
+  is TFP's, in one tf.function. Its data-dependent initialisation is in the first step, not timed.
+- TFLOP/s: 3 x the products of one pass over whole images. For TFP, the products of our network are
+  counted: its masked filters also multiply by zeros, which are not counted.
+- of matrix products, of convolutions: share of the machine's rate for a product of {side}^3, and
+  for a 2x3 filter from 2 F channels to 2 F on the whole batch, forward. Both are timed in the same
+  process and dtype; for TFP, in the process of our first variant.
+- peak: resident memory of the process after its steps. of the step: peak minus the memory before
+  the first step; it includes the graph and what the allocators hold unused. tensors: the most
+  memory that a later step needs for tensors at one time, as TensorFlow counts it; it includes
+  weights and the optimizer's numbers.
+- first step: includes tracing and compilation."""
 
 
 def main():
@@ -185,12 +184,12 @@ def measure_case(case):
             case["batch_size"], case["size"], 2 * case["filters"], dtype
         )
     if case["profile"]:
-        measured["profile"] = profile(step, _PROFILED_STEPS)
+        measured["profile"] = operations.profile(step, _PROFILED_STEPS)
     return measured
 
 
 def _our_contestant(case, images):
-    """Functions of nothing, a step and the log-likelihood of a batch, and what can be counted."""
+    """Functions for a step and for the log-likelihood of a batch, and what is counted."""
     import tensorflow as tf
 
     from pixel_cnn_pp.runs import devices
@@ -216,7 +215,7 @@ def _our_contestant(case, images):
 
 
 def _tfp_contestant(case, images):
-    """As `_our_contestant`, of TensorFlow Probability."""
+    """The same as `_our_contestant`, for TensorFlow Probability."""
     import tensorflow as tf
     import tensorflow_probability as tfp
     import tf_keras
@@ -252,7 +251,7 @@ def _tfp_contestant(case, images):
     def log_prob():
         return distribution.log_prob(images, training=False)
 
-    # A filter's mask is its constraint: the optimizer sets all else to zero after every update.
+    # A filter's mask is its constraint: after every update the optimizer sets the rest to zero.
     masked = [
         tf.ones_like(variable) if variable.constraint is None else variable.constraint(variable)
         for variable in variables
@@ -265,9 +264,9 @@ def _tfp_contestant(case, images):
 
 
 def _tensor_bytes(restart=False):
-    """Most bytes of tensors at a time on the device that is computed on; None if unknown.
+    """Most bytes of tensors at one time on the device that computes; None if unknown.
 
-    With `restart`, only what comes is counted from now on.
+    With `restart`, the count starts anew.
     """
     import tensorflow as tf
 
@@ -281,67 +280,8 @@ def _tensor_bytes(restart=False):
     return peak_bytes
 
 
-def profile(function, num_calls):
-    """The operations of a function by their types, as TensorFlow's own profiler sees them.
-
-    An operation's time is what it takes itself, without those that it calls; several may run at a
-    time, so that all together may take longer than the call.
-
-    Args:
-      function: Function of nothing.
-      num_calls: How often to call it.
-
-    Returns:
-      List of [type, seconds a call, number a call], the longest first. Operations compiled by XLA
-      have "XLA" before their type.
-    """
-    import tensorflow as tf
-    from tensorflow.tsl.profiler.protobuf import xplane_pb2
-
-    with tempfile.TemporaryDirectory() as log_dir:
-        tf.profiler.experimental.start(log_dir)
-        for _ in range(num_calls):
-            function()
-        tf.profiler.experimental.stop()
-        (path,) = pathlib.Path(log_dir).glob("**/*.xplane.pb")
-        space = xplane_pb2.XSpace.FromString(path.read_bytes())
-    seconds, counts = collections.Counter(), collections.Counter()
-    for plane in space.planes:
-        for line in plane.lines:
-            for kind, self_ps in _operations(plane, line):
-                seconds[kind] += self_ps / 1e12 / num_calls
-                counts[kind] += 1 / num_calls
-    return [[kind, total, counts[kind]] for kind, total in seconds.most_common()]
-
-
-def _operations(plane, line):
-    """Pairs [type, picoseconds of its own] of the operations of one thread."""
-    found, enclosing = [], []
-    # Of two that start together, the longer one encloses the other.
-    for event in sorted(line.events, key=lambda event: (event.offset_ps, -event.duration_ps)):
-        kind = _kind(plane, event)
-        if kind is None:
-            continue
-        while enclosing and enclosing[-1][0] <= event.offset_ps:
-            enclosing.pop()
-        if enclosing:
-            enclosing[-1][1][1] -= event.duration_ps
-        found.append([kind, event.duration_ps])
-        enclosing.append((event.offset_ps + event.duration_ps, found[-1]))
-    return found
-
-
-def _kind(plane, event):
-    """The type of operation that an event is one of; None if it is something else."""
-    name = plane.event_metadata[event.metadata_id].name
-    if any(plane.stat_metadata[stat.metadata_id].name == "hlo_op" for stat in event.stats):
-        return "XLA " + re.sub(r"[.\d]+$", "", name)
-    found = re.fullmatch(r"[^\s:]+:(\w+)", name)
-    return found and found[1]
-
-
 def _cases():
-    """One dict a case, from the flags; complains before anything is measured."""
+    """One dict for each case, from the flags; checks them before anything is measured."""
     common = {name: FLAGS[name].value for name in ("steps", "profile")}
     return [{**case, **common} for case in measure.network_cases(FLAGS.cases, FLAGS.size)]
 

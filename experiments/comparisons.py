@@ -1,7 +1,8 @@
-"""Which runs the paper's comparisons consist of, and with what they are started.
+"""Which runs the paper's comparisons need, and the flags that start them.
 
-A row of a comparison is a preset of `pixel_cnn_pp.config`; the same preset in two comparisons is
-one run. A scale and the user change what all rows share, and never that by which they differ.
+A row of a comparison is a preset of `pixel_cnn_pp.config`. A preset that is in two comparisons is
+one run. A scale and the user may change what all rows share, but not the fields in which they
+differ.
 """
 
 import dataclasses
@@ -11,9 +12,9 @@ from pixel_cnn_pp import config
 
 
 class Comparison(NamedTuple):
-    """Rows to compare, presets by name, the first being what the others are compared with.
+    """Rows to compare: names of presets. The others are compared with the first.
 
-    title: What is compared, and where the paper does. rows: Names of presets.
+    title: What is compared, and where in the paper. rows: Names of presets.
     """
 
     title: str
@@ -41,11 +42,11 @@ COMPARISONS = {
     ),
 }
 
-# Of the row that is trained on labels.
+# The comparison that needs labels.
 LABELLED = "classes"
 
-# What every row of a scale is trained with, on top of its preset. The small one is for minutes on a
-# core: few filters, and the faster rate and average that few steps need.
+# The settings of every row of a scale, which replace those of its preset. The small scale takes
+# minutes on a core: it has few filters, and the faster learning and averaging that few steps need.
 SCALES = {
     "small": {
         "data_set": "photos",
@@ -65,14 +66,12 @@ SCALES = {
     "full": {},
 }
 
+# What the rows are made of: all of them are PixelCNN++.
+PARTS = (config.ModelConfig, config.DataConfig, config.TrainingConfig)
 # {field: its default}, of all parts of a run.
-DEFAULTS = {
-    field.name: field.default
-    for part in (config.ModelConfig, config.DataConfig, config.TrainingConfig)
-    for field in dataclasses.fields(part)
-}
+DEFAULTS = {field.name: field.default for part in PARTS for field in dataclasses.fields(part)}
 
-# What has no say in the numbers.
+# Fields that do not change the numbers.
 _PLACES = ("data_dir", "save_dir", "load_params")
 
 
@@ -89,16 +88,16 @@ class Run(NamedTuple):
 
     @property
     def name(self):
-        """What its directory is called."""
+        """The name of its directory."""
         return f"{self.row}_{self.seed}"
 
     @property
     def settings(self):
-        """The values that the numbers depend on, as a later start is compared with them."""
+        """The values that the numbers depend on. A later start must have the same."""
         return {name: value for name, value in self.values.items() if name not in _PLACES}
 
     def flags(self):
-        """What train.py is given: the preset, and what differs from it, a list of strings."""
+        """The flags of train.py, a list of strings: the preset, and what differs from it."""
         preset = config.PRESETS[self.row].values
         changed = [
             _flag(name, value)
@@ -109,7 +108,7 @@ class Run(NamedTuple):
 
 
 def plan(names, scale, num_seeds, given):
-    """The runs of some comparisons, a shared row once, all rows with one seed before the next.
+    """The runs of some comparisons: a shared row once, and all rows with one seed before the next.
 
     Args:
       names: Names of `COMPARISONS`.
@@ -121,8 +120,9 @@ def plan(names, scale, num_seeds, given):
       A list of `Run`.
 
     Raises:
-      ValueError: If the user gives a field in which the rows of a comparison differ, or one that is
-        chosen here, or a likelihood for all rows, or if a row breaks a rule of its configuration.
+      ValueError: If the user gives a field in which the rows of a comparison differ, or a field
+        that is chosen here, or a likelihood for all rows; or if a row breaks a rule of its
+        configuration.
     """
     for field in ("seed", "save_dir", "load_params"):
         if field in given:
@@ -149,8 +149,8 @@ def plan(names, scale, num_seeds, given):
             )
         shared = {field: value for field, value in SCALES[scale].items() if field not in differing}
         for row in COMPARISONS[name].rows:
-            values = {**config.PRESETS[row].values, **shared, **given}
-            for part in (config.ModelConfig, config.DataConfig, config.TrainingConfig):
+            values = {**_with_blocks(config.PRESETS[row].values), **shared, **given}
+            for part in PARTS:
                 part_of(part, values)
             assert values_by_row.setdefault(row, values) == values, row
     return [
@@ -161,7 +161,7 @@ def plan(names, scale, num_seeds, given):
 
 
 def part_of(config_class, values):
-    """The part of a configuration that values give, what is not among them at its default.
+    """The part of a configuration that values give; other fields have their defaults.
 
     Args:
       config_class: `ModelConfig`, `DataConfig` or `TrainingConfig`.
@@ -179,13 +179,22 @@ def part_of(config_class, values):
 
 def fields_that_differ(name):
     """The fields in which the presets of a comparison differ, a set of names."""
-    rows = [config.PRESETS[row].values for row in COMPARISONS[name].rows]
+    rows = [_with_blocks(config.PRESETS[row].values) for row in COMPARISONS[name].rows]
     fields = {field for row in rows for field in row}
     return {field for field in fields if len({row.get(field, DEFAULTS[field]) for row in rows}) > 1}
 
 
+def _with_blocks(values):
+    """A preset's values {field: value}, with the residual blocks that a small field has.
+
+    The preset leaves them to the field; the directories of earlier versions name them.
+    """
+    num_blocks = config.SMALL_FIELDS.get(values.get("receptive_field"))
+    return values if num_blocks is None else {**values, "nr_resnet": num_blocks}
+
+
 def is_bound(row):
-    """Whether the bits/dim of a row are an upper bound of what they stand for."""
+    """Whether the bits/dim of a row are an upper bound."""
     return config.PRESETS[row].values.get("likelihood") == "dequantized"
 
 

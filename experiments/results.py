@@ -1,4 +1,4 @@
-"""What finished runs came to: their numbers, the tables, the curves."""
+"""The results of finished runs: their numbers, the tables, the curves."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from experiments import comparisons
 from pixel_cnn_pp import config, plots
 from pixel_cnn_pp.runs import checkpoints, monitoring
 
-# Files of a run's directory, beside those that train.py writes.
+# Files in the directory of a run that train.py does not write, and its curves.
 SCORES = "scores.npz"
 _TEST_CURVE = "test/bits_per_dim"
 CURVE_TAGS = ("train/bits_per_dim", _TEST_CURVE)
@@ -41,7 +41,7 @@ COLUMNS = (
 
 
 class Result(NamedTuple):
-    """What one run came to.
+    """The result of one run.
 
     test, train: Exact mean bits/dim of a split, with the averaged weights. seconds_per_step: The
     median. curves: {tag of `CURVE_TAGS`: {step: bits/dim}}.
@@ -68,7 +68,7 @@ def is_trained(run_dir):
 
 
 def _state(run_dir):
-    """Where training stood at the newest checkpoint, a dict."""
+    """The state of the training at the newest checkpoint, a dict."""
     return json.loads((checkpoints.latest(run_dir) / "state.json").read_text())
 
 
@@ -82,7 +82,7 @@ def read(run_dir):
       Result.
 
     Raises:
-      ValueError, OSError: If the directory does not hold them.
+      ValueError, OSError: If they are not in the directory.
     """
     with np.load(run_dir / SCORES) as scores:
         test, train = (
@@ -115,7 +115,7 @@ def mean_and_error(values):
       values: Numbers [N], N >= 1.
 
     Returns:
-      Two floats; the error of a single number is None, because it is not known.
+      Two floats; for a single number the error is None, because it cannot be known.
     """
     mean = statistics.fmean(values)
     if len(values) == 1:
@@ -131,9 +131,9 @@ def table(names, results):
       results: {(row, seed): Result} of the runs that have finished.
 
     Returns:
-      A list of dicts with the keys of `COLUMNS`; None where a number is not known. `difference` is
-      that of the test bits/dim to the first row of the comparison, seed by seed; `lowest` is the
-      least that the test bits/dim of a run came to behind any epoch.
+      A list of dicts with the keys of `COLUMNS`; a number that is not known is None. `difference`
+      is the test bits/dim minus those of the first row of the comparison, seed by seed. `lowest` is
+      the lowest test bits/dim of a run after any epoch.
     """
     rows = []
     for name in names:
@@ -173,12 +173,12 @@ def table(names, results):
 
 
 def of_row(results, row):
-    """{seed: Result} of a row, of {(row, seed): Result}."""
+    """{seed: Result} of a row, out of {(row, seed): Result}."""
     return {seed: result for (name, seed), result in results.items() if name == row}
 
 
 def markdown(rows):
-    """The rows of the tables as Markdown, a table a comparison.
+    """The rows of the tables as Markdown, one table for each comparison.
 
     Args:
       rows: As `table` returns them.
@@ -204,9 +204,9 @@ def markdown(rows):
 
 
 NOTES = """\
-bits/dim of the averaged weights over every image of a split, mean +- standard error over the seeds;
-to the first row: the difference, seed by seed. lowest test: of the curve, the least behind any
-epoch, chosen by the test images themselves. paper: on CIFAR-10's test set. s/step: the median.
+ours: bits/dim with the averaged weights over every image of a split, mean +- standard error over
+the seeds. to the first row: the difference, seed by seed. lowest test: the lowest point of the test
+curve, chosen by the test images themselves. paper: on the test set of CIFAR-10. s/step: the median.
 <=: an upper bound."""
 
 
@@ -229,7 +229,7 @@ def _markdown_row(row):
 
 
 def _with_error(row, column, number_format=".4f"):
-    """A mean and its standard error as they are printed; empty where there is no mean."""
+    """A mean and its standard error as text; empty if there is no mean."""
     mean, error = row[column], row[f"{column}_standard_error"]
     if mean is None:
         return ""
@@ -241,7 +241,7 @@ def _source(name):
 
 
 def write(folder, names, results):
-    """Writes the tables and the curves of comparisons, each file whole or not at all.
+    """Writes the tables and the curves of comparisons, each file completely or not at all.
 
     Args:
       folder: Path; table.md, table.csv and a PNG for each comparison go there.
@@ -272,7 +272,7 @@ def _write_csv(file, rows):
 
 
 def _write(path, write):
-    # Beside its destination, because only within one file system is a rename a single act.
+    # In the folder of the file, because a rename is atomic only within one file system.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(unfinished, "w", newline="") as file:
@@ -290,7 +290,7 @@ def curves(name, results):
       results: {(row, seed): Result} of the runs that have finished.
 
     Returns:
-      Panels, one of the training and one of the test bits/dim; empty if no run has finished.
+      Two panels, of the training and of the test bits/dim; no panel if no run has finished.
     """
     panels = []
     for tag in CURVE_TAGS:

@@ -1,8 +1,8 @@
-"""Reruns the paper's comparisons: python experiments/run.py, which writes a table and the curves.
+"""Runs the paper's comparisons again, and writes a table and curves: python experiments/run.py.
 
-Every run is a `train.py` and an `evaluate.py` in processes of their own, with their own logs. What
-has finished is not run again, and what was started goes on, so that the same command can be given
-until all is done.
+Every run is a `train.py` and an `evaluate.py`, each in a process of its own and with its own log.
+The same command can be given again until all is done: finished runs are not run again, and started
+runs go on.
 """
 
 import pathlib
@@ -20,30 +20,33 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list(
     "comparisons",
     list(comparisons.COMPARISONS),
-    f"What to compare, commas between: {', '.join(comparisons.COMPARISONS)}",
+    f"What to compare, separated by commas: {', '.join(comparisons.COMPARISONS)}",
 )
 flags.DEFINE_enum(
     "scale",
     "small",
     list(comparisons.SCALES),
-    "full: the paper's own settings; small: a network for minutes on a core, on photos",
+    "full: the paper's settings; small: a network on photos that takes minutes on a core",
 )
 flags.DEFINE_integer("seeds", 2, "Runs of each row, with the seeds 1, 2, ...", lower_bound=1)
 flags.DEFINE_integer(
-    "jobs", 1, "Runs at a time, which then share the CPU cores evenly", lower_bound=1
+    "jobs", 1, "How many runs go at the same time; they share the CPU cores evenly", lower_bound=1
 )
 flags.DEFINE_string("out", "save/experiments", "Directory of the runs, the table and the curves")
 flags.DEFINE_bool("dry_run", False, "Print the commands of all runs, and run none")
-# For all rows; what is not given is as the scale or the preset of a row has it.
-config.define_flags(config.RunConfig, with_defaults=False)
+# These hold for all rows; a flag that is not given has the value of the scale or of the preset.
+for part in comparisons.PARTS:
+    config.define_flags(part, with_defaults=False)
 
 
 def main():
-    """Runs what is missing, then writes the tables and the curves."""
+    """Runs what is not finished, then writes the tables and the curves."""
     from experiments import runs
 
     names = _checked_names()
-    given = config.explicit_values_from_flags(config.RunConfig)
+    given = {}
+    for part in comparisons.PARTS:
+        given |= config.explicit_values_from_flags(part)
     planned = comparisons.plan(names, FLAGS.scale, FLAGS.seeds, given)
     if FLAGS.dry_run:
         _print_commands(planned)
@@ -79,7 +82,7 @@ def _checked_names():
 
 
 def _has_labels(run):
-    """Whether the data set has labels; downloads and decodes it before many runs do at once."""
+    """Whether the data set has labels; prepares it once, before several runs start."""
     from pixel_cnn_pp import data
 
     settings = comparisons.part_of(config.DataConfig, run.values)
@@ -87,7 +90,7 @@ def _has_labels(run):
 
 
 def _print_commands(planned):
-    """Prints what would be run."""
+    """Prints the commands that would be run."""
     from experiments import runs
 
     for run in planned:
@@ -96,7 +99,7 @@ def _print_commands(planned):
 
 
 def _write_results(names, planned):
-    """Writes the tables and the curves of what has finished, and prints the tables."""
+    """Writes the tables and curves of the finished runs, and prints the tables."""
     from experiments import results, runs
 
     finished = {}

@@ -1,11 +1,11 @@
-"""Brings runs to their end: what they were started with, and processes for what is left to do.
+"""Completes runs: notes their settings, and starts processes for what is not done yet.
 
-Beside what train.py writes, the directory of a run holds
+The directory of a run holds what train.py writes, and
 
-    RUN_DIR/experiment.json   {field: value}, what it was started with
-            train.log         what train.py said, of all starts
+    RUN_DIR/experiment.json   {field: value}, the settings of its first start
+            train.log         what train.py printed, at all starts
             evaluate.log
-            scores.npz        of every image; a run that has them is done
+            scores.npz        the scores of every image; a run that has them is finished
 """
 
 import concurrent.futures
@@ -23,17 +23,17 @@ from pixel_cnn_pp.runs import checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SETTINGS = "experiment.json"
-# The exit status of a process that Ctrl-C ended, as a shell has it.
+# The exit status that a shell gives to a process that Ctrl-C ended.
 _INTERRUPTED = 130
 
 
 def directory(run, out):
-    """Where a `comparisons.Run` lies below the directory of all."""
+    """The directory of a `comparisons.Run` below that of all runs."""
     return pathlib.Path(out) / "runs" / run.name
 
 
 def commands(run, out):
-    """What a run consists of when nothing of it is done: two lists, of train.py and evaluate.py."""
+    """The commands of a whole run: two lists, of train.py and of evaluate.py."""
     run_dir = directory(run, out)
     return (
         ["train.py", *run.flags(), f"--save_dir={run_dir}"],
@@ -51,7 +51,7 @@ def commands(run, out):
 
 
 def check_settings(run, out):
-    """Refuses a directory in which the run of this name is another one.
+    """Refuses a directory in which the run of this name has other settings.
 
     Args:
       run: `comparisons.Run`.
@@ -83,7 +83,7 @@ def check_settings(run, out):
 
 
 def note_settings(run, out):
-    """Writes what a run is started with, for later starts to be compared with."""
+    """Writes the settings of a run, with which later starts are compared."""
     path = directory(run, out) / _SETTINGS
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(run.settings, indent=2) + "\n")
@@ -93,10 +93,10 @@ def note_settings(run, out):
 
 
 class Children:
-    """Processes that are started and waited for by several threads, and ended together."""
+    """Processes that several threads start and wait for, and that end together."""
 
     def __init__(self, environment):
-        """Of these variables, a dict, each process gets its environment."""
+        """Each process gets these environment variables, a dict."""
         self._environment = environment
         self._running = set()
         self._lock = threading.Lock()
@@ -106,8 +106,8 @@ class Children:
         """Runs a script of the root to its end.
 
         Args:
-          command: The script's name and what it is given, a list.
-          log_path: File to which all that it prints is appended.
+          command: The name of the script and its arguments, a list.
+          log_path: File to which its output is appended.
 
         Returns:
           Its exit status; None if it was not started because all are being stopped.
@@ -117,7 +117,7 @@ class Children:
             with self._lock:
                 if self._is_stopped:
                     return None
-                # In a session of its own Ctrl-C does not reach it, but `stop` does, once.
+                # Ctrl-C does not reach a session of its own; `stop` signals to it once.
                 process = subprocess.Popen(
                     [sys.executable, str(ROOT / script), *arguments],
                     stdin=subprocess.DEVNULL,
@@ -142,19 +142,19 @@ class Children:
 
 
 def run_all(planned, out, num_jobs, log=print):
-    """Runs what is not done, and tells of every run when it ends.
+    """Runs what is not finished, and reports every run when it ends.
 
-    Ctrl-C and SIGTERM let the steps of the moment end and be saved, and exit; a second one does not
-    wait.
+    On Ctrl-C or SIGTERM, every run finishes its current step and saves it, and then this exits. A
+    second signal does not wait.
 
     Args:
       planned: A list of `comparisons.Run`.
       out: Directory of all.
-      num_jobs: Runs at a time.
+      num_jobs: How many runs go at the same time.
       log: Function of a line.
 
     Returns:
-      How many runs failed.
+      The number of runs that failed.
     """
     children = Children({**_thread_limits(num_jobs), **os.environ})
     executor = concurrent.futures.ThreadPoolExecutor(num_jobs)
@@ -181,7 +181,7 @@ def run_all(planned, out, num_jobs, log=print):
 
 
 def _thread_limits(num_jobs):
-    """Environment in which a process computes on its share of the cores; a single job has all."""
+    """Variables that limit a process to its share of the cores; none for a single job."""
     if num_jobs == 1:
         return {}
     num_threads = str(max(1, (os.cpu_count() or 1) // num_jobs))
@@ -190,7 +190,7 @@ def _thread_limits(num_jobs):
 
 
 def finish(run, out, children):
-    """Brings a run to its end, from wherever it is.
+    """Completes a run, from where it stands.
 
     Args:
       run: `comparisons.Run`.
@@ -198,7 +198,7 @@ def finish(run, out, children):
       children: Children.
 
     Returns:
-      A line on what it came to, and whether all went well.
+      A line about its result, and whether all went well.
     """
     title, run_dir = f"{run.row}, seed {run.seed}", directory(run, out)
     start = time.monotonic()
@@ -224,7 +224,7 @@ def finish(run, out, children):
 
 
 def _failure(title, script, status, log_path):
-    """One line on a script that failed: its last one, and where the others are."""
+    """One line about a script that failed: its last line, and where its log is."""
     lines = [line.strip() for line in log_path.read_text(errors="replace").split("\n")]
     last_line = next((line for line in reversed(lines) if line), "it said nothing")
     return f"{title}: FAILED, {script} ended with status {status}, log in {log_path}: {last_line}"

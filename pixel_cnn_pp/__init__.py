@@ -9,9 +9,11 @@ import importlib
 _HOME = {
     "DataConfig": "config",
     "ModelConfig": "config",
+    "PixelCNNConfig": "config",
     "RunConfig": "config",
     "TrainingConfig": "config",
     "DiscretizedLogisticMixture": "likelihoods.distributions",
+    "PixelCNN": "models.pixel_cnn",
     "PixelCNNPP": "models.pixel_cnn_pp",
     "export_saved_model": "export",
     "load": "runs.checkpoints",

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pixel_cnn_pp import likelihoods
+from pixel_cnn_pp.models import inputs
 
 # Codecs and what they are saved with; the strongest compression that they have.
 _CODECS = {
@@ -57,24 +58,21 @@ class Score:
         return f"{value} over {len(self.nats)} images"
 
 
-def check_fits(name, images, config, uses_labels):
+def check_fits(name, images, model, uses_labels):
     """Refuses a set of images that a model cannot score, before any of them is.
 
     Args:
       name: What the set is called in the message.
       images: ImageData.
-      config: ModelConfig.
+      model: `models.AutoregressiveModel`.
       uses_labels: Whether each image is to be scored by its own class.
 
     Raises:
       ValueError: If channels, levels, size or labels are not those of the model, or if it has no
         likelihood.
     """
-    if config.energy_distance:
-        raise ValueError(
-            "A run must have a likelihood to score images by. "
-            "Received: one that was trained by the energy distance"
-        )
+    model.likelihood.require_log_prob()
+    config = model.config
     height, width, num_channels = images.images.shape[1:]
     for what, expected, received in (
         ("channels", config.image_shape[-1], num_channels),
@@ -85,9 +83,9 @@ def check_fits(name, images, config, uses_labels):
                 f"Images must have the number of {what} of the model, {expected}. "
                 f"Received: {received} {what} in {name}"
             )
-    if height % 4 or width % 4:
+    if not all(inputs.is_side(side, model.side_multiple) for side in (height, width)):
         raise ValueError(
-            "Height and width of images must be multiples of 4. "
+            f"Height and width of images must be {inputs.describe_sides(model.side_multiple)}. "
             f"Received: {height} x {width} in {name}"
         )
     if not uses_labels:
@@ -109,13 +107,13 @@ def compiled_log_prob(model):
     """The model's `log_prob` with its network compiled.
 
     Args:
-      model: PixelCNNPP.
+      model: `models.AutoregressiveModel`.
 
     Returns:
       Function (images [B, H, W, C], labels [B] or None) -> nats [B].
     """
     if not model.compiled and keras.backend.backend() == "tensorflow":
-        # Otherwise Keras would take XLA where there is a GPU; `PixelCNNPP.compile` says why not.
+        # Keras would take XLA where there is a GPU; `AutoregressiveModel.compile` says why not.
         model.jit_compile = False
 
     def log_prob(images, labels):

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from pixel_cnn_pp import config, likelihoods, sampling
-from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+from pixel_cnn_pp.models import AutoregressiveModel, inputs
 
 _SAVED_MODEL = "saved_model.pb"
 
@@ -33,18 +33,19 @@ def export_saved_model(model, path, jit_compile=True, overwrite=False):
         config                                           -> json, the configuration as a string
         serving_default  is log_prob
 
-    `nats` is log p(x), as of `PixelCNNPP.log_prob`. `log_prob` takes any H and W that are multiples
-    of 4, the others those of the configuration. `sample_with_controls` and `complete_with_controls`
-    also take temperature, log_scale_offset (floats) and mode ("sample" or "map"), see
-    `sampling.sample`. A model that is trained by the energy distance has neither `log_prob` nor
-    controls, and its `serving_default` is `sample`; one of a softmax has no log_scale_offset.
+    `nats` is log p(x), as of the model's `log_prob`. `log_prob` takes any H and W that the model
+    takes; the others take those of the configuration. `sample_with_controls` and
+    `complete_with_controls` also take temperature, log_scale_offset (floats) and mode ("sample" or
+    "map"), as far as they have a meaning for the likelihood, see `sampling.sample`. A model that is
+    trained by the energy distance has neither `log_prob` nor controls, and its `serving_default` is
+    `sample`.
 
     The same seed gives the images of `sampling.sample` on the machine that exported, to the last
     bit with `jit_compile`. Without it, products are rounded differently: in float32 that changes a
     draw in some ten thousand, in bfloat16 most images.
 
     Args:
-      model: PixelCNNPP; the weights that it has now are saved.
+      model: `models.AutoregressiveModel`; the weights that it has now are saved.
       path: Directory to write, which is whole or is not there.
       jit_compile: Whether the sampler is compiled by XLA, once for every size of a batch, where it
         runs. It is faster then, but the first call takes seconds, and TensorFlow Serving must have
@@ -52,7 +53,7 @@ def export_saved_model(model, path, jit_compile=True, overwrite=False):
       overwrite: Whether a SavedModel that is there already is replaced.
 
     Raises:
-      ValueError: If `model` is no PixelCNNPP on Keras's TensorFlow backend.
+      ValueError: If `model` is no model of this package, or not on Keras's TensorFlow backend.
       OSError: If `path` is taken, or cannot be written.
     """
     if keras.backend.backend() != "tensorflow":
@@ -60,8 +61,11 @@ def export_saved_model(model, path, jit_compile=True, overwrite=False):
             "Exporting a SavedModel needs Keras's TensorFlow backend. "
             f"Received: KERAS_BACKEND={keras.backend.backend()}"
         )
-    if not isinstance(model, PixelCNNPP):
-        raise ValueError(f"`model` must be a PixelCNNPP. Received: {type(model).__name__}")
+    if not isinstance(model, AutoregressiveModel):
+        raise ValueError(
+            "`model` must be an autoregressive model of this package. "
+            f"Received: {type(model).__name__}"
+        )
     check_path(path, overwrite)
     path = pathlib.Path(path).absolute()
     incomplete = path.with_name(f".incomplete_{path.name}")
@@ -131,7 +135,7 @@ def _served(model, jit_compile):
         specs = {key: tf.TensorSpec(*spec, key) for key, spec in arguments.items()}
         # No attributes of `served`: what is one is traced and saved for a second time.
         signatures[name] = _function(function).get_concrete_function(**specs)
-    default = signatures["sample" if model.config.energy_distance else "log_prob"]
+    default = signatures["log_prob" if "log_prob" in signatures else "sample"]
     return served, {**signatures, "serving_default": default}
 
 
@@ -170,16 +174,14 @@ class _Endpoints:
             "complete": (self.complete, completed),
             "config": (self.config, {}),
         }
-        if self._config.energy_distance:
-            return found
-        if self._config.likelihood == "softmax":
-            del controls["log_scale_offset"]
-        return {
-            **found,
-            "log_prob": (self.log_prob, images),
-            "sample_with_controls": (self.sample, drawn | controls),
-            "complete_with_controls": (self.complete, completed | controls),
-        }
+        likelihood = self._model.likelihood
+        if likelihood.why_no_log_prob is None:
+            found["log_prob"] = self.log_prob, images
+        controls = {name: spec for name, spec in controls.items() if name in likelihood.controls}
+        if controls:
+            found["sample_with_controls"] = self.sample, drawn | controls
+            found["complete_with_controls"] = self.complete, completed | controls
+        return found
 
     def config(self):
         """The configuration of the model."""
@@ -229,6 +231,7 @@ class _Endpoints:
             mask,
             (tf.shape(mask)[0], tf.shape(images)[0]),
         )
+        images = tf.where(mask[..., None], images, 0)  # what is unknown may be anything
         return self._draw(images, mask, seed, labels, temperature, log_scale_offset, mode)
 
     def _draw(self, images, mask, seed, labels, temperature, log_scale_offset, mode):
@@ -258,7 +261,7 @@ class _Endpoints:
         return {"images": self._draw_images(images, mask, labels, seed, controls)}
 
     def _checked(self, images, labels):
-        """The two behind the checks of `PixelCNNPP.check_inputs`, in words like its."""
+        """The two after the checks of `AutoregressiveModel.check_inputs`, in words like its."""
         num_levels, num_classes = self._config.num_levels, self._config.num_classes
         shape = tf.shape(images)
         images = _require(
@@ -267,9 +270,11 @@ class _Endpoints:
             images,
             (shape,),
         )
+        multiple = self._model.side_multiple
         images = _require(
-            tf.reduce_all((shape[1:3] % 4 == 0) & (shape[1:3] > 0)),
-            "Height and width of images must be multiples of 4. Received: images of shape {}",
+            tf.reduce_all((shape[1:3] % multiple == 0) & (shape[1:3] > 0)),
+            f"Height and width of images must be {inputs.describe_sides(multiple)}. "
+            "Received: images of shape {}",
             images,
             (shape,),
         )

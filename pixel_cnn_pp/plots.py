@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-_BACKGROUND = 255  # White: pictures of digits are black at their edges.
+_BACKGROUND = 255  # White, because pictures of digits are black at their edges.
 
 
 def image_grid(images, num_columns, num_levels=256, padding=1, scale=1):
@@ -17,15 +17,15 @@ def image_grid(images, num_columns, num_levels=256, padding=1, scale=1):
     Args:
       images: integers [N, H, W, C] in [0, L - 1]. C = 3 is shown as RGB; any other C is shown as
         grey by its first channel.
-      num_columns: Images in a row, whole number of at least 1. What the last row lacks is white.
+      num_columns: Images in a row, whole number of at least 1. The rest of the last row is white.
       num_levels: L, whole number of at least 2.
-      padding: Width in pixels of the white lines between the images; none runs around them.
+      padding: Width in pixels of the white lines between the images; there are none around them.
       scale: Every pixel of the picture, lines included, becomes a square of scale x scale.
     Returns:
       uint8 array [scale * (rows * (H + padding) - padding),
       scale * (num_columns * (W + padding) - padding), 3], with rows = ceil(N / num_columns).
     Raises:
-      ValueError: If a rank, a dtype or a range is another one.
+      ValueError: If an argument has a wrong rank, dtype or range.
 
     >>> image_grid(np.zeros((5, 8, 6, 1), np.uint8), num_columns=3, num_levels=17).shape
     (17, 20, 3)
@@ -70,11 +70,11 @@ def image_grid(images, num_columns, num_levels=256, padding=1, scale=1):
 
 
 def completion_grid(originals, known_mask, completed, num_levels, scale=1):
-    """Lays out completions, a row an original: itself, what is known of it, its completions.
+    """Lays out completions. A row shows one original, its known pixels, and its completions.
 
     Args:
       originals: integer array [N, H, W, C], levels in [0, L - 1].
-      known_mask: boolean array [H, W], true where pixels are known; the others are shown in grey.
+      known_mask: boolean array [H, W], true where pixels are known; other pixels are shown grey.
       completed: integer array [N M, H, W, C], the M completions of each original in turn.
       num_levels: L, whole number of at least 2.
       scale: Whole number of at least 1, side of the square that shows a pixel.
@@ -93,14 +93,14 @@ def completion_grid(originals, known_mask, completed, num_levels, scale=1):
 
 
 def save_png(path, picture):
-    """Writes a picture to a PNG file, whole or not at all.
+    """Writes a picture to a PNG file, completely or not at all.
 
     Args:
       path: File to write or replace; folders that are missing are created.
       picture: uint8 array [H, W, 3], as `image_grid` and `histograms` return.
     Raises:
       ValueError: If the picture has another shape or dtype.
-      OSError: If the file cannot be written; what stood there before still does.
+      OSError: If the file cannot be written; an older file is then unchanged.
     """
     picture = np.asarray(picture)
     if picture.ndim != 3 or picture.shape[-1] != 3 or picture.size == 0:
@@ -112,7 +112,7 @@ def save_png(path, picture):
         raise ValueError(f"`picture` must be uint8. Received: {picture.dtype}")
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Beside its destination, because only within one file system is a rename a single act.
+    # In the folder of the file, because a rename is atomic only within one file system.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         Image.fromarray(picture).save(unfinished, format="PNG")
@@ -124,8 +124,8 @@ def save_png(path, picture):
 def histograms(panels, num_bins=50):
     """Draws histograms of several sets over each other, a panel for each quantity, as one picture.
 
-    Every set of a panel is drawn over the same bins, as the share of its own values that lies in
-    each, so that sets of different sizes compare.
+    All sets of a panel have the same bins. The height of a bin is its share of the values of the
+    set, so that sets of different sizes can be compared.
 
     Args:
       panels: Sequence of (title, label of the x axis, {name of a set: floats [N]}), all finite.
@@ -161,13 +161,13 @@ def histograms(panels, num_bins=50):
 def curves(panels):
     """Draws curves over each other, a panel for each quantity, as one picture.
 
-    A curve that was measured several times is drawn as the mean, in a band from the least to the
-    greatest.
+    A curve that was measured several times is drawn as its mean, in a band from the lowest to the
+    highest value.
 
     Args:
       panels: Sequence of (title, label of the x axis, label of the y axis,
         {name of a curve: (xs [T], ys [N, T])}), N >= 1 and T >= 1, all finite. The upper edge of a
-        panel is the greatest mean behind the first quarter of any curve, so that the steep start
+        panel is the greatest mean after the first quarter of any curve, so that the steep start
         does not flatten the rest.
     Returns:
       uint8 array [H, W, 3], for `save_png`.
@@ -207,7 +207,7 @@ def curves(panels):
 
 def _figure(num_panels):
     """A figure and its panels' axes, side by side."""
-    # Only here: it takes a second to import. A figure without pyplot needs no display.
+    # Imported here, because it takes a second. A figure without pyplot needs no display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.5 * num_panels, 4), dpi=100, layout="constrained")

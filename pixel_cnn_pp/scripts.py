@@ -1,4 +1,4 @@
-"""What the scripts share: quiet start, positional arguments, one line for a user's mistake."""
+"""What the scripts share: a quiet start, positional arguments, errors of one line."""
 
 import contextlib
 import importlib
@@ -10,7 +10,7 @@ from absl import app, flags, logging
 
 
 def run(main, arguments=(), on_tensorflow=True):
-    """Parses the command line and calls `main`; flags may stand before or behind the arguments.
+    """Parses the command line and calls `main`; flags may stand before or after the arguments.
 
     A ValueError, OSError or FloatingPointError becomes one line and exit status 1; its traceback
     is shown with --verbosity=1.
@@ -18,8 +18,8 @@ def run(main, arguments=(), on_tensorflow=True):
     Args:
       main: Function, called with the positional arguments.
       arguments: Their names, as the usage shows them.
-      on_tensorflow: Whether the script runs on TensorFlow, which is then imported quietly before
-        `main`; otherwise it need not be installed.
+      on_tensorflow: Whether the script uses TensorFlow. If so, it is imported quietly before
+        `main`; if not, it need not be installed.
     """
 
     def checked(argv):
@@ -38,14 +38,14 @@ def run(main, arguments=(), on_tensorflow=True):
             logging.debug("Traceback:", exc_info=True)
             sys.exit(f"{script}: {' '.join(str(error).split())}")
 
-    # Lines reach a pipe or a file when they are printed, also those of a run that is killed later.
+    # A line reaches a pipe or a file when it is printed, even if the run is killed later.
     sys.stdout.reconfigure(line_buffering=True)
     flags.FLAGS.set_gnu_getopt()
     app.run(checked)
 
 
 def parse_image_size(text):
-    """Height and width from what a flag says.
+    """Height and width from the value of a flag.
 
     Args:
       text: A string, 64 or 48x64 (height x width).
@@ -54,7 +54,7 @@ def parse_image_size(text):
       Height and width.
 
     Raises:
-      ValueError: If it is another.
+      ValueError: If the text has another form.
 
     Example:
       >>> parse_image_size("48x64")
@@ -71,14 +71,14 @@ def parse_image_size(text):
 
 
 def _import_tensorflow():
-    """Imports TensorFlow and lets it find its devices without the notes it prints on the way.
+    """Imports TensorFlow and lets it find its devices, without the notes that it prints.
 
-    They come from C++ before any log level is read, and tell a user without a GPU of errors.
+    The notes come from C++ before any log level is read. Without a GPU they look like errors.
     """
-    # Of several workers, one that is lost is an exception in the others, so that what C++ tells of
-    # it beforehand is not needed.
+    # If one of several workers is lost, the others raise an exception. What C++ prints before it is
+    # not needed.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if os.environ.get("TF_CONFIG") else "2")
-    # Left alone, TensorFlow uses oneDNN on the newest CPUs only; it is faster on older ones too.
+    # By default TensorFlow uses oneDNN on the newest CPUs only, but it is faster on older ones too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _silent_stderr():
         importlib.import_module("tensorflow").config.list_physical_devices()
@@ -86,7 +86,7 @@ def _import_tensorflow():
 
 @contextlib.contextmanager
 def _silent_stderr():
-    """Sends what is written to file descriptor 2 to nowhere; exceptions pass as always."""
+    """Discards what is written to file descriptor 2; exceptions pass as usual."""
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -100,14 +100,14 @@ def _silent_stderr():
 
 
 def check_writable(name, path):
-    """Complains before the work that a file cannot be written, not behind it; makes its folders.
+    """Checks before the work, not after it, that a file can be written; makes its folders.
 
     Args:
       name: The flag that names the file.
       path: File to write or replace.
 
     Raises:
-      OSError: If it cannot be.
+      OSError: If the file cannot be written.
     """
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)

@@ -8,15 +8,15 @@ import pathlib
 import keras
 import numpy as np
 
-from pixel_cnn_pp import likelihoods
-from pixel_cnn_pp.config import ModelConfig
-from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+from pixel_cnn_pp import likelihoods, models
+from pixel_cnn_pp.config import ModelConfig, PixelCNNConfig
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
-# Small enough to be cheap, different enough that every branch of the network is in one of them;
-# tests/test_model.py checks the list for gaps.
+# Every model of the package, small enough to be cheap, different enough that every branch of every
+# network is in one of them; tests/models/test_specimens.py checks the list for gaps.
 SPECIMENS = {
+    # PixelCNN++, the full network.
     "rgb": ModelConfig(image_shape=(8, 12, 3), nr_resnet=1, nr_filters=6, nr_logistic_mix=2),
     "digits": ModelConfig(
         image_shape=(12, 8, 1),
@@ -37,31 +37,6 @@ SPECIMENS = {
         resnet_nonlinearity="relu",
         dropout_p=0.0,
     ),
-    "two_channels": ModelConfig(
-        image_shape=(12, 4, 2),
-        num_levels=1000,
-        nr_resnet=1,
-        nr_filters=5,
-        nr_logistic_mix=2,
-        num_classes=2,
-    ),
-    "four_channels": ModelConfig(
-        image_shape=(8, 8, 4),
-        num_levels=2,
-        nr_resnet=1,
-        nr_filters=4,
-        nr_logistic_mix=2,
-        resnet_nonlinearity="elu",
-        dropout_p=0.1,
-    ),
-    "one_component": ModelConfig(
-        image_shape=(8, 12, 1),
-        nr_resnet=1,
-        nr_filters=8,
-        nr_logistic_mix=1,
-        resnet_nonlinearity="relu",
-        num_classes=3,
-    ),
     "deep": ModelConfig(
         image_shape=(8, 12, 3),
         nr_resnet=2,
@@ -69,37 +44,6 @@ SPECIMENS = {
         nr_logistic_mix=2,
         dropout_p=0.0,
         num_classes=4,
-    ),
-    # The variants of the paper's sections 3.3 and 3.4, and of the release.
-    "small_plain": ModelConfig(
-        image_shape=(8, 12, 3),
-        nr_resnet=2,
-        nr_filters=4,
-        nr_logistic_mix=1,
-        receptive_field="11x5",
-        dropout_p=0.0,
-    ),
-    "small_nin": ModelConfig(
-        image_shape=(8, 4, 1),
-        num_levels=5,
-        nr_resnet=2,
-        nr_filters=4,
-        resnet_nonlinearity="elu",
-        num_classes=3,
-        likelihood="softmax",
-        receptive_field="11x5",
-        small_variant="nin",
-    ),
-    "small_channels": ModelConfig(
-        image_shape=(4, 8, 2),
-        num_levels=16,
-        nr_resnet=3,
-        nr_filters=8,
-        nr_logistic_mix=2,
-        num_classes=2,
-        likelihood="dequantized",
-        receptive_field="15x8",
-        small_variant="autoregressive_channel",
     ),
     "softmax": ModelConfig(
         image_shape=(8, 4, 3),
@@ -110,16 +54,93 @@ SPECIMENS = {
         likelihood="softmax",
         shortcuts=False,
     ),
+    # PixelCNN++, the small receptive fields.
+    "two_channels": ModelConfig(
+        image_shape=(12, 4, 2),
+        num_levels=1000,
+        nr_filters=5,
+        nr_logistic_mix=2,
+        num_classes=2,
+        receptive_field="15x8",
+    ),
+    "four_channels": ModelConfig(
+        image_shape=(8, 8, 4),
+        num_levels=2,
+        nr_filters=4,
+        nr_logistic_mix=2,
+        resnet_nonlinearity="elu",
+        dropout_p=0.1,
+        receptive_field="11x5",
+    ),
+    "one_component": ModelConfig(
+        image_shape=(8, 12, 1),
+        nr_filters=8,
+        nr_logistic_mix=1,
+        resnet_nonlinearity="relu",
+        num_classes=3,
+        receptive_field="11x5",
+    ),
+    "small_nin": ModelConfig(
+        image_shape=(8, 4, 1),
+        num_levels=5,
+        nr_filters=4,
+        resnet_nonlinearity="elu",
+        num_classes=3,
+        likelihood="softmax",
+        receptive_field="11x5",
+        small_variant="nin",
+    ),
+    "small_channels": ModelConfig(
+        image_shape=(4, 8, 2),
+        num_levels=16,
+        nr_filters=8,
+        nr_logistic_mix=2,
+        num_classes=2,
+        likelihood="dequantized",
+        receptive_field="15x8",
+        small_variant="autoregressive_channel",
+    ),
     "energy": ModelConfig(
-        image_shape=(8, 4, 3), nr_resnet=1, nr_filters=4, num_classes=2, energy_distance=True
+        image_shape=(8, 4, 3),
+        nr_filters=4,
+        num_classes=2,
+        energy_distance=True,
+        receptive_field="11x5",
+    ),
+    # PixelCNN.
+    "pixel_cnn": PixelCNNConfig(
+        image_shape=(5, 6, 3),
+        num_levels=7,
+        nr_resnet=2,
+        nr_filters=11,  # no multiple of the channels: groups differ in size
+        nr_output_filters=19,
+        num_classes=3,
+    ),
+    "pixel_cnn_binary": PixelCNNConfig(
+        image_shape=(6, 5, 1), num_levels=2, nr_resnet=1, nr_filters=4, nr_output_filters=6
+    ),
+    "pixel_cnn_four": PixelCNNConfig(
+        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=14, nr_output_filters=42
     ),
 }
+
+
+def _first_of_each(kind):
+    found = {}
+    for name, config in SPECIMENS.items():
+        found.setdefault(kind(config), name)
+    return list(found.values())
+
+
+# One of each model, for laws that do not depend on its options.
+ONE_OF_EACH_MODEL = _first_of_each(lambda config: config.kind)
 
 # Those that the release has a checkpoint of: its full network with its likelihood.
 OF_THE_RELEASE = [
     name
     for name, config in SPECIMENS.items()
-    if config.receptive_field == "full"
+    if isinstance(config, ModelConfig)
+    and config.receptive_field == "full"
     and config.shortcuts
     and config.likelihood == "logistic_mixture"
     and not config.energy_distance
@@ -144,13 +165,37 @@ RECORDED = {
 def fresh(config, **kwargs):
     """A new model with the fresh weights that belong to seed 1; its caller may change it."""
     keras.utils.set_random_seed(1)
-    return PixelCNNPP(config, **kwargs)
+    return models.make(config, **kwargs)
 
 
 @functools.cache
 def build(name):
     """The specimen of this name; shared by all tests, so that none may change it."""
     return fresh(SPECIMENS[name])
+
+
+@functools.cache
+def opinionated(name, dtype="float64"):
+    """The specimen of this name, whose outputs depend on all that they may; shared, as `build`.
+
+    A fresh network is nearly the same for every image. The data-dependent initialisation mends
+    that where there is one; where there is none, larger weights do.
+    """
+    model = fresh(SPECIMENS[name], dtype=dtype)
+    if dtype != "float64":
+        model.set_weights(opinionated(name).get_weights())
+        return model
+    before = model.get_weights()
+    model.initialize(images(model.config, 8), labels(model.config, 8))
+    if all(np.array_equal(*pair) for pair in zip(before, model.get_weights(), strict=True)):
+        rng = np.random.default_rng(1)
+        model.set_weights([0.5 * rng.normal(size=array.shape) for array in before])
+    return model
+
+
+def has_likelihood(name):
+    """Whether the specimen of this name has a `log_prob`."""
+    return build(name).likelihood.why_no_log_prob is None
 
 
 def images(config, n, seed=0):

@@ -488,7 +488,10 @@ def test_a_preset_is_timed_and_its_training_projected(tmp_path):
     ("arguments", "message"),
     [
         ("--presets cifar10,cifar", "`presets` must be some of release, .*: presets=cifar10,cifar"),
-        ("--presets small_15x8_nin --nr_resnet 1", "`nr_resnet` must be 3 for a receptive_field"),
+        (
+            "--presets small_15x8_nin --nr_resnet 1",
+            "`nr_resnet` must be left out for a receptive_field",
+        ),
     ],
 )
 def test_what_is_no_preset_is_one_line(arguments, message, tmp_path):

@@ -16,11 +16,15 @@ from pixel_cnn_pp.runs import checkpoints, devices
 ROOT = specimens.GOLDEN.parent.parent
 
 
-def test_without_a_gpu_training_is_on_the_cpu_and_says_so_in_one_line(monkeypatch):
+@pytest.mark.parametrize(
+    ("nr_gpu", "told"), [(8, "No GPU found (nr_gpu=8)"), (None, "No GPU found")]
+)
+def test_without_a_gpu_training_is_on_the_cpu_and_says_so_in_one_line(nr_gpu, told, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [])
     lines = []
-    strategy = devices.make_strategy(8, log=lines.append)
-    assert lines == ["No GPU found (nr_gpu=8): training on the CPU."]
+    strategy = devices.make_strategy(nr_gpu, log=lines.append)
+    assert lines == [f"{told}: training on the CPU."]
     assert strategy.extended.worker_devices == ("/job:localhost/replica:0/task:0/device:CPU:0",)
 
 
@@ -43,6 +47,7 @@ def two_gpus(monkeypatch):
         (0, ["/device:CPU:0"]),
         (1, ["/device:GPU:0"]),
         (2, ["/device:GPU:0", "/device:GPU:1"]),
+        (None, ["/device:GPU:0", "/device:GPU:1"]),
     ],
 )
 def test_training_is_on_as_many_gpus_as_asked_for(nr_gpu, expected, two_gpus):
@@ -58,7 +63,64 @@ def test_more_gpus_than_there_are_is_one_line(two_gpus):
     assert "\n" not in str(caught.value)
 
 
+def test_of_several_cpu_devices_training_is_on_one_where_no_number_is_given(monkeypatch):
+    found = [types.SimpleNamespace(name=f"/device:CPU:{index}") for index in range(4)]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: found)
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: devices)
+    assert devices.make_strategy(log=lambda line: None) == ["/device:CPU:0"]
+
+
 # Several workers
+
+
+@pytest.mark.parametrize(("nr_gpu", "number"), [(0, 0), (1, 1), (2, 2), (None, 2)])
+def test_a_worker_takes_as_many_gpus_of_its_machine(nr_gpu, number, two_gpus, monkeypatch):
+    task = {"type": "worker", "index": 0}
+    tf_config = json.dumps({"cluster": {"worker": ["a:1", "b:1"]}, "task": task})
+    monkeypatch.setenv("TF_CONFIG", tf_config)
+    visible = []
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda found, kind: visible.extend(found))
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: "several")
+    assert devices.make_strategy(nr_gpu, log=lambda line: None) == "several"
+    assert [gpu.name for gpu in visible] == [f"/device:GPU:{index}" for index in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "task", "expected"),
+    [
+        ({"worker": ["a:1", "b:1", "c:1"]}, ("worker", 2), (3, 2)),
+        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, ("worker", 0), (3, 1)),
+        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, ("chief", 0), (3, 0)),
+    ],
+)
+def test_a_chief_is_the_first_of_the_workers(jobs, task, expected):
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(jobs), task_type=task[0], task_id=task[1]
+    )
+    strategy = types.SimpleNamespace(cluster_resolver=resolver)
+    assert (devices.num_workers(strategy), devices.worker_index(strategy)) == expected
+
+
+def test_a_strategy_of_one_process_has_one_worker():
+    for strategy in (tf.distribute.MirroredStrategy(["/cpu:0"]), tf.distribute.get_strategy()):
+        assert (devices.num_workers(strategy), devices.worker_index(strategy)) == (1, 0)
+
+
+@pytest.mark.parametrize("address", ["host0", "10.0.0.1", "host0:", ":2222", "host0:http", "::1"])
+def test_an_address_without_a_port_is_one_line(address):
+    task = {"type": "worker", "index": 0}
+    with pytest.raises(
+        ValueError, match=r"^Each address of TF_CONFIG must be a host and"
+    ) as caught:
+        devices._cluster(json.dumps({"cluster": {"worker": ["a:1", address]}, "task": task}))
+    assert str(caught.value).endswith(f"such as 10.0.0.1:2222. Received: {address!r}")
+
+
+def test_an_address_of_ipv6_stands_in_brackets():
+    worker = ["[::1]:2222", "[fe80::1]:2222"]
+    cluster = {"cluster": {"worker": worker}, "task": {"type": "worker", "index": 0}}
+    assert devices._cluster(json.dumps(cluster)) == worker
 
 
 @pytest.mark.parametrize(

@@ -540,7 +540,14 @@ TINY = "-d digits -q 1 -n 4 -m 2 -g 0"
             "-d mnist --likelihood softmax --energy_distance",
             "`likelihood` must be logistic_mixture but for a model without `energy_distance`. R",
         ),
-        ("-d mnist --receptive_field 11x5", "`nr_resnet` must be 2 for a receptive_field of 11x5"),
+        (
+            "-d mnist --receptive_field 11x5 -q 4",
+            "`nr_resnet` must be left out for a receptive_field of 11x5, which has 2 residual bloc",
+        ),
+        (
+            "-d mnist --model pixel_cnn -m 5",
+            "`nr_logistic_mix` must be left out: the model pixel_cnn has no such option. Received:",
+        ),
     ],
 )
 def test_train_refuses_what_cannot_be_trained(arguments, message, tmp_path):

@@ -1,10 +1,12 @@
-"""The likelihood of `likelihoods.py` as a TensorFlow Probability distribution."""
+"""The mixture of logistics as a TensorFlow Probability distribution."""
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixel_cnn_pp import likelihoods
+from pixel_cnn_pp.likelihoods import mixture_statistics
+from pixel_cnn_pp.likelihoods.mixture import LogisticMixture, MixtureParams
+from pixel_cnn_pp.likelihoods.scale import level_dtype
 
 tfd = tfp.distributions
 
@@ -66,9 +68,9 @@ class DiscretizedLogisticMixture(tfd.Distribution):
             num_channels = _check_arguments(
                 self._mixture_logits, self._loc, self._log_scale, self._coeffs, num_levels
             )
-            self._mixture = likelihoods.LogisticMixture(num_channels, num_levels)
+            self._mixture = LogisticMixture(num_channels, num_levels)
             super().__init__(
-                dtype=tf.as_dtype(likelihoods.level_dtype(num_levels)),
+                dtype=tf.as_dtype(level_dtype(num_levels)),
                 reparameterization_type=tfd.NOT_REPARAMETERIZED,
                 validate_args=validate_args,
                 allow_nan_stats=allow_nan_stats,
@@ -89,7 +91,7 @@ class DiscretizedLogisticMixture(tfd.Distribution):
         Returns:
           DiscretizedLogisticMixture of batch shape [...] and event shape [C].
         """
-        mixture = likelihoods.LogisticMixture(num_channels, num_levels)
+        mixture = LogisticMixture(num_channels, num_levels)
         return cls(*mixture.split(raw_params), num_levels=num_levels, **kwargs)
 
     @classmethod
@@ -134,7 +136,7 @@ class DiscretizedLogisticMixture(tfd.Distribution):
         if coeffs is None:
             num_coeffs = num_channels * (num_channels - 1) // 2
             coeffs = tf.zeros([num_coeffs, tf.shape(self._loc)[-1]], self._loc.dtype)
-        return likelihoods.MixtureParams(
+        return MixtureParams(
             self._broadcast(self._mixture_logits, event_ndims=1),
             self._broadcast(self._loc, event_ndims=2),
             self._broadcast(self._log_scale, event_ndims=2),
@@ -185,10 +187,10 @@ class DiscretizedLogisticMixture(tfd.Distribution):
         )
 
     def _mean(self):
-        return self._mixture.mean(self._params())
+        return mixture_statistics.mean(self._mixture, self._params())
 
     def _mode(self):
-        return self._mixture.mode(self._params())
+        return mixture_statistics.mode(self._mixture, self._params())
 
     def _sample_control_dependencies(self, value):
         if not self.validate_args:
@@ -243,16 +245,16 @@ def _check_arguments(mixture_logits, loc, log_scale, coeffs, num_levels):
     return num_channels
 
 
-def image_distribution(raw_params, num_channels, num_levels):
+def image_distribution(raw_params, mixture):
     """The distributions of all pixels of images, each given the pixels before it.
 
     Args:
       raw_params: Float tensor [B, H, W, (1 + 2 C + C (C - 1) / 2) K], the network's outputs.
-      num_channels: C.
-      num_levels: L.
+      mixture: `mixture.LogisticMixture`.
 
     Returns:
       `tfd.Independent`, batch shape [B], event shape [H, W, C].
     """
-    pixels = DiscretizedLogisticMixture.from_raw_params(raw_params, num_channels, num_levels)
+    params = mixture.split(raw_params)
+    pixels = DiscretizedLogisticMixture(*params, num_levels=mixture.num_levels)
     return tfd.Independent(pixels, reinterpreted_batch_ndims=2)

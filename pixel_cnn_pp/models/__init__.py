@@ -1,8 +1,30 @@
-"""The models: each answers the questions of `base.AutoregressiveModel`."""
+"""The models: each is one file, and answers the contract of `base.AutoregressiveModel`.
 
+base          the contract, and what follows from it
+step          the contract of the cached step
+inputs        checks of images and labels
+pixel_cnn_pp  PixelCNN++ for whole images; pixel_cnn_pp_step: its cached step
+pixel_cnn     PixelCNN of van den Oord et al. 2016
+"""
+
+from pixel_cnn_pp.models.base import AutoregressiveModel
+from pixel_cnn_pp.models.pixel_cnn import PixelCNN
 from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+from pixel_cnn_pp.models.step import Step
+
+__all__ = ["AutoregressiveModel", "PixelCNN", "PixelCNNPP", "Step", "make"]
+
+_CLASSES = {"pixel_cnn_pp": PixelCNNPP, "pixel_cnn": PixelCNN}
 
 
 def make(config, **kwargs):
-    """The model that a configuration names."""
-    return {"pixel_cnn_pp": PixelCNNPP}[getattr(config, "kind", "pixel_cnn_pp")](config, **kwargs)
+    """Makes the model that a configuration describes, with fresh weights.
+
+    Args:
+      config: A configuration of `config.MODELS`.
+      **kwargs: `dtype`, `recompute` and `name`, as for `AutoregressiveModel`.
+
+    Returns:
+      AutoregressiveModel.
+    """
+    return _CLASSES[config.kind](config, **kwargs)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import tensorflow as tf
 
 # What the task types of a cluster may be here: all replicas train, in step.
 _TASK_TYPES = ("chief", "worker")
+# A host's name or number, that of IPv6 in brackets, and a port.
+_ADDRESS = re.compile(r"([^\s:\[\]]+|\[[^\s\[\]]+\]):[0-9]{1,5}")
 
 
-def make_strategy(nr_gpu, peer_timeout=600, log=print):
+def make_strategy(nr_gpu=None, peer_timeout=600, log=print):
     """The strategy for a number of GPUs, on this machine or, with TF_CONFIG set, on several.
 
     TF_CONFIG is TensorFlow's standard description of a cluster, set on every machine alike but for
@@ -22,8 +25,9 @@ def make_strategy(nr_gpu, peer_timeout=600, log=print):
     "index": 0}}'. To be called before anything else is computed.
 
     Args:
-      nr_gpu: How many GPUs of each machine to train on, at least 0. On a machine without a GPU,
-        how many logical CPU devices, where TensorFlow was told to make several.
+      nr_gpu: How many GPUs of each machine to train on, at least 0; None for all that it has. On a
+        machine without a GPU: the CPU, and how many logical devices of it where TensorFlow was told
+        to make several, None for one.
       peer_timeout: Seconds after which a worker that misses others of its cluster gives up.
       log: Function of a line, told where training falls back to the CPU.
 
@@ -35,7 +39,11 @@ def make_strategy(nr_gpu, peer_timeout=600, log=print):
     """
     cluster = _cluster(os.environ.get("TF_CONFIG"))
     physical_gpus = tf.config.list_physical_devices("GPU")
-    if nr_gpu > 0 and not physical_gpus:
+    if nr_gpu is None:
+        nr_gpu = len(physical_gpus)
+        if not physical_gpus:
+            log("No GPU found: training on the CPU.")
+    elif nr_gpu > 0 and not physical_gpus:
         log(f"No GPU found (nr_gpu={nr_gpu}): training on the CPU.")
     elif nr_gpu > len(physical_gpus):
         raise ValueError(
@@ -59,12 +67,20 @@ def make_strategy(nr_gpu, peer_timeout=600, log=print):
 
 def num_workers(strategy):
     """How many processes train together under a strategy."""
-    return getattr(strategy.extended, "_num_workers", 1)
+    if strategy.cluster_resolver is None:
+        return 1
+    cluster = strategy.cluster_resolver.cluster_spec()
+    return max(sum(cluster.num_tasks(job) for job in cluster.jobs), 1)
 
 
 def worker_index(strategy):
     """The number of this process among them, in [0, num_workers - 1]; 0 is the chief."""
-    return getattr(strategy.extended, "_id_in_cluster", 0)
+    resolver = strategy.cluster_resolver
+    if resolver is None or resolver.task_type is None:
+        return 0
+    # The chief comes first, and there is one at most.
+    has_chief = resolver.task_type == "worker" and "chief" in resolver.cluster_spec().jobs
+    return resolver.task_id + has_chief
 
 
 def _cluster(tf_config):
@@ -90,6 +106,12 @@ def _cluster(tf_config):
             "among them, and this process's `task` with `type` and `index`. "
             f"Received: TF_CONFIG={' '.join(tf_config.split())}"
         )
+    for address in addresses:
+        if not _ADDRESS.fullmatch(address):
+            raise ValueError(
+                "Each address of TF_CONFIG must be a host and a port, such as 10.0.0.1:2222. "
+                f"Received: {address!r}"
+            )
     return addresses if len(addresses) > 1 else None
 
 

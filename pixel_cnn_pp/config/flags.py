@@ -1,0 +1,246 @@
+"""The options of a run as flags of the command line, made from the descriptions of its fields."""
+
+import dataclasses
+
+from absl import flags
+
+from pixel_cnn_pp.config.data import DataConfig
+from pixel_cnn_pp.config.fields import checked
+from pixel_cnn_pp.config.models import MODELS, require_options_of
+from pixel_cnn_pp.config.presets import PRESETS
+from pixel_cnn_pp.config.run import PARTS, RunConfig
+from pixel_cnn_pp.config.training import TrainingConfig
+
+# The flags belong to the script that calls `define_flags`, so that its --help lists them.
+flags.disclaim_key_flags()
+
+# The flag of the field `kind`, by which the user chooses the model.
+_MODEL = "model"
+_DEFAULT_KIND = next(iter(MODELS))
+
+_DEFINE = {
+    int: flags.DEFINE_integer,
+    int | None: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    float | None: flags.DEFINE_float,
+    bool: flags.DEFINE_boolean,
+    str: flags.DEFINE_string,
+    str | None: flags.DEFINE_string,
+}
+
+
+def define_flags(config_class, flag_values=flags.FLAGS, with_defaults=True):
+    """Defines one absl flag for every field that is a flag; a bad value ends the parse.
+
+    Args:
+      config_class: A class of `MODELS`, `DataConfig`, `TrainingConfig`, or `RunConfig` for the
+        flags of all of them, one for each name, and --model that chooses the model.
+      flag_values: The absl `FlagValues` to define them in.
+      with_defaults: False leaves the flags that are not given at None, for a script in which a
+        run says what is not given; `explicit_values_from_flags` reads them.
+    """
+    if config_class is RunConfig:
+        flags.DEFINE_enum(
+            _MODEL,
+            _DEFAULT_KIND if with_defaults else None,
+            list(MODELS),
+            "The model to train: pixel_cnn_pp is PixelCNN++ (Salimans et al. 2017), pixel_cnn the "
+            "PixelCNN of van den Oord et al. 2016. A flag of another model is refused",
+            flag_values=flag_values,
+        )
+    for name, by_class in _flag_fields(config_class).items():
+        first, *others = by_class.values()
+        assert all(_form(other) == _form(first) for other in others), name
+        default = first.default if with_defaults else None
+        how = {"short_name": first.metadata["short_name"], "flag_values": flag_values}
+        help_text = _help(by_class, config_class is RunConfig)
+        if first.metadata["choices"]:
+            flags.DEFINE_enum(name, default, first.metadata["choices"], help_text, **how)
+        else:
+            _DEFINE[first.type](name, default, help_text, **how)
+        flags.register_validator(name, _flag_checker(by_class.values()), flag_values=flag_values)
+
+
+def define_preset(flag_values=flags.FLAGS):
+    """Defines the flag --preset, whose values stand in for those of flags that are not given.
+
+    Args:
+      flag_values: The absl `FlagValues` to define it in.
+    """
+    described = "; ".join(
+        f"{name} ({'' if preset.bits_per_dim is None else f'{preset.bits_per_dim} bits/dim, '}"
+        f"{preset.source})"
+        for name, preset in PRESETS.items()
+    )
+    flags.DEFINE_enum(
+        "preset",
+        None,
+        list(PRESETS),
+        f"A model of the papers, with its settings; flags beside it come first. {described}",
+        flag_values=flag_values,
+    )
+
+
+def _flag_fields(config_class):
+    """The fields that are flags, {name: {class: field}}; of `RunConfig`, those of all its parts."""
+    classes = [config_class]
+    if config_class is RunConfig:
+        classes = [each for part in PARTS.values() for each in part]
+    found = {}
+    for each in classes:
+        for item in dataclasses.fields(each):
+            if item.metadata["is_flag"]:
+                found.setdefault(item.name, {})[each] = item
+    return found
+
+
+def _form(config_field):
+    """What fields that share a flag must have in common."""
+    return config_field.type, config_field.metadata["short_name"], config_field.metadata["choices"]
+
+
+def _help(by_class, names_models):
+    """The help of a flag; of one that not all models have alike, what it means for each."""
+    texts = {each: item.metadata["help"] for each, item in by_class.items()}
+    if not names_models or not set(by_class) <= set(MODELS.values()):
+        (text,) = texts.values()
+        return text
+    has_one_default = len({item.default for item in by_class.values()}) == 1
+    if not has_one_default:
+        texts = {each: f"{text}; default: {by_class[each].default}" for each, text in texts.items()}
+    kinds = {}
+    for each, text in texts.items():
+        kinds.setdefault(text, []).append(each.kind)
+    if list(kinds.values()) == [list(MODELS)]:
+        return next(iter(kinds))
+    return ". ".join(f"{', '.join(names)}: {text}" for text, names in kinds.items())
+
+
+def _flag_checker(config_fields):
+    """The check of a flag as absl wants it: right for one of the fields that share it."""
+
+    def check(value):
+        if value is None:  # A flag that was not given.
+            return True
+        errors = []
+        for config_field in config_fields:
+            try:
+                checked(config_field, value)
+            except ValueError as error:
+                errors.append(str(error))
+        if len(errors) == len(config_fields):
+            raise flags.ValidationError(errors[0])
+        return True
+
+    return check
+
+
+def model_class_from_flags(flag_values=flags.FLAGS):
+    """The configuration class of the model that --model or the preset names.
+
+    Args:
+      flag_values: The absl `FlagValues` that `define_flags(RunConfig)` was called with, parsed.
+
+    Returns:
+      A class of `MODELS`.
+
+    Raises:
+      ValueError: If the preset is of another model, or a flag is given that the model lacks.
+
+    Example:
+      model_class = config.model_class_from_flags()
+      model_config = model_class(**config.values_from_flags(model_class))
+    """
+    preset = _preset(flag_values)
+    kind = flag_values[_MODEL].value or _DEFAULT_KIND
+    model_class = MODELS[kind if preset is None else preset.kind]
+    given = {
+        name: flag_values[name].value
+        for name in _flag_fields(RunConfig)
+        if flag_values[name].present
+    }
+    require_options_of(model_class, given)
+    return model_class
+
+
+def _preset(flag_values):
+    """The preset on the command line, or None; refuses one of another model than is given."""
+    if "preset" not in flag_values or flag_values["preset"].value is None:
+        return None
+    name = flag_values["preset"].value
+    preset, model = PRESETS[name], flag_values[_MODEL]
+    if model.present and model.value != preset.kind:
+        raise ValueError(
+            f"`model` must be left out, or be {preset.kind} for the preset {name}. "
+            f"Received: model={model.value}"
+        )
+    return preset
+
+
+def values_from_flags(config_class, flag_values=flags.FLAGS):
+    """The values of the flags of a class: given, or else the preset's, or else its default.
+
+    Args:
+      config_class: The class that `define_flags` was called with, or a part of it.
+      flag_values: The absl `FlagValues`, parsed.
+
+    Returns:
+      A dict, field name -> value, without the fields that follow from the data. Of `RunConfig`,
+      `kind` and the options of the model that is chosen, of the data and of the training.
+
+    Raises:
+      ValueError: As `model_class_from_flags`, for a preset or `RunConfig`.
+
+    Example:
+      DataConfig(**values_from_flags(DataConfig))
+    """
+    if config_class is RunConfig:
+        model_class = model_class_from_flags(flag_values)
+        values = {"kind": model_class.kind}
+        for part in (model_class, DataConfig, TrainingConfig):
+            values |= values_from_flags(part, flag_values)
+        return values
+    preset = _preset(flag_values)
+    all_fields = _flag_fields(RunConfig)
+    values = {}
+    for name, by_class in _flag_fields(config_class).items():
+        flag = flag_values[name]
+        first, *_ = all_fields[name].values()
+        if preset is not None and name in preset.values and not flag.present:
+            values[name] = preset.values[name]
+        elif flag.using_default_value and flag.default == first.default:
+            # Of models that share a flag it has the default of the first, and each has its own.
+            values[name] = by_class[config_class].default
+        else:
+            values[name] = flag.value
+    return values
+
+
+def explicit_values_from_flags(config_class, flag_values=flags.FLAGS):
+    """The values that stand on the command line, also in its preset or equal to the default.
+
+    Args:
+      config_class: The class that `define_flags` was called with, or a part of it.
+      flag_values: The absl `FlagValues`, parsed.
+
+    Returns:
+      A dict, field name -> value; of `RunConfig`, over the options of all models, and `kind` where
+      --model or the preset says it.
+
+    Raises:
+      ValueError: If the preset is of another model than --model.
+    """
+    preset = _preset(flag_values)
+    preset_values = {} if preset is None else preset.values
+    values = {}
+    if config_class is RunConfig:
+        if preset is not None:
+            values["kind"] = preset.kind
+        elif flag_values[_MODEL].present:
+            values["kind"] = flag_values[_MODEL].value
+    for name in _flag_fields(config_class):
+        if flag_values[name].present:
+            values[name] = flag_values[name].value
+        elif name in preset_values:
+            values[name] = preset_values[name]
+    return values

@@ -1,0 +1,320 @@
+"""What each model is: its options beside each other."""
+
+import dataclasses
+import typing
+from dataclasses import field
+
+from pixel_cnn_pp.config.fields import (
+    about,
+    check_fields,
+    from_dict,
+    message,
+    require_default,
+    set_field,
+)
+
+# Small receptive fields of PixelCNN++, width x height -> residual blocks. The field grows by two
+# rows, and by two columns to either side, with each.
+SMALL_FIELDS = {"11x5": 2, "15x8": 3}
+# Groups of channels of the variant that connects them; the paper does not say how many.
+CHANNEL_GROUPS = 4
+# A softmax has an output and some sums for every level; above, draws lose their digits in float32.
+MAX_SOFTMAX_LEVELS = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """PixelCNN++ (Salimans et al. 2017): enough to build it, nothing about its training.
+
+    Raises:
+      ValueError: If a field breaks its rule.
+
+    Example:
+      >>> ModelConfig(image_shape=(8, 8, 1), num_levels=17, nr_filters=32).dropout_p
+      0.5
+    """
+
+    # By keyword only: `image_shape` is the first argument.
+    kind: str = field(
+        default="pixel_cnn_pp",
+        kw_only=True,
+        metadata=about("The name of the model", choices=("pixel_cnn_pp",), is_flag=False),
+    )
+    image_shape: tuple[int, int, int] = field(
+        default=(32, 32, 3),
+        metadata=about(
+            "Height, width and channels of an image",
+            # The network halves height and width twice.
+            bounds=[("with H and W multiples of", 4)],
+            is_flag=False,
+        ),
+    )
+    num_levels: int = field(
+        default=256,
+        metadata=about(
+            "Levels of a sub-pixel: images are whole numbers in [0, num_levels - 1]",
+            bounds=[(">=", 2), ("<=", 65536)],
+            is_flag=False,
+        ),
+    )
+    nr_resnet: int = field(
+        default=5,
+        metadata=about(
+            "Number of residual blocks per stage of the model; a small receptive_field has its own",
+            short_name="q",
+            bounds=[(">=", 1)],
+        ),
+    )
+    nr_filters: int = field(
+        default=160,
+        metadata=about(
+            "Number of filters across the model; higher is a larger model",
+            short_name="n",
+            bounds=[(">=", 1)],
+        ),
+    )
+    nr_logistic_mix: int = field(
+        default=10,
+        metadata=about(
+            "Number of logistic components in the mixture; higher is a more flexible model; it has "
+            "no meaning for a softmax or the energy distance",
+            short_name="m",
+            bounds=[(">=", 1)],
+        ),
+    )
+    resnet_nonlinearity: str = field(
+        default="concat_elu",
+        metadata=about(
+            "The non-linearity in the residual blocks",
+            short_name="z",
+            choices=("concat_elu", "elu", "relu"),
+        ),
+    )
+    dropout_p: float = field(
+        default=0.5,
+        metadata=about(
+            "Probability that dropout zeroes a value; 0 is no dropout",
+            short_name="p",
+            bounds=[(">=", 0), ("<", 1)],
+        ),
+    )
+    num_classes: int | None = field(
+        default=None,
+        metadata=about(
+            "Number of classes that the model is conditioned on; None if it is not",
+            bounds=[(">=", 1)],
+            is_flag=False,
+        ),
+    )
+    likelihood: str = field(
+        default="logistic_mixture",
+        metadata=about(
+            "What the network's outputs mean: the discretized mixture of logistics, a softmax over "
+            "all levels, or a continuous mixture of logistics on dequantized data, whose bits/dim "
+            "are a bound",
+            choices=("logistic_mixture", "softmax", "dequantized"),
+        ),
+    )
+    receptive_field: str = field(
+        default="full",
+        metadata=about(
+            "What a pixel's distribution sees: all that three resolutions reach, or a rectangle "
+            "above it of this width and height, and half the width to its left",
+            choices=("full", *SMALL_FIELDS),
+        ),
+    )
+    small_variant: str = field(
+        default="plain",
+        metadata=about(
+            "What stands between the residual blocks of a small receptive_field: nothing, three "
+            "residual blocks of 1x1 convolutions, or one from channels to later channels",
+            choices=("plain", "nin", "autoregressive_channel"),
+        ),
+    )
+    shortcuts: bool = field(
+        default=True,
+        metadata=about("Short-cut connections from the first half of the network to the second"),
+    )
+    energy_distance: bool = field(
+        default=False,
+        metadata=about(
+            "Train by the energy distance between samples and data, which leaves no likelihood",
+            short_name="ed",
+        ),
+    )
+
+    min_log_scale: float | None = field(
+        default=None,
+        metadata=about(
+            "Floor of the log-scales on [-1, 1]. None is a width in levels: -7 up to 256 levels, "
+            "-7 - log((num_levels - 1) / 255) above. Earlier versions had -7 for any num_levels",
+            is_flag=False,
+        ),
+    )
+
+    def __post_init__(self):
+        """Checks the fields, and those against each other that belong together."""
+        check_fields(self)
+        if self.receptive_field in SMALL_FIELDS:
+            self._take_blocks_of_field()
+            require_default(self, "shortcuts", "the full `receptive_field`")
+        else:
+            require_default(self, "small_variant", "a small `receptive_field`")
+        if self.small_variant == "autoregressive_channel" and self.nr_filters % CHANNEL_GROUPS:
+            rule = (
+                f"`nr_filters` must be a multiple of {CHANNEL_GROUPS} for "
+                "small_variant=autoregressive_channel, which has as many groups of channels"
+            )
+            raise ValueError(message(rule, "nr_filters", self.nr_filters))
+        if self.energy_distance:
+            require_default(self, "likelihood", "a model without `energy_distance`")
+        if self.likelihood == "softmax" and self.num_levels > MAX_SOFTMAX_LEVELS:
+            rule = f"`num_levels` must be at most {MAX_SOFTMAX_LEVELS} for likelihood=softmax"
+            raise ValueError(message(rule, "num_levels", self.num_levels))
+
+    def _take_blocks_of_field(self):
+        """Sets `nr_resnet` to the blocks of a small receptive field, which follow from its size."""
+        num_blocks = SMALL_FIELDS[self.receptive_field]
+        # The default is what a user leaves it at, the number itself what earlier versions stored.
+        if self.nr_resnet not in (num_blocks, type(self).nr_resnet):
+            rule = (
+                f"`nr_resnet` must be left out for a receptive_field of {self.receptive_field}, "
+                f"which has {num_blocks} residual blocks"
+            )
+            raise ValueError(message(rule, "nr_resnet", self.nr_resnet))
+        set_field(self, "nr_resnet", num_blocks)
+
+    @property
+    def loss_unit(self):
+        """What the mean loss of this model is, as it is printed behind its number."""
+        if self.energy_distance:
+            return "energy distance"
+        return "bits/dim (bound)" if self.likelihood == "dequantized" else "bits/dim"
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelCNNConfig:
+    """PixelCNN (van den Oord et al. 2016, "Pixel Recurrent Neural Networks"), of masked filters.
+
+    Each sub-pixel has a softmax over its levels, or a Bernoulli where there are two. The defaults
+    are the paper's network for CIFAR-10.
+
+    Raises:
+      ValueError: If a field breaks its rule.
+
+    Example:
+      >>> PixelCNNConfig(image_shape=(5, 7, 1), num_levels=2, nr_filters=16).nr_resnet
+      15
+    """
+
+    kind: str = field(
+        default="pixel_cnn",
+        kw_only=True,
+        metadata=about("The name of the model", choices=("pixel_cnn",), is_flag=False),
+    )
+    image_shape: tuple[int, int, int] = field(
+        default=(32, 32, 3),
+        metadata=about("Height, width and channels of an image, any sizes", is_flag=False),
+    )
+    num_levels: int = field(
+        default=256,
+        metadata=about(
+            "Levels of a sub-pixel: images are whole numbers in [0, num_levels - 1]",
+            bounds=[(">=", 2), ("<=", MAX_SOFTMAX_LEVELS)],
+            is_flag=False,
+        ),
+    )
+    nr_resnet: int = field(
+        default=15,
+        metadata=about(
+            "Number of residual blocks; the paper has 15 for CIFAR-10 (van den Oord et al. 2016, "
+            "section 4)",
+            short_name="q",
+            bounds=[(">=", 1)],
+        ),
+    )
+    nr_filters: int = field(
+        default=128,
+        metadata=about(
+            "Features h within a residual block, which reads and writes 2h; the paper has 128 for "
+            "CIFAR-10 (section 4)",
+            short_name="n",
+            bounds=[(">=", 1)],
+        ),
+    )
+    nr_output_filters: int = field(
+        default=1024,
+        metadata=about(
+            "Features of the two layers of 1x1 filters before the output; the paper has 1024 for "
+            "CIFAR-10, 32 for two levels (section 4)",
+            bounds=[(">=", 1)],
+        ),
+    )
+    num_classes: int | None = field(
+        default=None,
+        metadata=about(
+            "Number of classes that the model is conditioned on; None if it is not",
+            bounds=[(">=", 1)],
+            is_flag=False,
+        ),
+    )
+
+    __post_init__ = check_fields
+
+
+# Every model's configuration: a new one is known to flags, files and runs once it stands here.
+AnyModelConfig = ModelConfig | PixelCNNConfig
+# {kind: class}; the first is the default.
+MODELS = {config_class.kind: config_class for config_class in typing.get_args(AnyModelConfig)}
+
+
+def model_config(values, prefix=""):
+    """The configuration of the model that a file names.
+
+    Args:
+      values: A dict, field name -> value. Without `kind` it was written by a version that had
+        PixelCNN++ alone, with -7 as the floor of the log-scales for any number of levels.
+      prefix: Where in the file the fields stand, such as "model.", for the message of an error.
+
+    Returns:
+      An instance of one of `MODELS`.
+
+    Raises:
+      ValueError: If the kind or a field is unknown, or a value breaks its rule.
+
+    Example:
+      >>> model_config({"kind": "pixel_cnn", "nr_filters": 16}).nr_output_filters
+      1024
+    """
+    if not isinstance(values, dict) or "kind" not in values:
+        config = from_dict(ModelConfig, values, prefix)
+        if config.num_levels > 256 and config.min_log_scale is None:
+            config = dataclasses.replace(config, min_log_scale=-7.0)
+        return config
+    kind = values["kind"]
+    if kind not in list(MODELS):
+        rule = f"`{prefix}kind` must be one of {', '.join(MODELS)}; a newer version may have "
+        raise ValueError(message(f"{rule}written it", f"{prefix}kind", kind))
+    return from_dict(MODELS[kind], values, prefix)
+
+
+def require_options_of(model_class, values):
+    """Refuses options that other models have and this one does not.
+
+    Args:
+      model_class: A class of `MODELS`.
+      values: A dict, field name -> value, of any options.
+
+    Raises:
+      ValueError: If one of them is another model's alone, naming all that are.
+    """
+    own = {item.name for item in dataclasses.fields(model_class)}
+    known = {item.name for each in MODELS.values() for item in dataclasses.fields(each)}
+    foreign = [name for name in values if name in known - own]
+    if foreign:
+        listed = ", ".join(f"`{name}`" for name in foreign)
+        received = ", ".join(f"{name}={values[name]!r}" for name in foreign)
+        raise ValueError(
+            f"{listed} must be left out: the model {model_class.kind} has no such option. "
+            f"Received: {received}"
+        )

@@ -1,0 +1,84 @@
+"""The models of the papers, each with its settings."""
+
+from typing import NamedTuple
+
+from pixel_cnn_pp.config.models import ModelConfig, PixelCNNConfig
+
+
+class Preset(NamedTuple):
+    """A model of a paper, as the fields of a run by which it is made.
+
+    values: {field: value}; without `kind` the model is PixelCNN++. bits_per_dim: What the paper
+    reports on CIFAR-10's test set, or None. source: Where it does (Salimans et al. 2017 if it names
+    no other paper), or what the model is.
+    """
+
+    values: dict
+    bits_per_dim: float | None
+    source: str
+
+    @property
+    def kind(self):
+        """The name of its model in `MODELS`."""
+        return self.values.get("kind", ModelConfig.kind)
+
+
+def _presets():
+    # Section 3.1: three stages of 5 residual layers down and up, 192 feature maps, dropout 0.5.
+    # Section 2.1 calls 5 components enough; the release's default of 10 is taken here.
+    cifar10 = {"data_set": "cifar", "nr_resnet": 5, "nr_filters": 192, "dropout_p": 0.5}
+    presets = {
+        "release": Preset({}, None, "the defaults of the release's train.py: 160 filters"),
+        "cifar10": Preset(cifar10, 2.92, "table 1, section 3.1"),
+        "cifar10_class_conditional": Preset(
+            {**cifar10, "class_conditional": True}, 2.94, "section 3.2"
+        ),
+    }
+    # Section 3.3 gives neither feature maps nor dropout: those of section 3.1 are taken.
+    small_bits_per_dim = {
+        ("11x5", "plain"): 3.11,
+        ("11x5", "nin"): 3.09,
+        ("11x5", "autoregressive_channel"): 3.07,
+        ("15x8", "plain"): 3.07,
+        ("15x8", "nin"): 3.04,
+        ("15x8", "autoregressive_channel"): 3.03,
+    }
+    for (receptive_field, variant), bits_per_dim in small_bits_per_dim.items():
+        # The field says how many residual blocks.
+        values = {**cifar10, "receptive_field": receptive_field, "small_variant": variant}
+        del values["nr_resnet"]
+        presets[f"small_{receptive_field}_{variant}"] = Preset(values, bits_per_dim, "table 2")
+    return {
+        **presets,
+        "softmax": Preset({**cifar10, "likelihood": "softmax"}, None, "section 3.4.1, figure 6"),
+        "dequantized": Preset(
+            {**cifar10, "likelihood": "dequantized"}, 3.11, "section 3.4.2, a bound"
+        ),
+        "no_shortcuts": Preset({**cifar10, "shortcuts": False}, None, "section 3.4.3, figure 7"),
+        "no_dropout": Preset(
+            {**cifar10, "dropout_p": 0.0},
+            None,
+            "section 3.4.4: above 6.0 at the end and never below 3.0; training set below 2.0",
+        ),
+        "energy_distance": Preset(
+            {**cifar10, "nr_filters": 160, "energy_distance": True},
+            None,
+            "the release's --energy_distance; not in the paper",
+        ),
+        "pixel_cnn": Preset(
+            {
+                "kind": PixelCNNConfig.kind,
+                "data_set": "cifar",
+                "nr_resnet": 15,
+                "nr_filters": 128,
+                "nr_output_filters": 1024,
+            },
+            3.14,
+            "PixelCNN of van den Oord et al. 2016, section 4 and table 5",
+        ),
+    }
+
+
+# {name: Preset}: every model of the tables and of sections 3.1 to 3.4 of the paper on PixelCNN++,
+# and the PixelCNN that it improves on.
+PRESETS = _presets()

@@ -1,0 +1,246 @@
+"""The gated residual block, in which most of PixelCNN++ consists."""
+
+import keras
+from keras import ops
+
+from pixel_cnn_pp.layers.weight_norm import KERNEL_STDDEV, WeightNormDense, apply, initialize
+
+_SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
+
+
+def concat_elu(x):
+    """elu of [x, -x], on the channel axis: [..., F] -> [..., 2 F] (Salimans et al. 2017)."""
+    return ops.elu(ops.concatenate([x, -x], axis=-1))
+
+
+NONLINEARITIES = {"concat_elu": concat_elu, "elu": ops.elu, "relu": ops.relu}
+
+
+@_SERIALIZE
+class GatedResidualBlock(keras.layers.Layer):
+    """The gated residual block (Salimans et al. 2017, section 2.4; the release's `gated_resnet`).
+
+    With f the nonlinearity:
+
+        c = dropout(f(conv_in(f(x)) + skip(f(a))))
+        value, gate = split(conv_out(c) + h @ hw)
+        out = x + value * sigmoid(gate)
+
+    The term of the short-cut input `a` and that of the conditioning `h` are there when the block
+    was built with them.
+    """
+
+    def __init__(
+        self, convolution, nonlinearity="concat_elu", kernel_size=None, row_channels=None, **kwargs
+    ):
+        """Makes the block.
+
+        Args:
+          convolution: Class of the convolutions, such as `DownShiftedConv2D`.
+          nonlinearity: "concat_elu", "elu" or "relu".
+          kernel_size: (height, width) of their filters; None for those of the class.
+          row_channels: How many channels of the short-cut input, the first ones, the cached step
+            knows for a whole row at once; None for as many as x has.
+          **kwargs: Passed to `keras.layers.Layer`.
+        """
+        super().__init__(**kwargs)
+        self.convolution = convolution
+        self.nonlinearity = nonlinearity
+        self.kernel_size = kernel_size
+        self.row_channels = row_channels
+
+    def build(self, x_shape, a_shape=None, h_shape=None):
+        """Creates the weights for x [B, H, W, F], a [B, H, W, F_a] and h [B, F_h]."""
+        filters = x_shape[-1]
+        widening = 2 if self.nonlinearity == "concat_elu" else 1
+        inner_shape = (*x_shape[:-1], widening * filters)
+        arguments = {"dtype": self.dtype_policy}
+        if self.kernel_size is not None:
+            arguments["kernel_size"] = self.kernel_size
+        self.conv_in = self.convolution(filters, name="conv_in", **arguments)
+        self.conv_in.build(inner_shape)
+        self.skip = None
+        if a_shape is not None:
+            self.skip = WeightNormDense(filters, dtype=self.dtype_policy, name="skip")
+            self.skip.build((*a_shape[:-1], widening * a_shape[-1]))
+        self.conv_out = self.convolution(2 * filters, init_scale=0.1, name="conv_out", **arguments)
+        self.conv_out.build(inner_shape)
+        self.hw = None
+        if h_shape is not None:
+            self.hw = self.add_weight(
+                shape=(h_shape[-1], 2 * filters),
+                initializer=keras.initializers.RandomNormal(stddev=KERNEL_STDDEV),
+                name="hw",
+            )
+
+    def call(self, x, a=None, h=None, dropout=None):
+        """Applies the block.
+
+        Args:
+          x: Float tensor [B, H, W, F].
+          a: Float tensor [B, H, W, F_a], the short-cut input, or None.
+          h: Float tensor [B, F_h], the conditioning, or None.
+          dropout: Function from tensor to tensor, applied behind the first convolution, or None.
+
+        Returns:
+          Float tensor [B, H, W, F].
+        """
+        return self._forward(apply, x, a, self._condition(h), dropout)
+
+    def initialize(self, x, a=None, h=None, dropout=None):
+        """Initialises the layers within, in the order of the forward pass; as `call` otherwise."""
+        return self._forward(initialize, x, a, self._condition(h), dropout)
+
+    def num_dropped(self):
+        """Features per position among which dropout drops some: those of the second convolution."""
+        return self.conv_out.v.shape[2]
+
+    def state_sizes(self):
+        """{name: features per position}, the inputs that the cached step keeps for others."""
+        if self.conv_in.kernel_size == (1, 1):
+            return {}
+        return {layer.name: layer.v.shape[2] for layer in (self.conv_in, self.conv_out)}
+
+    def above_sizes(self):
+        """{name: features per position}, what `row_above` returns."""
+        return {layer.name: layer.filters for layer in (self.conv_in, self.conv_out)}
+
+    def step_weights(self):
+        """{name of a layer within: its weights}, see `WeightNorm.step_weights`.
+
+        Of a short-cut input [d, r] the part d is known for a whole row at once, the part r only
+        pixel by pixel; the kernel of `skip` comes apart accordingly.
+        """
+        weights = {layer.name: layer.step_weights() for layer in (self.conv_in, self.conv_out)}
+        if self.skip is not None:
+            skip = self.skip.step_weights()
+            filters = self.skip.filters
+            row_channels = filters if self.row_channels is None else self.row_channels
+            widening = self.conv_in.v.shape[2] // filters
+            parts = ops.reshape(skip["kernel"], (widening, -1, filters))
+            skip["kernel"] = ops.reshape(parts[:, :row_channels], (-1, filters))
+            weights["skip"] = skip
+            if parts.shape[1] > row_channels:
+                weights["skip_pixel"] = ops.reshape(parts[:, row_channels:], (-1, filters))
+        if self.hw is not None:
+            weights["hw"] = ops.cast(self.hw, self.compute_dtype)
+        return weights
+
+    def row(self, weights, x, above, a=None, h=None):
+        """One row of `call` in the downward stream.
+
+        Args:
+          weights: What `step_weights` returned.
+          x: [W, B, F].
+          above: {name: [W, B, F']}, what this method returned for the row above; zeros at first.
+          a: [W, B, F_a], the short-cut input, or None.
+          h: [B, F_h], the conditioning, or None.
+
+        Returns:
+          Outputs [W, B, F], and what to hand to the next row as `above`.
+        """
+        inputs = {}
+
+        def run(layer, x):
+            if layer is self.skip:
+                return layer.step(weights["skip"], x)
+            if layer.name not in above:
+                return layer.row(weights[layer.name], x)
+            inputs[layer.name] = x
+            return layer.row(weights[layer.name], x, above[layer.name])
+
+        h = None if h is None else ops.matmul(h, weights["hw"])
+        return self._forward(run, x, a, h, None), inputs
+
+    def row_above(self, weights, above, a, h=None):
+        """What the row above, the downward stream and the conditioning contribute to a row.
+
+        Args:
+          weights: What `step_weights` returned.
+          above: {name: [W, B, F']}, what `pixel` returned for the row above; zeros at first.
+          a: [W, B, F], the short-cut from the downward stream.
+          h: [B, F_h], the conditioning, or None.
+
+        Returns:
+          {name: [W, B, F']}, of which `pixel` takes a pixel.
+        """
+        terms = {}
+        for layer in (self.conv_in, self.conv_out):
+            if layer.kernel_size[0] > 1:
+                term = layer.row_above(weights[layer.name], above[layer.name])
+            else:
+                shape = (*ops.shape(a)[:-1], layer.filters)
+                term = ops.broadcast_to(weights[layer.name]["bias"], shape)
+            terms[layer.name] = term
+        terms["conv_in"] += self.skip.step(weights["skip"], NONLINEARITIES[self.nonlinearity](a))
+        if h is not None:
+            terms["conv_out"] += ops.matmul(h, weights["hw"])
+        return terms
+
+    def pixel(self, weights, x, left, above, a=None):
+        """One pixel of `call` in the rightward stream.
+
+        Args:
+          weights: What `step_weights` returned.
+          x: [B, F].
+          left: {name: [B, F']}, what this method returned for the pixel on the left; zeros at the
+            left edge.
+          above: {name: [B, F']}, the pixel of what `row_above` returned.
+          a: [B, F], the short-cut from the rightward stream, or None.
+
+        Returns:
+          Outputs [B, F], and what to hand to the next pixel as `left`.
+        """
+        inputs = {}
+
+        def run(layer, x):
+            if layer is self.skip:
+                return ops.matmul(x, weights["skip_pixel"])
+            if layer.name not in left:
+                return layer.pixel(weights[layer.name], above[layer.name], x)
+            inputs[layer.name] = x
+            return layer.pixel(weights[layer.name], above[layer.name], left[layer.name], x)
+
+        return self._forward(run, x, a, None, None), inputs
+
+    def _condition(self, h):
+        """The conditioning as it is added to the second convolution: [B, F_h] -> [B, 1, 1, 2 F]."""
+        if h is None:
+            return None
+        hw = ops.cast(self.hw, self.compute_dtype)
+        return ops.matmul(ops.cast(h, self.compute_dtype), hw)[:, None, None, :]
+
+    def _forward(self, run, x, a, h, dropout):
+        """The equations above; `run` applies a layer within, `h` is projected already."""
+        nonlinearity = NONLINEARITIES[self.nonlinearity]
+        c = run(self.conv_in, nonlinearity(x))
+        if a is not None:
+            c = c + run(self.skip, nonlinearity(a))
+        c = nonlinearity(c)
+        if dropout is not None:
+            c = dropout(c)
+        c = run(self.conv_out, c)
+        if h is not None:
+            c = c + h
+        value, gate = ops.split(c, 2, axis=-1)
+        return x + value * ops.sigmoid(gate)
+
+    def compute_output_shape(self, x_shape, a_shape=None, h_shape=None):
+        """The shape of x."""
+        return x_shape
+
+    def get_config(self):
+        """The arguments that the block was made with."""
+        return {
+            **super().get_config(),
+            "convolution": keras.saving.get_registered_name(self.convolution),
+            "nonlinearity": self.nonlinearity,
+            "kernel_size": self.kernel_size,
+            "row_channels": self.row_channels,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The block with these arguments."""
+        convolution = keras.saving.get_registered_object(config["convolution"])
+        return cls(**{**config, "convolution": convolution})

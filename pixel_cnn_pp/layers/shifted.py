@@ -1,0 +1,247 @@
+"""Convolutions that cannot see ahead: what they see ends at, or above, the present position."""
+
+import keras
+from keras import ops
+
+from pixel_cnn_pp.layers.convolution import convolve
+from pixel_cnn_pp.layers.weight_norm import WeightNormConv2D, WeightNormConv2DTranspose
+
+_SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
+
+
+def down_shift(x):
+    """Moves every row one down, zeros above: [B, H, W, F] -> [B, H, W, F]."""
+    return ops.pad(x[:, :-1], [[0, 0], [1, 0], [0, 0], [0, 0]])
+
+
+def right_shift(x):
+    """Moves every column one to the right, zeros on the left: [B, H, W, F] -> [B, H, W, F]."""
+    return ops.pad(x[:, :, :-1], [[0, 0], [0, 0], [1, 0], [0, 0]])
+
+
+def _convolve_row(x, kernel, pads, strides):
+    """Convolves a row [W, B, F_in] with a kernel [kw, 1, F_in, F], zeros beyond the row's ends."""
+    x = ops.pad(x, (pads, (0, 0), (0, 0)))
+    return ops.conv(x[None], kernel, (strides, 1), padding="valid", data_format="channels_last")[0]
+
+
+class _ShiftedConv2D(WeightNormConv2D):
+    """A convolution that pads by itself, so that its filter ends at the present position."""
+
+    def __init__(self, filters, kernel_size, strides=1, **kwargs):
+        kwargs.pop("padding", None)  # stands in the configuration of the base class
+        super().__init__(filters, kernel_size, strides, padding="valid", **kwargs)
+
+    def _pads(self):
+        """Zeros (top, bottom), (left, right)."""
+        raise NotImplementedError
+
+    def linear(self, inputs, kernel):
+        """The convolution of the padded inputs."""
+        return convolve(inputs, kernel, self._pads(), self.strides)
+
+    def compute_output_shape(self, input_shape):
+        """[B, H, W, F_in] -> [B, H / strides, W / strides, filters], rounded up."""
+        height, width = (size and -(-size // self.strides) for size in input_shape[1:3])
+        return (input_shape[0], height, width, self.filters)
+
+
+@_SERIALIZE
+class DownShiftedConv2D(_ShiftedConv2D):
+    """A convolution that sees its own row and those above, to the left and right alike.
+
+    A filter of even width sees one column more to the right than to the left.
+    """
+
+    def __init__(self, filters, kernel_size=(2, 3), strides=1, **kwargs):
+        """Makes the layer; arguments as in `WeightNormConv2D`, but for the padding."""
+        super().__init__(filters, kernel_size, strides, **kwargs)
+
+    def _pads(self):
+        height, width = self.kernel_size
+        return (height - 1, 0), ((width - 1) // 2, width // 2)
+
+    def step_weights(self):
+        """As `row` takes them: the rows of the filter beside each other, the present one first."""
+        weights = super().step_weights()
+        rows = ops.unstack(weights["kernel"], axis=0)[::-1]  # [kw, F_in, filters] each
+        kernel = ops.concatenate(rows, axis=1)
+        kernel = ops.reshape(kernel, (self.kernel_size[1], 1, -1, self.filters))
+        return {**weights, "kernel": kernel}
+
+    def row(self, weights, *rows):
+        """One row of the outputs.
+
+        Args:
+          weights: What `step_weights` returned.
+          *rows: The rows of the inputs under the filter, the present one first and then upwards,
+            each [W, B, F_in]; zeros above the image.
+
+        Returns:
+          [W / strides, B, filters].
+        """
+        x = ops.concatenate(rows, axis=-1) if len(rows) > 1 else rows[0]
+        x = _convolve_row(x, weights["kernel"], self._pads()[1], self.strides)
+        return x + weights["bias"]
+
+
+@_SERIALIZE
+class DownRightShiftedConv2D(_ShiftedConv2D):
+    """A convolution that sees nothing below and nothing to the right of its position."""
+
+    def __init__(self, filters, kernel_size=(2, 2), strides=1, **kwargs):
+        """Makes the layer; arguments as in `WeightNormConv2D`, but for the padding."""
+        super().__init__(filters, kernel_size, strides, **kwargs)
+
+    def _pads(self):
+        height, width = self.kernel_size
+        return (height - 1, 0), (width - 1, 0)
+
+    def step_weights(self):
+        """Apart, as `row_above` and `pixel` take them: the two rows of the filter."""
+        assert self.kernel_size[0] <= 2, "the cached step knows of one row above"
+        weights = super().step_weights()
+        *above, kernel = ops.unstack(weights["kernel"], axis=0)  # [kw, F_in, filters] each
+        weights["kernel"] = ops.reshape(kernel, (-1, self.filters))  # [kw F_in, filters]
+        if above:
+            weights["kernel_above"] = ops.expand_dims(above[0], axis=1)
+        return weights
+
+    def row_above(self, weights, x_above):
+        """What the row above contributes to a row of the outputs, the bias included.
+
+        Args:
+          weights: What `step_weights` returned.
+          x_above: The row above of the inputs, [W, B, F_in]; zeros above the image.
+
+        Returns:
+          [W / strides, B, filters].
+        """
+        x = _convolve_row(x_above, weights["kernel_above"], self._pads()[1], self.strides)
+        return x + weights["bias"]
+
+    def pixel(self, weights, above, *pixels):
+        """One pixel of the outputs.
+
+        Args:
+          weights: What `step_weights` returned.
+          above: Its pixel of `row_above`, [B, filters].
+          *pixels: The pixels of the inputs under the filter in the present row, from left to
+            right, each [B, F_in]; zeros outside the image.
+
+        Returns:
+          [B, filters].
+        """
+        x = ops.concatenate(pixels, axis=-1) if len(pixels) > 1 else pixels[0]
+        return above + ops.matmul(x, weights["kernel"])
+
+
+class _ShiftedConv2DTranspose(WeightNormConv2DTranspose):
+    """A transposed convolution of which the part is kept that does not look ahead."""
+
+    def __init__(self, filters, kernel_size, strides=2, **kwargs):
+        kwargs.pop("padding", None)  # stands in the configuration of the base class
+        super().__init__(filters, kernel_size, strides, padding="valid", **kwargs)
+
+    def _first_column(self):
+        raise NotImplementedError
+
+    def crop(self, outputs):
+        """[B, sH + kh - 1, sW + kw - 1, F] -> [B, sH, sW, F]."""
+        kernel_height, kernel_width = self.kernel_size
+        left = self._first_column()
+        right = kernel_width - 1 - left
+        height, width = ops.shape(outputs)[1:3]
+        return outputs[:, : height - (kernel_height - 1), left : width - right]
+
+    def compute_output_shape(self, input_shape):
+        """[B, H, W, F_in] -> [B, strides * H, strides * W, filters]."""
+        height, width = (size and size * self.strides for size in input_shape[1:3])
+        return (input_shape[0], height, width, self.filters)
+
+
+@_SERIALIZE
+class DownShiftedConv2DTranspose(_ShiftedConv2DTranspose):
+    """The transposed convolution of the downward stream."""
+
+    def __init__(self, filters, kernel_size=(2, 3), strides=2, **kwargs):
+        """Makes the layer; arguments as in `WeightNormConv2DTranspose`, but for the padding."""
+        super().__init__(filters, kernel_size, strides, **kwargs)
+
+    def _first_column(self):
+        return (self.kernel_size[1] - 1) // 2
+
+    def row(self, weights, x, offset):
+        """One row of the outputs.
+
+        Args:
+          weights: What `step_weights` returned.
+          x: The row [W, B, F_in] of the inputs that it comes from.
+          offset: Which of the rows that come from it, in [0, strides - 1], also as a tensor.
+
+        Returns:
+          [strides * W, B, filters].
+        """
+        assert self.kernel_size[0] == self.strides, "a row comes from one row of the inputs"
+        kernel = ops.take(weights["kernel"], offset, axis=0)  # [kw, filters, F_in]
+        outputs = ops.conv_transpose(
+            x[None],
+            ops.expand_dims(kernel, axis=1),
+            (self.strides, 1),
+            padding="valid",
+            output_padding=(self.strides - 1, 0),
+            data_format="channels_last",
+        )[0]
+        left = self._first_column()
+        return outputs[left : left + self.strides * x.shape[0]] + weights["bias"]
+
+
+@_SERIALIZE
+class DownRightShiftedConv2DTranspose(_ShiftedConv2DTranspose):
+    """The transposed convolution of the rightward stream."""
+
+    def __init__(self, filters, kernel_size=(2, 2), strides=2, **kwargs):
+        """Makes the layer; arguments as in `WeightNormConv2DTranspose`, but for the padding."""
+        super().__init__(filters, kernel_size, strides, **kwargs)
+
+    def _first_column(self):
+        return 0
+
+    def step_weights(self):
+        """As `row` and `pixel` take them: for each row of the filter a matrix for all columns."""
+        assert self.kernel_size == (self.strides, self.strides), "filters do not overlap"
+        kernel = ops.transpose(self.kernel(), (0, 3, 1, 2))  # [kh, F_in, kw, filters]
+        kernel = ops.reshape(kernel, (self.strides, -1, self.strides * self.filters))
+        bias = ops.tile(ops.cast(self.b, self.compute_dtype), self.strides)
+        return {"kernel": kernel, "bias": bias}
+
+    def row(self, weights, x):
+        """The last of the rows of the outputs that come from a row.
+
+        Args:
+          weights: What `step_weights` returned.
+          x: [W, B, F_in].
+
+        Returns:
+          [strides * W, B, filters].
+        """
+        width, batch_size, features = x.shape[0], ops.shape(x)[1], x.shape[2]
+        outputs = ops.matmul(ops.reshape(x, (-1, features)), weights["kernel"][-1])
+        outputs = ops.reshape(
+            outputs + weights["bias"], (width, batch_size, self.strides, self.filters)
+        )
+        outputs = ops.transpose(outputs, (0, 2, 1, 3))
+        return ops.reshape(outputs, (self.strides * width, batch_size, self.filters))
+
+    def pixel(self, weights, x):
+        """The pixels that come from a pixel, in the first of their rows.
+
+        Args:
+          weights: What `step_weights` returned.
+          x: [B, F_in].
+
+        Returns:
+          List of `strides` tensors [B, filters].
+        """
+        outputs = ops.matmul(x, weights["kernel"][0]) + weights["bias"]
+        return ops.split(outputs, self.strides, axis=-1)

@@ -1,0 +1,155 @@
+"""What a model asks of its likelihood."""
+
+import abc
+
+from keras import ops
+
+
+class Likelihood(abc.ABC):
+    """The meaning of a model's raw parameters: probabilities of integer sub-pixels.
+
+    A subclass is one likelihood. Its raw parameters are a vector of P numbers for each pixel. The
+    probability of channel c of a pixel is a function of this vector and of the earlier channels.
+
+    Everything that depends on the kind of likelihood is answered here, so that no other code has to
+    ask which kind it holds.
+
+    Attributes:
+      name: What the likelihood is called in messages.
+      unit: Unit of the mean loss, as it is printed after the number.
+      loss_name: Name of the loss in tags and columns.
+      controls: Which of `sampling.sample`'s controls have a meaning here, a tuple of names among
+        "temperature", "log_scale_offset" and "mode".
+      why_no_log_prob: What to tell a user who asks for a likelihood; None where there is one.
+    """
+
+    name = ""
+    unit = "bits/dim"
+    loss_name = "bits_per_dim"
+    controls = ("temperature", "mode")
+    why_no_log_prob = None
+
+    def __init__(self, num_channels, num_levels):
+        """Makes the likelihood.
+
+        Args:
+          num_channels: C, at least 1.
+          num_levels: L, at least 2.
+        """
+        self.num_channels = num_channels
+        self.num_levels = num_levels
+
+    @property
+    @abc.abstractmethod
+    def num_params(self):
+        """P, how many raw parameters a pixel has."""
+
+    @property
+    @abc.abstractmethod
+    def num_uniforms(self):
+        """How many uniforms `draw` takes for a pixel."""
+
+    @abc.abstractmethod
+    def log_prob(self, raw_params, levels, noise=None):
+        """Log-probability of integer pixels, channels summed.
+
+        Args:
+          raw_params: Float tensor [..., P].
+          levels: Tensor [..., C], whole numbers in [0, L - 1].
+          noise: Float tensor of uniforms in (0, 1) of the shape that `noise_shape` says, or None
+            where it says None.
+
+        Returns:
+          Tensor [...], nats.
+
+        Raises:
+          ValueError: If there is no likelihood.
+        """
+
+    @abc.abstractmethod
+    def log_pmf(self, raw_params, channel, earlier):
+        """Log-probabilities of all levels of one channel of pixels, given its earlier channels.
+
+        Args:
+          raw_params: Float tensor [..., P].
+          channel: c, an integer in [0, C - 1].
+          earlier: List of the c earlier channels, tensors [...] of whole numbers in [0, L - 1].
+
+        Returns:
+          Tensor [..., L], nats.
+
+        Raises:
+          ValueError: If there is no likelihood.
+        """
+
+    @abc.abstractmethod
+    def draw(self, raw_params, channel, earlier, uniforms, controls):
+        """Draws one channel of pixels, given its earlier channels.
+
+        With the controls at (1, 0, 0) the draws follow `log_pmf`. The same uniforms are handed over
+        for all channels of a pixel.
+
+        Args:
+          raw_params: Float tensor [..., P].
+          channel: c, an integer in [0, C - 1].
+          earlier: List of the c earlier channels, as in `log_pmf`.
+          uniforms: Float tensor [..., `num_uniforms`] in (0, 1).
+          controls: Float tensor [3]: temperature; log-scale offset; 1 for the mode "map" or else 0.
+
+        Returns:
+          Tensor [...], whole numbers of `scale.level_dtype`.
+        """
+
+    def loss(self, raw_params, images, noise=None):
+        """What training minimises, for whole images: minus the log-likelihood.
+
+        Args:
+          raw_params: Float tensor [B, H, W, P].
+          images: Tensor [B, H, W, C], whole numbers in [0, L - 1].
+          noise: As in `log_prob`.
+
+        Returns:
+          Tensor [B], nats. For a loss that is no likelihood: a number without a unit.
+        """
+        return -ops.sum(self.log_prob(raw_params, images, noise), axis=(1, 2))
+
+    def noise_shape(self, height, width):
+        """The sizes of the noise that the loss of an image takes; None if it takes none."""
+        return None
+
+    def require_log_prob(self):
+        """Refuses to score images where there is no likelihood.
+
+        Raises:
+          ValueError: If there is none.
+        """
+        if self.why_no_log_prob is not None:
+            raise ValueError(self.why_no_log_prob)
+
+    def using(self, weights):
+        """The same likelihood for a cached step, with weights that were computed before.
+
+        Args:
+          weights: The step's weights, `{name of a layer: its weights}`.
+
+        Returns:
+          Likelihood; this one, unless it has layers of its own.
+        """
+        return self
+
+    def distribution(self, raw_params):
+        """The distribution of whole images as TensorFlow Probability has it.
+
+        Args:
+          raw_params: Float tensor [B, H, W, P].
+
+        Returns:
+          `tfp.distributions.Distribution`, batch shape [B], event shape [H, W, C].
+
+        Raises:
+          ValueError: If there is none for this likelihood.
+        """
+        raise ValueError(
+            "A distribution is there for the likelihood logistic_mixture only. "
+            f"Received: a model of {self.name}"
+        )

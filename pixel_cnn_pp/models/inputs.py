@@ -1,0 +1,137 @@
+"""Checks of what a user gives a model: images and labels, in one line of error."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def unpack(images, labels):
+    """The two, also where they come as a pair, the form in which `fit` hands them on."""
+    if isinstance(images, list | tuple) and len(images) == 2:
+        return images
+    return images, labels
+
+
+def check_images(images, num_channels, num_levels, side_multiple):
+    """Refuses what is not a batch of images.
+
+    The values are checked where they are known: not inside a compiled function.
+
+    Args:
+      images: What stands for images [B, H, W, C].
+      num_channels: C.
+      num_levels: L.
+      side_multiple: What H and W must be multiples of.
+
+    Raises:
+      ValueError: If it has another shape, or values that are not whole numbers in [0, L - 1].
+    """
+    _check_is_array("images", images)
+    shape = tuple(images.shape)
+    if len(shape) != 4 or shape[0] == 0 or shape[-1] != num_channels:
+        raise ValueError(
+            f"images must have the shape [B, H, W, {num_channels}], B at least 1. Received: images "
+            f"of shape {shape}"
+        )
+    if any(side is not None and not is_side(side, side_multiple) for side in shape[1:3]):
+        raise ValueError(
+            f"Height and width of images must be {describe_sides(side_multiple)}. Received: images "
+            f"of shape {shape}"
+        )
+    _check_whole_numbers("images", images, num_levels - 1)
+
+
+def is_side(side, side_multiple):
+    """Whether a number can be the height or the width of an image."""
+    return side >= 1 and side % side_multiple == 0
+
+
+def describe_sides(side_multiple):
+    """The rule of `is_side` in words."""
+    return "at least 1" if side_multiple == 1 else f"multiples of {side_multiple}"
+
+
+def check_labels(labels, images_shape, num_classes):
+    """Refuses what is not a label for each image; of an unconditional model, any label.
+
+    Args:
+      labels: What stands for labels [B], or None.
+      images_shape: (B, H, W, C), None for what is not known.
+      num_classes: Number of classes, or None.
+
+    Raises:
+      ValueError: If labels are missing or too many, have another shape, or values that are not
+        whole numbers in [0, num_classes - 1].
+    """
+    if labels is not None:
+        _check_is_array("labels", labels)
+    if num_classes is None:
+        if labels is not None:
+            raise ValueError(
+                "labels must be None: this model is not class-conditional. "
+                f"Received: labels of shape {tuple(labels.shape)}"
+            )
+        return
+    if labels is None:
+        raise ValueError(
+            f"labels must be given: this model is conditioned on {num_classes} classes. "
+            "Received: labels=None"
+        )
+    label_shape = tuple(labels.shape)
+    is_one_each = None in (*label_shape, images_shape[0]) or label_shape == images_shape[:1]
+    if len(label_shape) != 1 or not is_one_each:
+        raise ValueError(
+            f"labels must have the shape [B], one for each of the images of shape {images_shape}. "
+            f"Received: labels of shape {label_shape}"
+        )
+    _check_whole_numbers("labels", labels, num_classes - 1)
+
+
+def _check_is_array(name, value):
+    if not hasattr(value, "shape"):
+        raise ValueError(f"{name} must be an array or a tensor. Received: {type(value).__name__}")
+
+
+def _check_whole_numbers(name, values, largest):
+    dtype = _numpy_dtype(values)
+    kind = "f" if dtype.name == "bfloat16" else dtype.kind
+    if kind not in "iuf":
+        raise ValueError(f"{name} must be whole numbers. Received: dtype {dtype}")
+    if 0 in values.shape or (kind == "u" and np.iinfo(dtype).max <= largest):
+        return  # no value can be out of range
+    found = _summary(values, kind)
+    if found is None:  # inside a compiled function: there are no values yet
+        return
+    smallest, greatest, is_whole = found
+    if not is_whole:
+        raise ValueError(
+            f"{name} must be whole numbers in [0, {largest}]. Received: fractions or NaN"
+        )
+    if smallest < 0 or greatest > largest:
+        raise ValueError(
+            f"{name} must be whole numbers in [0, {largest}]. "
+            f"Received: values in [{smallest}, {greatest}]"
+        )
+
+
+def _numpy_dtype(values):
+    if isinstance(values, np.ndarray):
+        return values.dtype
+    return np.dtype(keras.backend.standardize_dtype(values.dtype))
+
+
+def _summary(values, kind):
+    """Smallest and greatest value, and whether all are whole; None where there are no values.
+
+    Tensors are summed up where they are, so that three numbers come to the host, not the images.
+    """
+    if isinstance(values, np.ndarray):
+        is_whole = kind != "f" or np.array_equal(values, np.round(values))
+        return values.min(), values.max(), is_whole
+    is_whole = ops.all(values == ops.round(values)) if kind == "f" else True
+    try:
+        return tuple(
+            ops.convert_to_numpy(x)[()] for x in (ops.min(values), ops.max(values), is_whole)
+        )
+    except (NotImplementedError, TypeError, ValueError):
+        return None

@@ -1,0 +1,340 @@
+"""The cached step of PixelCNN++: its raw parameters, pixel after pixel.
+
+The downward stream of a row depends on the rows above alone, so it is computed for a whole row at
+once. So is what the row above contributes to the rightward stream. Only the rest of the rightward
+stream is computed pixel by pixel. A layer at a coarser resolution runs on every second row and
+column, or on every fourth.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from pixel_cnn_pp.models.step import Step
+
+# A field of the tuples below that a resolution has no use for.
+_NOTHING = ()
+
+
+class _Kept(NamedTuple):
+    """What a stream keeps at one resolution for the positions that come later.
+
+    The downward stream keeps rows for the next row. The rightward stream keeps pixels for the next
+    pixel and for the next row.
+
+    blocks: {name of a block: {name of a layer: its inputs}}.
+    image: Inputs of the first layers, at the finest resolution.
+    output: What the resolution hands to the finer one.
+    halve: Inputs of the layer that leads to the coarser resolution.
+    pending: Of the two pixels that come from one of the coarser resolution, the second one.
+    """
+
+    blocks: Any
+    image: Any = _NOTHING
+    output: Any = _NOTHING
+    halve: Any = _NOTHING
+    pending: Any = _NOTHING
+
+
+class _FromAbove(NamedTuple):
+    """What the rows above, and the downward stream, contribute to the rightward stream of a row.
+
+    blocks: {name of a block: what its `row_above` returned}.
+    input: The contribution to what enters the resolution.
+    double: What comes back from the coarser resolution, in rows in which it is complete.
+    """
+
+    blocks: Any
+    input: Any
+    double: Any = _NOTHING
+
+
+class _State(NamedTuple):
+    """What is kept of the rows above, at one resolution: `_Kept` of rows [W, B, F], two of them."""
+
+    down: Any
+    right: Any
+
+
+class _Context(NamedTuple):
+    """What `begin_row` computes: [`_State`] and [packed `_FromAbove`], the finest first."""
+
+    states: Any
+    above: Any
+
+
+class _Pixel(NamedTuple):
+    """A pixel of which `step` has computed channel 0. kept: [`_Kept`]; raw_params: [B, P]."""
+
+    kept: Any
+    raw_params: Any
+
+
+class PixelCNNPPStep(Step):
+    """The cached step of `PixelCNNPP`. All channels of a pixel are computed with channel 0."""
+
+    def __init__(self, model):
+        """Reads the plan of the model."""
+        self._model = model
+        self._down, self._right, self._above = _sizes(model)
+
+    def weights(self):
+        """As in `Step`."""
+        return {layer.name: layer.step_weights() for layer in self._model.layers}
+
+    def initial_state(self, batch_size, width, condition=None):
+        """As in `Step`; W is a multiple of 4."""
+        assert width % 4 == 0, "the coarsest layers see every fourth column"
+        states = []
+        for level, (down, right) in enumerate(zip(self._down, self._right, strict=True)):
+            zeros = partial(self._zeros, (width >> level, batch_size))
+            right = right._replace(pending=_NOTHING)  # is for the next pixel only
+            states.append(_State(*(keras.tree.map_structure(zeros, x) for x in (down, right))))
+        return states
+
+    def begin_row(self, weights, state, row, condition=None):
+        """As in `Step`."""
+        step = _RowStep(weights, self._model.one_hot(condition), self._above, state, row)
+        self._model.walk(step, self._enter_row(step))
+        states, above = step.results()
+        batch_size = ops.shape(above[0])[1]
+        left = [self._zeros((batch_size,), _total(sizes)) for sizes in self._right]
+        return _Context(states, above), left
+
+    def step(self, weights, context, pixel, row, column, channel, earlier):
+        """As in `Step`."""
+        if channel > 0:
+            return pixel.raw_params, pixel
+        model = self._model
+        step = _PixelStep(weights, (self._right, self._above), context.above, pixel, row, column)
+        right = model.input_left.pixel(
+            weights[model.input_left.name], step.above.input, step.left.image
+        )
+        right = model.walk(step, right)
+        output_layer = partial(model.output_layer.step, weights[model.output_layer.name])
+        raw_params = model.output(output_layer, right)
+        return raw_params, _Pixel(step.kept(), raw_params)
+
+    def end_pixel(self, pixel, levels):
+        """As in `Step`."""
+        finest, *coarser = pixel.kept
+        finest = finest._replace(image=self._model.scale(levels))
+        return [_pack_features(finest), *coarser]
+
+    def end_row(self, context, pixels, row):
+        """As in `Step`."""
+        states = []
+        for level, state in enumerate(context.states):
+            stride = 2**level  # a coarser resolution has its pixels in every second row and column
+
+            def kept(state=state):
+                return state.right
+
+            def computed(level=level, stride=stride):
+                right = _unpack_features(pixels[level][::stride], self._right[level])
+                return right._replace(pending=_NOTHING)
+
+            states.append(state._replace(right=ops.cond(row % stride == 0, computed, kept)))
+        return states
+
+    def _zeros(self, shape, num_features):
+        return ops.zeros((*shape, num_features), self._model.compute_dtype)
+
+    def _enter_row(self, step):
+        """The downward stream's input for a row; keeps what the rightward one takes from above."""
+        model, weights = self._model, step.weights
+        image_above = step.state.right.image
+        num_rows = model.input_above.kernel_size[0]
+        down, row_above = (
+            # Shifting down fills with zeros, where a layer would give its bias.
+            ops.where(step.row > 0, layer.row(weights[layer.name], *rows), 0)
+            for layer, rows in (
+                (model.input_above, (image_above, step.state.down.image)[:num_rows]),
+                (model.input_row_above, (image_above,)),
+            )
+        )
+        left = model.input_left.row_above(weights[model.input_left.name], image_above)
+        step.input_above = row_above + ops.pad(left[:-1], ((1, 0), (0, 0), (0, 0)))
+        step.image = image_above
+        return down
+
+
+class _RowStep:
+    """The downward stream of one row, [W, B, F], at one resolution and all coarser ones.
+
+    On its way it computes what the rightward stream of the row gets from above.
+    """
+
+    def __init__(self, weights, h, above_sizes, states, row):
+        self.weights, self.row = weights, row
+        self._above_sizes = above_sizes
+        self.state, *self._coarser_states = states
+        self._coarser_above = []
+        self._h = h
+        self._kept, self._above = {}, {}  # of the blocks
+        # The other fields of `_Kept` and `_FromAbove`.
+        self.input_above = None
+        self.image = self.output = self._halve = self._double = _NOTHING
+
+    def encode(self, blocks, x, a=None):
+        down, right = blocks
+        x, self._kept[down.name] = down.row(
+            self.weights[down.name], x, self.state.down.blocks[down.name], a, self._h
+        )
+        self._above[right.name] = right.row_above(
+            self.weights[right.name], self.state.right.blocks[right.name], x, self._h
+        )
+        return x
+
+    def decode(self, blocks, x, skip):
+        return self.encode(blocks, x, skip)
+
+    def coarser(self, stage, x, walk):
+        (halve, halve_right), (double, double_right) = stage.halve, stage.double
+        is_even = self.row % 2 == 0
+
+        def compute():
+            step = _RowStep(
+                self.weights, self._h, self._above_sizes[1:], self._coarser_states, self.row // 2
+            )
+            step.input_above = halve_right.row_above(
+                self.weights[halve_right.name], self.state.right.halve
+            )
+            halved = halve.row(self.weights[halve.name], x, self.state.down.halve)
+            step.output = walk(step, halved)
+            return step.results()
+
+        def hold():
+            # The pixels of coarser resolutions are there already, and look at nothing from above.
+            width, batch_size = (x.shape[0], ops.shape(x)[1])
+            above = [
+                ops.zeros((width >> level, batch_size, _total(sizes)), x.dtype)
+                for level, sizes in enumerate(self._above_sizes[1:], start=1)
+            ]
+            return self._coarser_states, above
+
+        states, above = ops.cond(is_even, compute, hold)
+        self._coarser_states, self._coarser_above = states, above
+        self._halve = x
+        # On odd rows the coarser row is complete; on even ones it comes pixel by pixel.
+        self._double = ops.cond(
+            is_even,
+            lambda: ops.zeros_like(x),
+            lambda: double_right.row(self.weights[double_right.name], states[0].right.output),
+        )
+        return double.row(self.weights[double.name], states[0].down.output, self.row % 2)
+
+    def results(self):
+        """The states and what comes from above, of this resolution and of the coarser ones.
+
+        The states have the downward stream of this row, and the rightward one of the row above.
+        """
+        down = _Kept(self._kept, self.image, self.output, self._halve)
+        above = _pack_features(_FromAbove(self._above, self.input_above, self._double))
+        states = [self.state._replace(down=down), *self._coarser_states]
+        return states, [above, *self._coarser_above]
+
+
+class _PixelStep:
+    """The rightward stream of one pixel, [B, F], at one resolution and all coarser ones.
+
+    `left` is what was kept of the pixel on the left.
+    """
+
+    def __init__(self, weights, sizes, above, left, row, column):
+        self._weights, self._sizes, self._above = weights, sizes, above
+        self._row, self._column = row, column
+        right_sizes, above_sizes = (of_stream[0] for of_stream in sizes)
+        self.above = _unpack_features(above[0][column], above_sizes)
+        self.left = _unpack_features(left[0], right_sizes)
+        self._coarser_left = left[1:]
+        self._kept = {}  # of the blocks
+        self.output = self._halve = self._pending = _NOTHING
+
+    def encode(self, blocks, x, a=None):
+        _, right = blocks
+        name = right.name
+        x, self._kept[name] = right.pixel(
+            self._weights[name], x, self.left.blocks[name], self.above.blocks[name], a
+        )
+        return x
+
+    def decode(self, blocks, x, skip):
+        return self.encode(blocks, x, skip)
+
+    def coarser(self, stage, x, walk):
+        (_, halve), (_, double) = stage.halve, stage.double
+        is_even_row = self._row % 2 == 0
+
+        def compute():
+            step = _PixelStep(
+                self._weights,
+                [of_stream[1:] for of_stream in self._sizes],
+                self._above[1:],
+                self._coarser_left,
+                self._row // 2,
+                self._column // 2,
+            )
+            halved = halve.pixel(self._weights[halve.name], step.above.input, self.left.halve, x)
+            step.output = walk(step, halved)
+            present, pending = double.pixel(self._weights[double.name], step.output)
+            finest, *coarser = step.kept()
+            return present, pending, [_pack_features(finest), *coarser]
+
+        def hold():
+            pending = self.left.pending
+            present = ops.where(is_even_row, pending, self.above.double)
+            return present, pending, self._coarser_left
+
+        present, self._pending, self._coarser_left = ops.cond(
+            is_even_row & (self._column % 2 == 0), compute, hold
+        )
+        self._halve = x
+        return present
+
+    def kept(self):
+        """What is kept of this pixel: `_Kept` of this resolution, and the coarser ones, packed."""
+        kept = _Kept(self._kept, _NOTHING, self.output, self._halve, self._pending)
+        return [kept, *self._coarser_left]
+
+
+def _sizes(model):
+    """How many features are kept, and come from above, at each resolution, the finest first.
+
+    Returns:
+      Lists of `_Kept` (downward stream), `_Kept` (rightward) and `_FromAbove`, of integers.
+    """
+    filters, channels = model.config.nr_filters, model.config.image_shape[-1]
+    down, right, above = [], [], []
+    for level, stage in enumerate(model.stages()):
+        pairs = [*stage.encoder, *stage.decoder]
+        is_finest, is_coarsest = level == 0, stage.halve is None
+        others = {
+            "image": channels + 1 if is_finest else _NOTHING,
+            "output": _NOTHING if is_finest else filters,
+            "halve": _NOTHING if is_coarsest else filters,
+        }
+        down.append(_Kept({block.name: block.state_sizes() for block, _ in pairs}, **others))
+        others["pending"] = others["halve"]
+        right.append(_Kept({block.name: block.state_sizes() for _, block in pairs}, **others))
+        blocks = {block.name: block.above_sizes() for _, block in pairs}
+        above.append(_FromAbove(blocks, filters, others["halve"]))
+    return down, right, above
+
+
+def _total(sizes):
+    return sum(keras.tree.flatten(sizes))
+
+
+def _pack_features(tensors):
+    """Joins a nest of tensors on their last axis: a loop carries one tensor at less cost."""
+    return ops.concatenate(keras.tree.flatten(tensors), axis=-1)
+
+
+def _unpack_features(packed, sizes):
+    """Undoes `_pack_features`; `sizes` is the nest of their numbers of features."""
+    ends = np.cumsum(keras.tree.flatten(sizes))[:-1]
+    return keras.tree.pack_sequence_as(sizes, ops.split(packed, ends.tolist(), axis=-1))

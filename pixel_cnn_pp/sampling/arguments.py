@@ -1,0 +1,98 @@
+"""Checks of what a user gives the sampler."""
+
+import math
+import numbers
+
+import numpy as np
+
+from pixel_cnn_pp.models import inputs
+
+# What `sampling.sample` takes where nothing is said.
+DEFAULT_CONTROLS = {"temperature": 1.0, "log_scale_offset": 0.0, "mode": "sample"}
+
+
+def canvas(model, num_samples, image_shape, init_images, known_mask):
+    """What is known of the images before they are drawn.
+
+    Args:
+      model: `models.AutoregressiveModel`.
+      num_samples, image_shape, init_images, known_mask: As `sampling.sample` takes them.
+
+    Returns:
+      Arrays [N, H, W, C] with the known pixels, 0 at all others, and [N, H, W], where they are.
+
+    Raises:
+      ValueError: If the arguments are not of their form, or do not fit each other or the model.
+    """
+    if (init_images is None) != (known_mask is None):
+        given, missing = ("init_images", "known_mask")[:: 1 if known_mask is None else -1]
+        raise ValueError(
+            f"`init_images` and `known_mask` belong together. "
+            f"Received: `{given}` without `{missing}`"
+        )
+    if image_shape is None:
+        own_shape = model.config.image_shape
+        image_shape = own_shape if init_images is None else np.shape(init_images)[-3:]
+    shape, channels = tuple(image_shape), model.config.image_shape[-1]
+    is_shape = len(shape) == 3 and all(isinstance(side, numbers.Integral) for side in shape)
+    if (
+        not is_shape
+        or not all(inputs.is_side(side, model.side_multiple) for side in shape[:2])
+        or shape[2] != channels
+    ):
+        raise ValueError(
+            f"`image_shape` must be (height, width, {channels}), height and width "
+            f"{inputs.describe_sides(model.side_multiple)}. Received: image_shape={image_shape!r}"
+        )
+    if init_images is None:
+        return np.zeros((num_samples, *shape), "uint8"), np.zeros((num_samples, *shape[:2]), bool)
+    init_images, known_mask = np.asarray(init_images), np.asarray(known_mask)
+    for name, array, end in (
+        ("init_images", init_images, shape),
+        ("known_mask", known_mask, shape[:2]),
+    ):
+        if array.shape not in (end, (num_samples, *end)):
+            raise ValueError(
+                f"`{name}` must have the shape {end} or {(num_samples, *end)}. "
+                f"Received: {name} of shape {array.shape}"
+            )
+    if known_mask.dtype != bool:
+        raise ValueError(f"`known_mask` must be booleans. Received: dtype {known_mask.dtype}")
+    init_images = np.broadcast_to(init_images, (num_samples, *shape))
+    known_mask = np.broadcast_to(known_mask, (num_samples, *shape[:2]))
+    # What stands at unknown pixels may be anything, NaN too.
+    nothing = np.zeros([], init_images.dtype)
+    return np.where(known_mask[..., None], init_images, nothing), known_mask
+
+
+def check_controls(likelihood, **values):
+    """Refuses controls that have no meaning for a likelihood, but at their defaults.
+
+    Args:
+      likelihood: `likelihoods.Likelihood`.
+      **values: {name of a control: its value}.
+
+    Raises:
+      ValueError: If a control has another value than its default, and no meaning.
+    """
+    for name, value in values.items():
+        if name not in likelihood.controls and value != DEFAULT_CONTROLS[name]:
+            raise ValueError(
+                f"`{name}` must be left out: it has no meaning for a model of {likelihood.name}. "
+                f"Received: {name}={value!r}"
+            )
+
+
+def check_choice(name, value, choices):
+    """Refuses a value that is not one of the choices."""
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}"
+        )
+
+
+def check_number(name, value, kind, rule, smallest=-math.inf):
+    """Refuses a value that is not a finite number of a kind, or is less than the smallest."""
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < smallest:
+        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")

@@ -1,0 +1,257 @@
+"""The way from a seed to images: compiled functions that draw rows, and whole images."""
+
+import concurrent.futures
+import os
+import threading
+import weakref
+
+import keras
+import numpy as np
+from keras import ops
+
+from pixel_cnn_pp.sampling import driver
+from pixel_cnn_pp.sampling.noise import row_uniforms
+
+# Images are drawn together by at most as many: more fill no core better, and their caches grow.
+_MAX_BATCH_SIZE = 64
+
+
+def draw_cached(model, images, known_mask, labels, seed, controls, progress=None, with_xla=True):
+    """Draws images by the cached step, in batches that are compiled once for each size.
+
+    Args:
+      model: `models.AutoregressiveModel`.
+      images: Integer array [N, H, W, C] with the known pixels.
+      known_mask: Boolean array [N, H, W].
+      labels: Integer array [N] or None.
+      seed: Python integer, signed 32 bits.
+      controls: Float array [3], as `likelihoods.Likelihood.draw` takes it.
+      progress: As in `sampling.sample`.
+      with_xla: Whether XLA compiles the step that draws a row, which measures faster than the
+        graph's own executor (benchmarks/sampling.py prints both). JAX has XLA only.
+
+    Returns:
+      `images`, with all pixels drawn that were not known.
+    """
+    num_images, height, width, _ = images.shape
+    num_workers = _num_workers()
+    batch_size = _batch_size(num_images, num_workers)
+    # The last batch reaches back over images of the one before, which are drawn twice and alike, so
+    # that all batches have one size and one compiled function.
+    starts = [min(i, num_images - batch_size) for i in range(0, num_images, batch_size)]
+    prepare, draw_rows = _compiled_functions(model, with_xla)
+    weights = prepare()
+    # Without a listener all rows in one go, otherwise as many as the coarsest layers look at.
+    num_rows = height if progress is None else 4
+    lock, done = threading.Lock(), [0]
+
+    def draw_batch(start):
+        batch = slice(start, start + batch_size)
+        batch_labels = None
+        if labels is not None:
+            batch_labels = ops.convert_to_tensor(labels[batch].astype("int32"))
+        state = model.cached_step.initial_state(batch_size, width, batch_labels)
+        drawn = np.moveaxis(images[batch], 0, 2)  # [H, W, B, C]
+        drawn, batch_mask, batch_controls, *numbers = (
+            ops.convert_to_tensor(x)
+            for x in (
+                drawn,
+                np.moveaxis(known_mask[batch], 0, 2),
+                controls,
+                *(np.asarray(number, "int32") for number in (seed, start)),
+            )
+        )
+        arguments = (batch_mask, batch_labels, batch_controls, *numbers)
+        for row in range(0, height, num_rows):
+            last_row = min(row + num_rows, height)
+            rows = [ops.convert_to_tensor(r, dtype="int32") for r in (row, last_row)]
+            state, drawn = draw_rows(weights, state, drawn, *arguments, *rows)
+            if progress is None:
+                continue
+            with lock:
+                done[0] += last_row - row
+                progress(done[0] * num_images // len(starts), height * num_images)
+        return np.moveaxis(ops.convert_to_numpy(drawn), 2, 0)
+
+    with concurrent.futures.ThreadPoolExecutor(num_workers) as executor:
+        for start, drawn in zip(starts, executor.map(draw_batch, starts), strict=True):
+            images[start : start + batch_size] = drawn
+    return images
+
+
+def _num_workers():
+    """How many batches to draw at a time.
+
+    The steps from pixel to pixel are too small to be divided among the cores of a CPU, so each core
+    gets a batch of its own. Other devices do one thing at a time.
+    """
+    if not keras.distribution.list_devices()[0].startswith("cpu"):
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _batch_size(num_images, num_workers, minimum=min):
+    """How many images to draw together; `minimum` is `ops.minimum` where their number is a tensor.
+
+    One rule for a call and for an exported function: products of other batches may be rounded
+    differently, and then now and then a draw is another one.
+    """
+    return minimum(_MAX_BATCH_SIZE, (num_images + num_workers - 1) // num_workers)
+
+
+# {model: {with XLA or not: its compiled functions}}; the functions know their models by weak
+# references only.
+_COMPILED = weakref.WeakKeyDictionary()
+
+
+def _compiled_functions(model, with_xla):
+    """The step's `weights` and `draw_rows` of a model, compiled; the same for every call.
+
+    On TensorFlow the rows are drawn by a graph, and each of them in it by one call of XLA. The
+    noise stays outside XLA, which has a generator of its own: it is the same wherever it is drawn.
+    """
+    compiled = _COMPILED.setdefault(model, {})
+    if with_xla not in compiled:
+        model_proxy = weakref.proxy(model)
+
+        def prepare():
+            return model_proxy.cached_step.weights()
+
+        if keras.backend.backend() == "tensorflow":  # JAX would compile the weights' values in
+            prepare = compile_function(prepare, False)
+        draw_rows = make_draw_rows(model_proxy, lambda step: compile_function(step, with_xla))
+        compiled[with_xla] = prepare, compile_function(draw_rows, False)
+    return compiled[with_xla]
+
+
+def make_draw_rows(model, compile_step):
+    """Makes the function that draws rows of a batch, the whole way from the seed to the integers.
+
+    Args:
+      model: `models.AutoregressiveModel`.
+      compile_step: Function that compiles a function, applied to the step that draws one row.
+
+    Returns:
+      Function (weights, state, images, known_mask, labels, controls, seed, first_image, first_row,
+      last_row) -> (state, images). `weights` and `state` are those of `walk_row`; images
+      [H, W, B, C] and known_mask [H, W, B] hold the known pixels, labels [B] or None; controls are
+      [temperature, log_scale_offset, 1 for the mode "map" or else 0]; `first_image` is the number
+      of the first image, counted over all batches; all from `seed` on integers []. Of the sizes, W
+      and C must be known when it is traced, and B where it is above 64.
+    """
+
+    def draw_row(weights, state, images, known_mask, labels, controls, uniforms, row):
+        likelihood = model.likelihood.using(weights)
+        choose = driver.draws(likelihood, uniforms, controls)
+        choose = driver.completes(choose, images, known_mask)
+        state, levels, _ = driver.walk_row(
+            model, weights, state, row, choose, ops.shape(images)[:2], labels
+        )
+        return state, levels
+
+    draw_row = compile_step(draw_row)
+
+    def draw_rows(
+        weights,
+        state,
+        images,
+        known_mask,
+        labels,
+        controls,
+        seed,
+        first_image,
+        first_row,
+        last_row,
+    ):
+        _, width, batch_size, _ = ops.shape(images)
+        # A number of images that is not known yet is that of a batch.
+        most_images = batch_size if isinstance(batch_size, int) else _MAX_BATCH_SIZE
+
+        def next_row(row, state, images):
+            uniforms = row_uniforms(
+                seed,
+                row,
+                first_image,
+                batch_size,
+                width,
+                model.likelihood.num_uniforms,
+                most_images,
+            )
+            state, levels = draw_row(
+                weights, state, images[row], known_mask[row], labels, controls, uniforms, row
+            )
+            # Not `ops.slice_update`: TensorFlow has that as an operation of XLA's only, which a
+            # server may be without.
+            return row + 1, state, ops.scatter_update(images, [[row]], levels[None])
+
+        _, state, images = ops.while_loop(
+            lambda row, *_: row < last_row, next_row, (first_row, state, images)
+        )
+        return state, images
+
+    return draw_rows
+
+
+def make_draw_images(model, compile_step):
+    """Makes the function that draws any number of images, to be traced as part of an export.
+
+    It does what `sample` does after its checks, in the same batches as on this machine, but leaves
+    it to the graph's executor to draw several of them at a time.
+
+    Args:
+      model: `models.AutoregressiveModel`.
+      compile_step: As in `make_draw_rows`.
+
+    Returns:
+      Function (images [N, H, W, C], known_mask [N, H, W], labels [N] or None, seed, controls) ->
+      images; arguments as in `make_draw_rows`. N may be unknown when it is traced.
+    """
+    draw_rows = make_draw_rows(model, compile_step)
+    num_workers = _num_workers()
+
+    def draw_images(images, known_mask, labels, seed, controls):
+        num_images, height, width, _ = ops.shape(images)
+        batch_size = _batch_size(num_images, num_workers, ops.minimum)
+        step = model.cached_step
+        weights = step.weights()
+
+        def draw_batch(first, drawn):
+            # The last batch reaches back, as in `sample`.
+            start = ops.minimum(first, num_images - batch_size)
+            numbers = start + ops.arange(batch_size)
+            own_labels = None if labels is None else ops.take(labels, numbers, axis=0)
+            _, batch = draw_rows(
+                weights,
+                step.initial_state(batch_size, width, own_labels),
+                ops.transpose(ops.take(images, numbers, axis=0), (1, 2, 0, 3)),
+                ops.transpose(ops.take(known_mask, numbers, axis=0), (1, 2, 0)),
+                own_labels,
+                controls,
+                seed,
+                start,
+                ops.convert_to_tensor(0),
+                ops.convert_to_tensor(height),
+            )
+            batch = ops.transpose(batch, (2, 0, 1, 3))
+            return first + batch_size, ops.scatter_update(drawn, numbers[:, None], batch)
+
+        _, drawn = ops.while_loop(
+            lambda first, _: first < num_images, draw_batch, (ops.convert_to_tensor(0), images)
+        )
+        return drawn
+
+    return draw_images
+
+
+def compile_function(function, with_xla):
+    """Compiles a function of tensors for the backend in use; JAX has XLA only."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    # Only here, and only where it is there anyway: this room runs on other backends too.
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=with_xla, autograph=False)

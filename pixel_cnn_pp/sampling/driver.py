@@ -1,0 +1,102 @@
+"""The driver: one loop over the sub-pixels of a row, which is handed the choice of each."""
+
+from keras import ops
+
+from pixel_cnn_pp import likelihoods
+
+
+def walk_row(model, weights, state, row, choose, shape, condition=None):
+    """Walks through a row of images, sub-pixel after sub-pixel.
+
+    Args:
+      model: `models.AutoregressiveModel`.
+      weights: What `model.cached_step.weights()` returned.
+      state: What the step's `initial_state`, or this function for the row above, returned.
+      row: Integer tensor [], the number of the row.
+      choose: Function (raw_params [B, P], row, column, channel, earlier) -> levels [B] of that
+        sub-pixel, in the dtype of `likelihoods.level_dtype`. `row` and `column` are integer
+        tensors, `channel` is a Python integer, `earlier` lists the levels of the earlier channels
+        of the pixel. `draws`, `completes` and `teacher_forces` make such functions.
+      shape: (W, B), width of the row and number of images.
+      condition: What the images are conditioned on, as the step takes it.
+
+    Returns:
+      The state for the next row; levels [W, B, C]; raw parameters [W, B, P], complete for all
+      channels.
+    """
+    step = model.cached_step
+    width, batch_size = shape
+    num_channels = model.config.image_shape[-1]
+    context, left = step.begin_row(weights, state, row, condition)
+
+    def next_pixel(carry, column):
+        pixel, levels = carry[0], []
+        for channel in range(num_channels):
+            raw_params, pixel = step.step(weights, context, pixel, row, column, channel, levels)
+            levels = [*levels, choose(raw_params, row, column, channel, levels)]
+        levels = ops.stack(levels, axis=-1)
+        carry = (step.end_pixel(pixel, levels), levels, raw_params)
+        return carry, carry
+
+    dtype = likelihoods.level_dtype(model.config.num_levels)
+    first = (
+        left,
+        ops.zeros((batch_size, num_channels), dtype),
+        ops.zeros((batch_size, model.likelihood.num_params), model.variable_dtype),
+    )
+    _, (pixels, levels, raw_params) = ops.scan(next_pixel, first, ops.arange(width))
+    return step.end_row(context, pixels, row), levels, raw_params
+
+
+def draws(likelihood, uniforms, controls):
+    """The choice that samples.
+
+    Args:
+      likelihood: The model's likelihood, `using` the weights of its step.
+      uniforms: Float tensor [W, B, num_uniforms] in (0, 1), the noise of the row.
+      controls: Float tensor [3], as `likelihoods.Likelihood.draw` takes it.
+
+    Returns:
+      Function as `walk_row` takes it.
+    """
+
+    def choose(raw_params, row, column, channel, earlier):
+        own = ops.cast(uniforms[column], raw_params.dtype)
+        return likelihood.draw(raw_params, channel, earlier, own, controls)
+
+    return choose
+
+
+def completes(choose, pixels, known_mask):
+    """The choice that copies what is known of a row, and leaves the rest to another choice.
+
+    Args:
+      choose: That other choice.
+      pixels: Integer tensor [W, B, C] with the known pixels.
+      known_mask: Boolean tensor [W, B].
+
+    Returns:
+      Function as `walk_row` takes it.
+    """
+
+    def choose_unknown(raw_params, row, column, channel, earlier):
+        levels = choose(raw_params, row, column, channel, earlier)
+        return ops.where(known_mask[column], pixels[column][:, channel], levels)
+
+    return choose_unknown
+
+
+def teacher_forces(pixels):
+    """The choice that copies a whole row, [W, B, C]: the raw parameters are then those of images.
+
+    Args:
+      pixels: Integer tensor [W, B, C].
+
+    Returns:
+      Function as `walk_row` takes it.
+    """
+
+    def choose(raw_params, row, column, channel, earlier):
+        return pixels[column][:, channel]
+
+    return choose
