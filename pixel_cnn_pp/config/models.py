@@ -184,13 +184,6 @@ class ModelConfig:
             raise ValueError(message(rule, "nr_resnet", self.nr_resnet))
         set_field(self, "nr_resnet", num_blocks)
 
-    @property
-    def loss_unit(self):
-        """What the mean loss of this model is, as it is printed behind its number."""
-        if self.energy_distance:
-            return "energy distance"
-        return "bits/dim (bound)" if self.likelihood == "dequantized" else "bits/dim"
-
 
 @dataclasses.dataclass(frozen=True)
 class PixelCNNConfig:

@@ -71,19 +71,6 @@ def test_variants_that_contradict_each_other_are_one_line(values, message):
     assert error_of(ModelConfig, **values) == message
 
 
-@pytest.mark.parametrize(
-    ("values", "unit"),
-    [
-        ({}, "bits/dim"),
-        ({"likelihood": "softmax"}, "bits/dim"),
-        ({"likelihood": "dequantized"}, "bits/dim (bound)"),
-        ({"energy_distance": True}, "energy distance"),
-    ],
-)
-def test_a_bound_and_a_distance_are_called_so(values, unit):
-    assert ModelConfig(**values).loss_unit == unit
-
-
 @pytest.mark.parametrize(("receptive_field", "num_blocks"), config.SMALL_FIELDS.items())
 def test_a_small_field_has_its_number_of_blocks(receptive_field, num_blocks):
     model = ModelConfig(receptive_field=receptive_field)
