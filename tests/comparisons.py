@@ -15,7 +15,7 @@ def to_numpy(tensors):
 
 def weights_of(model):
     """Copies of all weights."""
-    return [np.array(variable) for variable in model.weights]
+    return [variable.numpy().copy() for variable in model.weights]
 
 
 def assert_all_equal(arrays, expected):

@@ -1,5 +1,6 @@
 """The models that all laws run over, and the models of the recorded cases (tests/golden)."""
 
+import dataclasses
 import functools
 import gzip
 import json
@@ -185,17 +186,32 @@ def opinionated(name, dtype="float64"):
     if dtype != "float64":
         model.set_weights(opinionated(name).get_weights())
         return model
-    before = model.get_weights()
-    model.initialize(images(model.config, 8), labels(model.config, 8))
-    if all(np.array_equal(*pair) for pair in zip(before, model.get_weights(), strict=True)):
+    if has_initialisation(name):
+        model.initialize(images(model.config, 8), labels(model.config, 8))
+    else:
         rng = np.random.default_rng(1)
-        model.set_weights([0.5 * rng.normal(size=array.shape) for array in before])
+        model.set_weights([0.5 * rng.normal(size=weight.shape) for weight in model.weights])
     return model
 
 
 def has_likelihood(name):
     """Whether the specimen of this name has a `log_prob`."""
     return build(name).likelihood.why_no_log_prob is None
+
+
+def has_dropout(name):
+    """Whether the specimen of this name is trained with dropout."""
+    return getattr(SPECIMENS[name], "dropout_p", 0) > 0
+
+
+def has_initialisation(name):
+    """Whether the specimen of this name is initialised from data."""
+    return type(build(name)).initialize is not models.AutoregressiveModel.initialize
+
+
+def with_sides(config, height, width):
+    """The configuration for images of another height and width."""
+    return dataclasses.replace(config, image_shape=(height, width, config.image_shape[-1]))
 
 
 def images(config, n, seed=0):

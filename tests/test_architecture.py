@@ -10,8 +10,8 @@ import pixel_cnn_pp as pcnn
 PACKAGE = pathlib.Path(pcnn.__file__).parent
 ROOT = PACKAGE.parent
 
-# The floor of every room, a sub-package or a file. What is not here has no place yet: see the map
-# in docs/map.md before adding one. Imports point down, and never along a floor. Within a room, files
+# The floor of every room, a sub-package or a file. What is not here has no place yet: docs/map.md
+# shows the map. Imports point down, and never along a floor. Within a room, files
 # import each other, but not in a circle.
 FLOORS = {
     "config": 0,
@@ -37,14 +37,13 @@ ON_TENSORFLOW = {
     "runs.loop",
     "runs.monitoring",
     "runs.refusals",
-    "runs.samples",
     "runs.trainer",
     "tf1_import.checkpoint",
     "tf1_import.files",
     "tf1_import.run",
 }
 # Of these, the ones that import TensorFlow by way of others only.
-BY_OTHERS = {"runs.loop", "runs.samples", "tf1_import.run"}
+BY_OTHERS = {"runs.loop", "tf1_import.run"}
 # Compiling a function, updating a weight in one operation, and handing out a distribution of
 # TensorFlow Probability: imported when they are called.
 WHEN_CALLED = {

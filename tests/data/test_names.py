@@ -142,7 +142,9 @@ def test_a_folder_with_a_broken_file_of_16_bits_trains_on_the_rest(folder, tmp_p
     lines = []
     train, test = (data.load_split(settings, split, log=lines.append) for split in store.SPLITS)
     assert "1 left out as unreadable: b/39.png (" in "".join(lines)
-    model = config.ModelConfig((8, 8, 1), 1000, nr_resnet=1, nr_filters=4, num_classes=2)
+    model = config.ModelConfig(
+        (8, 8, 1), 1000, nr_resnet=2, receptive_field="11x5", nr_filters=4, num_classes=2
+    )
     training = config.TrainingConfig(
         str(tmp_path / "run"),
         class_conditional=True,

@@ -1,3 +1,5 @@
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -92,6 +94,7 @@ def test_the_default_optimizer_is_adamax_with_averages():
 
 ON_JAX = """
 import sys
+sys.path.append(sys.argv[2])
 sys.modules["tensorflow"] = None  # as on a machine where it is not installed
 import numpy as np
 import test_optimizers as tests
@@ -109,7 +112,8 @@ for name in ("adamax", "adam"):
 
 
 def test_jax_takes_the_same_steps_without_tensorflow(run_python, tmp_path):
-    run_python(ON_JAX, tmp_path, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
+    folder = pathlib.Path(__file__).parent
+    run_python(ON_JAX, tmp_path, folder, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
     for name in ("adamax", "adam"):
         optimizer = optimizers.make_optimizer(TrainingConfig(optimizer=name))
         _, expected = twenty_steps(optimizer)

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from saved_run import (
     values,
 )
 
+from pixel_cnn_pp.config import PixelCNNConfig
 from pixel_cnn_pp.runs import checkpoints
 
 
@@ -96,6 +98,17 @@ def test_a_checkpoint_of_another_configuration_names_the_fields_that_differ(run_
     checkpoints.save_config(run_dir, dataclasses.replace(RUN, model=other))
     with pytest.raises(ValueError, match=message):
         checkpoints.load(run_dir)
+
+
+def test_a_checkpoint_of_another_kind_of_model_is_named(run_dir):
+    path = checkpoints.latest(run_dir) / "state.json"
+    values = json.loads(path.read_text())
+    other = PixelCNNConfig(TINY.image_shape, TINY.num_levels)
+    path.write_text(json.dumps({**values, "model": dataclasses.asdict(other)}))
+    message = r"with kind: 'pixel_cnn' != 'pixel_cnn_pp' \(checkpoint != model\)"
+    with pytest.raises(ValueError, match=message) as caught:
+        checkpoints.load(run_dir)
+    assert_one_line(caught)
 
 
 def test_slots_of_another_optimizer_are_refused(saved_run, other_pair):

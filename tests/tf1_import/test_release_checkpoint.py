@@ -6,6 +6,7 @@ import release
 import specimens
 from release import (
     RECORDED_FILES,
+    TINY,
     assert_same,
     averages_of,
     named_weights,
@@ -59,7 +60,8 @@ def test_elu_and_relu_look_alike_and_are_asked_for(pretend):
 
 
 def test_the_size_of_other_than_colour_images_is_asked_for(pretend):
-    path = pretend(release.network_variables(specimens.build("two_channels")))
+    model = specimens.fresh(dataclasses.replace(TINY, image_shape=(8, 12, 2)))
+    path = pretend(release.network_variables(model))
     message = "size of the images must be given .* Received: None, for .* with 2$"
     with pytest.raises(ValueError, match=message) as caught:
         pcnn.load_release(path)
