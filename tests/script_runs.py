@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -132,7 +133,8 @@ def noise(monkeypatch):
         asked = {"image_size": settings.get("image_size"), "num_levels": num_levels}
         return load_noise(split, **{**asked, **options[name]})
 
-    monkeypatch.setattr(data, "load", load_or_make)
+    # By its path: `data.names` is a function.
+    monkeypatch.setattr(sys.modules["pixel_cnn_pp.data.names"], "load", load_or_make)
     return load_or_make
 
 

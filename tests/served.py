@@ -54,7 +54,7 @@ def call(served, signature, **arguments):
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory):
-    """A run of digits_model, as training leaves it behind."""
+    """A run of digits, as training leaves it behind."""
     path = tmp_path_factory.mktemp("run") / "digits"
     script_runs.save(path, dataclasses.replace(script_runs.DIGITS, model=DIGITS))
     return path

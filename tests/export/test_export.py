@@ -150,7 +150,9 @@ def test_without_xla_completions_are_those_in_process(served_digits, digits_mode
     mask = np.random.default_rng(1).random((70, 8, 8)) < 0.4
     arguments = {"images": images, "seed": 5, "labels": labels}
     found = call(served_digits, "complete", mask=mask, **arguments)["images"]
-    expected = sampling.sample(digits_model, 70, labels, seed=5, init_images=images, known_mask=mask)
+    expected = sampling.sample(
+        digits_model, 70, labels, seed=5, init_images=images, known_mask=mask
+    )
     assert_drawn_alike(found, expected)
     assert (found[mask] == images[mask]).all()
     nothing_known = call(served_digits, "complete", mask=mask & False, **arguments)["images"]

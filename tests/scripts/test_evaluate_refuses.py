@@ -101,15 +101,17 @@ def test_classes_that_a_run_does_not_have_are_not_summed_over(unconditional_run,
 
 
 @pytest.mark.parametrize("as_background", [False, True])
-def test_a_run_of_the_energy_distance_cannot_score(as_background, energy_run, trained_run, tmp_path):
+def test_a_run_of_the_energy_distance_cannot_score(
+    as_background, energy_run, trained_run, tmp_path
+):
     arguments = [energy_run]
     if as_background:
         arguments = [trained_run, "--compare", "digits", "--background", energy_run]
     done = run_script("evaluate.py", *arguments)
     assert_one_line(
         done,
-        "A run must have a likelihood to score images by. "
-        "Received: one that was trained by the energy distance",
+        "A model that is trained by the energy distance has no likelihood. "
+        "Received: energy_distance=True",
     )
 
 

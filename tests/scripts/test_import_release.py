@@ -16,7 +16,7 @@ DIGITS = ("-d", "digits", "--image_size", "8", "--num_levels", "17", "-z", "elu"
 def test_an_imported_checkpoint_of_the_release_is_scored_drawn_from_and_trained_on(
     release_checkpoint, eagerly, tmp_path
 ):
-    copied_run, own = tmp_path / "new" / "run", tmp_path / "own.npz"
+    run_dir, own = tmp_path / "new" / "run", tmp_path / "own.npz"
     digits = data.load("digits", "test")
     arrays = {"images": digits.images, "labels": digits.labels}
     np.savez(
@@ -25,34 +25,34 @@ def test_an_imported_checkpoint_of_the_release_is_scored_drawn_from_and_trained_
         **{f"test_{name}": values[36:42] for name, values in arrays.items()},
     )
     arguments = [*DIGITS, "-d", f"npz:{own}", "-i", tmp_path / "cache"]
-    done = run_in_new_process("import_release.py", release_checkpoint, copied_run, *arguments)
+    done = run_in_new_process("import_release.py", release_checkpoint, run_dir, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     network, adam, written = done.stdout.splitlines()
     assert network.startswith(f"{release_checkpoint}: ") and ", elu, 10 classes; " in network
     assert "for 8x8x1 images of 17 levels, trained with dropout 0.5" in network
     assert adam == "Optimizer: Adam with its moments, 7 steps done, next learning rate 0.001."
-    assert written == f"Wrote {copied_run}, a run on npz:{own} at epoch 0."
+    assert written == f"Wrote {run_dir}, a run on npz:{own} at epoch 0."
     # Bytes would have 256 levels if nothing said otherwise, and the training refuse them.
-    assert checkpoints.load_config(copied_run).data == DataConfig(
+    assert checkpoints.load_config(run_dir).data == DataConfig(
         f"npz:{own}", str(tmp_path / "cache"), image_size=8, num_levels=17
     )
     for weights in ("ema", "raw"):
-        model = checkpoints.load(copied_run, weights)
+        model = checkpoints.load(run_dir, weights)
         expected = tf1_import.load_release(release_checkpoint, weights, model.config)
         for one, other in zip(model.weights, expected.weights, strict=True):
             np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
-    done = run_script("evaluate.py", copied_run)
+    done = run_script("evaluate.py", run_dir)
     assert done.returncode == 0 and done.stdout.count("bits/dim over 6 images") == 2, done
     # Sixteen passes take less time than a compilation.
     arguments = ["--num_samples", "2", "--image_size", "4", "--method", "naive"]
-    done = run_script("sample.py", copied_run, *arguments)
+    done = run_script("sample.py", run_dir, *arguments)
     assert done.returncode == 0 and done.stdout.startswith("Wrote 2 images to "), done
-    arguments = ["-r", "-o", copied_run, "-b", "18", "-x", "1", "-g", "0", "-ns", "0"]
+    arguments = ["-r", "-o", run_dir, "-b", "18", "-x", "1", "-g", "0", "-ns", "0"]
     done = run_script("train.py", *arguments)
     assert done.returncode == 0, done
     assert "Resumed from epoch 0, step 7." in done.stdout
-    assert checkpoints.latest(copied_run).name == "step_000000000009"
+    assert checkpoints.latest(run_dir).name == "step_000000000009"
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_an_imported_checkpoint_of_the_release_is_scored_drawn_from_and_trained_
     ],
 )
 def test_what_cannot_be_imported_is_one_line(arguments, message, release_checkpoint, tmp_path):
-    copied_run = tmp_path / "run"
-    done = run_script("import_release.py", release_checkpoint, copied_run, *arguments.split())
+    run_dir = tmp_path / "run"
+    done = run_script("import_release.py", release_checkpoint, run_dir, *arguments.split())
     assert_one_line(done, message)
     assert os.listdir(tmp_path) == []
 
@@ -97,5 +97,5 @@ def test_an_import_does_not_write_over_a_run_or_where_it_cannot(
     assert files_of(copied_run) == before
     done = run_script("import_release.py", release_checkpoint, copied_run / "config.json", *DIGITS)
     assert_one_line(
-        done, f"`copied_run` must be a directory. Received: {copied_run}/config.json, .* is a file"
+        done, f"`run_dir` must be a directory. Received: {copied_run}/config.json, .* is a file"
     )

@@ -90,12 +90,13 @@ def test_in_a_process_of_its_own_a_mistake_is_one_line_too(tmp_path):
 
 
 def test_labels_that_are_missing_are_one_line(tmp_path, monkeypatch):
-    load = data._EMBEDDED["digits"]
+    embedded = data.load.__globals__["_EMBEDDED"]
+    load = embedded["digits"]
 
     def load_without_labels(*arguments):
         return dataclasses.replace(load(*arguments), labels=None, num_classes=None)
 
-    monkeypatch.setitem(data._EMBEDDED, "digits", load_without_labels)
+    monkeypatch.setitem(embedded, "digits", load_without_labels)
     arguments = [*TINY.split(), "-c", "-o", tmp_path / "run"]
     done = run_script("train.py", *arguments)
     assert_one_line(done, "`class_conditional` needs labels, and digits has none. Received: ")
