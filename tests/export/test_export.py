@@ -190,4 +190,6 @@ def test_a_variant_is_served_with_what_has_a_meaning_for_it(name, fields, missin
         _, arguments = signatures["sample_with_controls"].structured_input_signature
         assert {"log_scale_offset"} - set(arguments) == missing
     drawn = call(served, "sample", num_samples=2, seed=7, labels=labels)["images"]
-    np.testing.assert_array_equal(drawn, sampling.sample(model, 2, labels, seed=7))
+    # In float64 both samplers draw the same; the naive one is compiled in less time.
+    expected = sampling.sample(model, 2, labels, seed=7, method="naive")
+    np.testing.assert_array_equal(drawn, expected)
