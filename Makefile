@@ -36,7 +36,7 @@ experiments: .venv
 	touch .venv
 
 test: .venv
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: .venv
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # Beside what they help with, these have fixtures that several files share.
-pytest_plugins = ["release", "saved_run", "short_run"]
+pytest_plugins = ["release", "saved_run", "script_runs", "served", "short_run"]
 
 TESTS = pathlib.Path(__file__).parent
 

@@ -5,7 +5,7 @@ import pytest
 from benchmark_runs import ROUNDING, measure_here, number, start_here, table, tables
 from processes import functions_of, run_script
 
-from benchmarks import measure
+from benchmarks import measure, operations
 from pixel_cnn_pp.config import ModelConfig
 from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 
@@ -102,7 +102,7 @@ def test_time_in_what_an_operation_calls_is_not_its_own():
         event = line.events.add(metadata_id=name, offset_ps=start, duration_ps=duration)
         if names[name] == "dot.12":
             event.stats.add(metadata_id=1)
-    assert BENCHMARK._operations(plane, line) == [
+    assert operations.of_thread(plane, line) == [
         ["PartitionedCall", 100 - 30 - 10],
         ["Mul", 30],
         ["XLA dot", 10],

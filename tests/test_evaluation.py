@@ -161,18 +161,15 @@ def test_scoring_takes_xla_only_where_the_user_has_chosen_it(is_compiled, monkey
     assert model.jit_compile == is_compiled
 
 
-CONFIG = ModelConfig(image_shape=(8, 4, 1), num_levels=17, num_classes=3)
-
-
-def test_a_set_fits_at_any_size_that_the_network_can_halve_twice():
-    evaluation.check_fits("a set", DATA, CONFIG, uses_labels=True)
+def test_a_set_fits_at_any_size_that_the_network_can_halve_twice(model):
+    evaluation.check_fits("a set", DATA, model, uses_labels=True)
     images = np.zeros((2, 12, 64, 1), np.uint8)
     unlabelled = data.ImageData(images, None, num_levels=17, num_classes=None)
-    evaluation.check_fits("a set", unlabelled, CONFIG, uses_labels=False)
+    evaluation.check_fits("a set", unlabelled, model, uses_labels=False)
     # A data set may know of more classes than the model, where no label says so, or none counts.
     many = dataclasses.replace(DATA, num_classes=5)
-    evaluation.check_fits("a set", many, CONFIG, uses_labels=True)
-    evaluation.check_fits("a set", relabelled(4), CONFIG, uses_labels=False)
+    evaluation.check_fits("a set", many, model, uses_labels=True)
+    evaluation.check_fits("a set", relabelled(4), model, uses_labels=False)
 
 
 def relabelled(label):
@@ -205,9 +202,9 @@ def relabelled(label):
         ),
     ],
 )
-def test_a_set_that_does_not_fit_a_model_is_one_line(images, message):
+def test_a_set_that_does_not_fit_a_model_is_one_line(images, message, model):
     with pytest.raises(ValueError, match=message):
-        evaluation.check_fits("a set", images, CONFIG, uses_labels=True)
+        evaluation.check_fits("a set", images, model, uses_labels=True)
 
 
 def test_auroc_is_the_share_of_pairs_in_the_right_order():

@@ -60,9 +60,9 @@ def saved_model(path):
 
 
 def test_the_weights_are_stored_once_and_as_variables(
-    exported, digits, deep_color_path, deep_color
+    exported, digits_model, deep_color_path, deep_color
 ):
-    for path, model in ((exported[0], digits), (deep_color_path, deep_color)):
+    for path, model in ((exported[0], digits_model), (deep_color_path, deep_color)):
         shapes = [
             shape
             for name, shape in tf.train.list_variables(str(path / "variables" / "variables"))
@@ -91,14 +91,14 @@ def test_only_the_form_with_xla_needs_it(exported, deep_color_path):
 @pytest.mark.parametrize("batch_size", [1, 3, 70])
 @pytest.mark.parametrize("size", [None, (12, 4)])
 def test_log_prob_is_that_of_the_model_for_any_number_and_size(
-    served_digits, digits, batch_size, size
+    served_digits, digits_model, batch_size, size
 ):
     image_shape = DIGITS.image_shape if size is None else (*size, 1)
     shaped = dataclasses.replace(DIGITS, image_shape=image_shape)
     images, labels = specimens.images(shaped, batch_size), specimens.labels(shaped, batch_size)
     found = call(served_digits, "log_prob", images=images, labels=labels)
     # Sums of 64 float32 terms of size 1 to 10.
-    nats = np.asarray(digits.log_prob(images, labels))
+    nats = np.asarray(digits_model.log_prob(images, labels))
     np.testing.assert_allclose(found["nats"], nats, rtol=1e-5)
     bits_per_dim = -nats.astype(np.float64) / (np.prod(image_shape) * np.log(2))
     np.testing.assert_allclose(found["bits_per_dim"], bits_per_dim, rtol=1e-5)
@@ -145,27 +145,33 @@ def test_without_xla_any_number_of_images_is_drawn_as_in_process(
     assert_drawn_alike(found["images"], seventy[:num_samples])
 
 
-def test_without_xla_completions_are_those_in_process(served_digits, digits, seventy):
+def test_without_xla_completions_are_those_in_process(served_digits, digits_model, seventy):
     images, labels = specimens.images(DIGITS, 70), specimens.labels(DIGITS, 70)
     mask = np.random.default_rng(1).random((70, 8, 8)) < 0.4
     arguments = {"images": images, "seed": 5, "labels": labels}
     found = call(served_digits, "complete", mask=mask, **arguments)["images"]
-    expected = sampling.sample(digits, 70, labels, seed=5, init_images=images, known_mask=mask)
+    expected = sampling.sample(
+        digits_model, 70, labels, seed=5, init_images=images, known_mask=mask
+    )
     assert_drawn_alike(found, expected)
     assert (found[mask] == images[mask]).all()
     nothing_known = call(served_digits, "complete", mask=mask & False, **arguments)["images"]
     assert_drawn_alike(nothing_known, seventy)
 
 
+SMALL = {"nr_resnet": 2, "receptive_field": "11x5"}
+
+
 @pytest.mark.parametrize(
-    ("name", "missing"),
+    ("name", "fields", "missing"),
     [
-        ("small_nin", {"log_scale_offset"}),
-        ("energy", {"log_prob", "sample_with_controls", "complete_with_controls"}),
+        ("small_nin", SMALL, {"log_scale_offset"}),
+        ("energy", SMALL, {"log_prob", "sample_with_controls", "complete_with_controls"}),
+        ("digits", {}, set()),
     ],
 )
-def test_a_variant_is_served_with_what_has_a_meaning_for_it(name, missing, tmp_path):
-    config = dataclasses.replace(specimens.SPECIMENS[name], nr_resnet=2, receptive_field="11x5")
+def test_a_variant_is_served_with_what_has_a_meaning_for_it(name, fields, missing, tmp_path):
+    config = dataclasses.replace(specimens.SPECIMENS[name], **fields)
     model = initialized(config, dtype="float64")
     export.export_saved_model(model, tmp_path / "served", jit_compile=False)
     served = tf.saved_model.load(str(tmp_path / "served"))

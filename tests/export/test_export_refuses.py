@@ -3,16 +3,18 @@ import pathlib
 
 import keras
 import pytest
-import saved_runs
 import specimens
 import tensorflow as tf
 from processes import assert_one_line, run_script
+from saved_run import files_of
 
 from pixel_cnn_pp import export
 
 
 def test_a_model_of_another_kind_or_backend_is_one_line(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"`model` must be a PixelCNNPP. Received: Sequential"):
+    with pytest.raises(
+        ValueError, match=r"`model` must be an autoregressive model of .* Received: Sequential"
+    ):
         export.export_saved_model(keras.Sequential(), tmp_path / "1")
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match=r"TensorFlow backend. Received: KERAS_BACKEND=jax"):
@@ -23,7 +25,7 @@ def test_a_model_of_another_kind_or_backend_is_one_line(tmp_path, monkeypatch):
 def test_a_path_that_is_taken_is_one_line(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "file").write_text("kept")
-    before = saved_runs.files_of(tmp_path)
+    before = files_of(tmp_path)
     for path, overwrite, message in (
         ("notes", False, "must be new or empty, or be overwritten. Received: .*notes$"),
         ("notes", True, "Only a SavedModel is overwritten. Received: .*notes, which holds so"),
@@ -32,7 +34,7 @@ def test_a_path_that_is_taken_is_one_line(tmp_path):
     ):
         with pytest.raises(OSError, match=message):
             export.export_saved_model(specimens.build("relu"), tmp_path / path, overwrite=overwrite)
-    assert saved_runs.files_of(tmp_path) == before
+    assert files_of(tmp_path) == before
 
 
 def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
@@ -56,13 +58,13 @@ def test_an_export_that_fails_leaves_what_was_there(tmp_path, instead):
 
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_text("kept")
-    before = saved_runs.files_of(tmp_path)
+    before = files_of(tmp_path)
     instead(save)
     for name in ("1", "2"):
         path = tmp_path / name
         with pytest.raises(OSError, match=f"{path} could not be written: No space left on devi"):
             export.export_saved_model(specimens.build("relu"), path, overwrite=True)
-    assert saved_runs.files_of(tmp_path) == before and os.listdir(tmp_path) == ["1"]
+    assert files_of(tmp_path) == before and os.listdir(tmp_path) == ["1"]
 
 
 def test_an_empty_directory_is_filled_and_a_saved_model_overwritten(tmp_path, instead):
@@ -79,7 +81,7 @@ def test_an_empty_directory_is_filled_and_a_saved_model_overwritten(tmp_path, in
         # What an export that was killed has left behind is no hindrance.
         (tmp_path / f".incomplete_{name}").mkdir()
         export.export_saved_model(specimens.build("relu"), path, overwrite=content is not None)
-        names = {str(file) for file in saved_runs.files_of(path)}
+        names = {str(file) for file in files_of(path)}
         assert names == {"saved_model.pb", "assets.extra/config.json"}
         assert (path / "saved_model.pb").read_text() == "new"
     assert sorted(os.listdir(tmp_path)) == ["empty", "full"]

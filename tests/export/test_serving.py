@@ -9,9 +9,9 @@ import sys
 
 import numpy as np
 import pytest
-import saved_runs
 import tensorflow as tf
 from processes import ROOT, run_script
+from saved_run import files_of
 from served import DIGITS, call
 
 from pixel_cnn_pp import config
@@ -88,7 +88,7 @@ def test_tensorflows_program_shows_and_runs_as_the_page_says(exported):
 def test_the_script_says_what_it_wrote_and_how_it_is_served(exported):
     path, printed = exported
     written, how = printed.splitlines()
-    megabytes = sum(len(content) for content in saved_runs.files_of(path).values()) / 1e6
+    megabytes = sum(len(content) for content in files_of(path).values()) / 1e6
     assert written.startswith(f"Wrote {path}: {megabytes:.1f} MB in ")
     assert how == (
         "To serve it: tensorflow_model_server --rest_api_port=8501 --model_name=digits "

@@ -15,8 +15,8 @@ def mean_alone(images, codec):
     return np.mean([evaluation.codec_bits_per_dim(image[np.newaxis], codec) for image in images])
 
 
-def test_evaluate_prints_the_scores_of_both_weights_and_of_the_baselines(saved_run):
-    done = run_in_new_process("evaluate.py", "-b", "100", saved_run, "--baselines")
+def test_evaluate_prints_the_scores_of_both_weights_and_of_the_baselines(trained_run):
+    done = run_in_new_process("evaluate.py", "-b", "100", trained_run, "--baselines")
     assert (done.returncode, done.stderr) == (0, "")
     title, averaged, raw, *baselines = done.stdout.splitlines()
     assert title == "digits, test split"
@@ -25,7 +25,7 @@ def test_evaluate_prints_the_scores_of_both_weights_and_of_the_baselines(saved_r
         (averaged, "averaged weights", "ema"),
         (raw, "raw weights", "raw"),
     ):
-        model = checkpoints.load(saved_run, weights)
+        model = checkpoints.load(trained_run, weights)
         score = evaluation.score(
             model.log_prob, data.eval_batches(test_data, 64), is_conditional=True
         )
@@ -50,18 +50,18 @@ def test_evaluate_prints_the_scores_of_both_weights_and_of_the_baselines(saved_r
     ]
 
 
-def test_evaluate_scores_another_set_over_all_classes_into_a_table(saved_run, noise, tmp_path):
+def test_evaluate_scores_another_set_over_all_classes_into_a_table(trained_run, noise, tmp_path):
     out = tmp_path / "new" / "scores.csv"
     arguments = "-d noise --image_size 12 -b 2 --weights raw --marginal"
     arguments = [*arguments.split(), "--out", out]
-    done = run_script("evaluate.py", saved_run, *arguments)
+    done = run_script("evaluate.py", trained_run, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     title, line, written = done.stdout.splitlines()
     assert title == "noise, test split" and written == f"Wrote the scores of 5 images to {out}"
     assert re.fullmatch(
         r"PixelCNN\+\+, raw weights, over all classes: .* bits/dim over 5 images", line
     )
-    model = checkpoints.load(saved_run, "raw")
+    model = checkpoints.load(trained_run, "raw")
     noise = noise("noise", "test", image_size=12).images
     of_class = model.log_prob(np.tile(noise, (10, 1, 1, 1)), np.repeat(np.arange(10), 5))
     nats = np.log(10) - np.logaddexp.reduce(np.reshape(of_class, (10, 5)).astype(np.float64))
@@ -79,11 +79,11 @@ def test_evaluate_scores_another_set_over_all_classes_into_a_table(saved_run, no
     assert f": {np.mean(found):.4f} +- " in line
 
 
-def test_evaluate_tells_two_sets_apart(run_dir, unconditional_run, noise, tmp_path):
+def test_evaluate_tells_two_sets_apart(copied_run, unconditional_run, noise, tmp_path):
     out = tmp_path / "scores.npz"
     arguments = ["-d", "classes", "--compare", "npz:noise", "--split", "all", "--marginal"]
     arguments += ["--background", unconditional_run, "--out", out]
-    done = run_script("evaluate.py", run_dir, *arguments)
+    done = run_script("evaluate.py", copied_run, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     for first, name in ((0, "classes"), (3, "npz:noise")):
@@ -92,7 +92,7 @@ def test_evaluate_tells_two_sets_apart(run_dir, unconditional_run, noise, tmp_pa
         title = r"PixelCNN\+\+, averaged weights, over all classes"
         assert re.fullmatch(f"{title}: {score}", lines[first + 1])
         assert re.fullmatch(f"Background, averaged weights: {score}", lines[first + 2])
-    plot = run_dir / "scores" / "compared.png"
+    plot = copied_run / "scores" / "compared.png"
     assert lines[6] == "AUROC, 1 where every image of npz:noise scores above those of classes:"
     assert lines[11:] == [
         f"Wrote the histograms to {plot}",
@@ -135,16 +135,16 @@ def test_evaluate_tells_two_sets_apart(run_dir, unconditional_run, noise, tmp_pa
     assert np.asarray(Image.open(plot)).shape == (400, 1800, 3)
 
 
-def test_evaluate_scores_all_images_of_a_file_in_order(saved_run, tmp_path):
+def test_evaluate_scores_all_images_of_a_file_in_order(trained_run, tmp_path):
     test_data = data.load("digits", "test")
     images, labels = test_data.images[:9].astype(np.int64), test_data.labels[:9]
     own, out = tmp_path / "own.npz", tmp_path / "own.csv"
     np.savez(own, images=images, labels=labels)
     arguments = ["--data_set", own, "--out", out]
-    done = run_script("evaluate.py", saved_run, *arguments)
+    done = run_script("evaluate.py", trained_run, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{own}, all images\n")
-    expected = checkpoints.load(saved_run).bits_per_dim(images, labels)
+    expected = checkpoints.load(trained_run).bits_per_dim(images, labels)
     with open(out, newline="") as file:
         rows = list(csv.DictReader(file))
     assert [list(row.values())[:4] for row in rows] == [

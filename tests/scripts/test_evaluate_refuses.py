@@ -2,8 +2,8 @@ import re
 
 import numpy as np
 import pytest
-import saved_runs
 from processes import assert_one_line, run_script
+from saved_run import files_of
 
 from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from pixel_cnn_pp.runs import checkpoints
@@ -41,13 +41,13 @@ from pixel_cnn_pp.runs import checkpoints
         ("--weights both --compare digits", "`weights` must be ema or raw beside `compare`. Rec"),
     ],
 )
-def test_what_cannot_be_scored_is_one_line(arguments, message, saved_run, noise):
-    before = saved_runs.files_of(saved_run)
+def test_what_cannot_be_scored_is_one_line(arguments, message, trained_run, noise):
+    before = files_of(trained_run)
     arguments = [*arguments.split(), "--split", "test"]
-    done = run_script("evaluate.py", saved_run, *arguments)
+    done = run_script("evaluate.py", trained_run, *arguments)
     assert_one_line(done, message)
     assert done.stdout == ""
-    assert saved_runs.files_of(saved_run) == before
+    assert files_of(trained_run) == before
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_what_cannot_be_scored_is_one_line(arguments, message, saved_run, noise)
     ],
 )
 def test_a_flag_of_the_scoring_that_breaks_its_rule_is_named(
-    arguments, message, saved_run, tmp_path
+    arguments, message, trained_run, tmp_path
 ):
-    done = run_script("evaluate.py", saved_run, *arguments.split())
+    done = run_script("evaluate.py", trained_run, *arguments.split())
     assert done.returncode == 1
     # absl adds a line on its --help.
     assert re.search(message, done.stderr.splitlines()[0])
@@ -81,17 +81,17 @@ def test_a_flag_of_the_scoring_that_breaks_its_rule_is_named(
         ({"labels": np.array([0.0, 1.0])}, "`labels` must be .* integers. Received: float64"),
     ],
 )
-def test_a_file_that_cannot_be_scored_is_one_line(arrays, message, saved_run, tmp_path):
+def test_a_file_that_cannot_be_scored_is_one_line(arrays, message, trained_run, tmp_path):
     if "labels" in arrays:
         arrays = {"images": np.zeros((2, 8, 8, 1), int), **arrays}
     np.savez(tmp_path / "a.npz", **arrays)
-    done = run_script("evaluate.py", saved_run, "-d", tmp_path / "a.npz")
+    done = run_script("evaluate.py", trained_run, "-d", tmp_path / "a.npz")
     assert_one_line(done, message)
 
 
-def test_a_directory_in_place_of_a_file_to_write_is_one_line(saved_run, tmp_path):
+def test_a_directory_in_place_of_a_file_to_write_is_one_line(trained_run, tmp_path):
     (tmp_path / "a.npz").mkdir()
-    done = run_script("evaluate.py", saved_run, "--out", tmp_path / "a.npz")
+    done = run_script("evaluate.py", trained_run, "--out", tmp_path / "a.npz")
     assert_one_line(done, "`out` must be a file. Received: .*a.npz, a directory")
 
 
@@ -101,19 +101,21 @@ def test_classes_that_a_run_does_not_have_are_not_summed_over(unconditional_run,
 
 
 @pytest.mark.parametrize("as_background", [False, True])
-def test_a_run_of_the_energy_distance_cannot_score(as_background, energy_run, saved_run, tmp_path):
+def test_a_run_of_the_energy_distance_cannot_score(
+    as_background, energy_run, trained_run, tmp_path
+):
     arguments = [energy_run]
     if as_background:
-        arguments = [saved_run, "--compare", "digits", "--background", energy_run]
+        arguments = [trained_run, "--compare", "digits", "--background", energy_run]
     done = run_script("evaluate.py", *arguments)
     assert_one_line(
         done,
-        "A run must have a likelihood to score images by. "
-        "Received: one that was trained by the energy distance",
+        "A model that is trained by the energy distance has no likelihood. "
+        "Received: energy_distance=True",
     )
 
 
-def test_a_background_of_other_images_is_one_line(saved_run, tmp_path):
+def test_a_background_of_other_images_is_one_line(trained_run, tmp_path):
     other = RunConfig(
         ModelConfig(image_shape=(8, 8, 3), nr_resnet=1, nr_filters=2),
         DataConfig(data_set="photos"),
@@ -121,7 +123,7 @@ def test_a_background_of_other_images_is_one_line(saved_run, tmp_path):
     )
     checkpoints.save_config(tmp_path / "other", other)
     arguments = ["--compare", "digits", "--background", tmp_path / "other"]
-    done = run_script("evaluate.py", saved_run, *arguments)
+    done = run_script("evaluate.py", trained_run, *arguments)
     assert_one_line(
         done,
         "`background` must be a run on images of 1 channels and 17 levels, as RUN_DIR is. "

@@ -9,10 +9,10 @@ from pixel_cnn_pp.runs import checkpoints
 
 
 @pytest.mark.parametrize("script", ["train.py -r -o", "sample.py", "evaluate.py"])
-def test_a_directory_without_a_checkpoint_is_one_line(script, run_dir, tmp_path):
-    shutil.rmtree(run_dir / "checkpoints")
-    done = run_script(*script.split(), run_dir)
-    assert_one_line(done, f"must hold a checkpoint. Received: {run_dir} ")
+def test_a_directory_without_a_checkpoint_is_one_line(script, copied_run, tmp_path):
+    shutil.rmtree(copied_run / "checkpoints")
+    done = run_script(*script.split(), copied_run)
+    assert_one_line(done, f"must hold a checkpoint. Received: {copied_run} ")
 
 
 @pytest.mark.parametrize("script", ["sample.py", "evaluate.py"])
@@ -29,18 +29,18 @@ def test_a_missing_directory_is_one_line(script, tmp_path):
 
 
 @pytest.mark.parametrize("script", ["train.py -r -o", "sample.py", "evaluate.py"])
-def test_a_checkpoint_of_another_configuration_names_what_differs(script, run_dir, tmp_path):
-    path = run_dir / "config.json"
+def test_a_checkpoint_of_another_configuration_names_what_differs(script, copied_run, tmp_path):
+    path = copied_run / "config.json"
     values = json.loads(path.read_text())
     values["model"] |= {"nr_filters": 6, "dropout_p": 0.1}
     path.write_text(json.dumps(values))
-    done = run_script(*script.split(), run_dir)
+    done = run_script(*script.split(), copied_run)
     assert_one_line(done, r"with nr_filters: 4 != 6, dropout_p: 0\.5 != 0\.1 \(checkpoint != model")
 
 
 @pytest.mark.parametrize("script", ["train.py -r -o", "sample.py", "evaluate.py"])
-def test_a_checkpoint_that_was_cut_short_is_one_line(script, run_dir, tmp_path):
-    path = checkpoints.latest(run_dir) / "averages.npz"
+def test_a_checkpoint_that_was_cut_short_is_one_line(script, copied_run, tmp_path):
+    path = checkpoints.latest(copied_run) / "averages.npz"
     path.write_bytes(path.read_bytes()[:1000])
-    done = run_script(*script.split(), run_dir)
+    done = run_script(*script.split(), copied_run)
     assert_one_line(done, f"A checkpoint must be whole. Received: {path} ")

@@ -3,8 +3,8 @@ import shutil
 
 import numpy as np
 import pytest
-import saved_runs
 from processes import assert_one_line, run_in_new_process, run_script
+from saved_run import files_of
 
 from pixel_cnn_pp import data, tf1_import
 from pixel_cnn_pp.config import DataConfig
@@ -89,13 +89,13 @@ def test_what_is_no_checkpoint_is_one_line(release_checkpoint, tmp_path):
 
 
 def test_an_import_does_not_write_over_a_run_or_where_it_cannot(
-    release_checkpoint, run_dir, tmp_path
+    release_checkpoint, copied_run, tmp_path
 ):
-    before = saved_runs.files_of(run_dir)
-    done = run_script("import_release.py", release_checkpoint, run_dir, *DIGITS)
-    assert_one_line(done, f"{run_dir} holds a run already: choose another directory.")
-    assert saved_runs.files_of(run_dir) == before
-    done = run_script("import_release.py", release_checkpoint, run_dir / "config.json", *DIGITS)
+    before = files_of(copied_run)
+    done = run_script("import_release.py", release_checkpoint, copied_run, *DIGITS)
+    assert_one_line(done, f"{copied_run} holds a run already: choose another directory.")
+    assert files_of(copied_run) == before
+    done = run_script("import_release.py", release_checkpoint, copied_run / "config.json", *DIGITS)
     assert_one_line(
-        done, f"`run_dir` must be a directory. Received: {run_dir}/config.json, .* is a file"
+        done, f"`run_dir` must be a directory. Received: {copied_run}/config.json, .* is a file"
     )

@@ -3,18 +3,18 @@ import re
 
 import numpy as np
 import pytest
-import saved_runs
 from PIL import Image
 from processes import assert_one_line, run_in_new_process, run_script
+from saved_run import files_of
 
 from pixel_cnn_pp import data, plots, sampling
 from pixel_cnn_pp.runs import checkpoints
 
 
-def test_sample_draws_the_labels_asked_for_from_the_averaged_weights(saved_run, run_dir):
-    done = run_in_new_process("sample.py", run_dir, "--labels", "3,0,9", "-s", "5")
+def test_sample_draws_the_labels_asked_for_from_the_averaged_weights(trained_run, copied_run):
+    done = run_in_new_process("sample.py", copied_run, "--labels", "3,0,9", "-s", "5")
     assert (done.returncode, done.stderr) == (0, "")
-    stem = run_dir / "samples" / "drawn"
+    stem = copied_run / "samples" / "drawn"
     assert re.fullmatch(
         rf"Wrote 3 images to {stem}\.png and {stem}\.npz: \d+\.\d\d images/s, \d+\.\d\d\d s/image; "
         r"\d+\.\d s in all with the compilation\n",
@@ -23,16 +23,16 @@ def test_sample_draws_the_labels_asked_for_from_the_averaged_weights(saved_run, 
     with np.load(f"{stem}.npz") as file:
         images, labels = file["images"], file["labels"]
     np.testing.assert_array_equal(labels, [3, 0, 9])
-    expected = sampling.sample(checkpoints.load(saved_run), 3, labels, seed=5)
+    expected = sampling.sample(checkpoints.load(trained_run), 3, labels, seed=5)
     np.testing.assert_array_equal(images, expected)
     picture = np.asarray(Image.open(f"{stem}.png"))
     np.testing.assert_array_equal(picture, plots.image_grid(images, 2, 17, scale=4))
 
 
-def test_sample_draws_all_classes_in_turn_into_the_files_asked_for(run_dir, tmp_path):
+def test_sample_draws_all_classes_in_turn_into_the_files_asked_for(copied_run, tmp_path):
     stem = tmp_path / "new" / "drawn"
     arguments = ["--num_samples", 12, "--weights", "raw", "--out", stem]
-    done = run_script("sample.py", *arguments, run_dir)
+    done = run_script("sample.py", *arguments, copied_run)
     assert done.returncode == 0
     with np.load(f"{stem}.npz") as file:
         np.testing.assert_array_equal(file["labels"], [*range(10), 0, 1])
@@ -70,7 +70,7 @@ def test_sample_hands_on_what_controls_it(unconditional_run, tmp_path):
     np.testing.assert_array_equal(draws[1], expected)
 
 
-def test_sample_completes_images_of_the_test_split(run_dir, tmp_path):
+def test_sample_completes_images_of_the_test_split(copied_run, tmp_path):
     arguments = [
         "--complete",
         "test",
@@ -81,10 +81,10 @@ def test_sample_completes_images_of_the_test_split(run_dir, tmp_path):
         "--keep_rows",
         "3",
     ]
-    done = run_script("sample.py", run_dir, *arguments)
+    done = run_script("sample.py", copied_run, *arguments)
     assert done.returncode == 0, done.stderr
     test_data = data.load("digits", "test")
-    with np.load(run_dir / "samples" / "drawn.npz") as file:
+    with np.load(copied_run / "samples" / "drawn.npz") as file:
         arrays = dict(file)
     np.testing.assert_array_equal(arrays["originals"], test_data.images[:2])
     np.testing.assert_array_equal(arrays["known_mask"], np.arange(8)[:, None] < np.full(8, 3))
@@ -97,17 +97,17 @@ def test_sample_completes_images_of_the_test_split(run_dir, tmp_path):
     masked = test_data.images[:2].copy()
     masked[:, 3:] = 8
     shown = np.concatenate([test_data.images[:2, None], masked[:, None], completed], axis=1)
-    picture = np.asarray(Image.open(run_dir / "samples" / "drawn.png"))
+    picture = np.asarray(Image.open(copied_run / "samples" / "drawn.png"))
     expected = plots.image_grid(shown.reshape(10, 8, 8, 1), 5, 17, scale=4)
     np.testing.assert_array_equal(picture, expected)
 
 
-def test_sample_completes_a_picture_and_what_it_has_drawn_itself(run_dir, tmp_path):
+def test_sample_completes_a_picture_and_what_it_has_drawn_itself(copied_run, tmp_path):
     levels = data.load("digits", "test").images[5]
     Image.fromarray((levels[..., 0] * 255.0 / 16).round().astype(np.uint8)).save(tmp_path / "5.png")
     out = tmp_path / "first"
     arguments = ["--complete", tmp_path / "5.png", "--labels", "5,3", "--out", out]
-    done = run_script("sample.py", run_dir, *arguments)
+    done = run_script("sample.py", copied_run, *arguments)
     assert done.returncode == 0, done.stderr
     with np.load(f"{out}.npz") as file:
         first = file["images"]
@@ -116,7 +116,7 @@ def test_sample_completes_a_picture_and_what_it_has_drawn_itself(run_dir, tmp_pa
     assert (first[:, :4] == levels[:4]).all() and (first[0] != first[1]).any()
 
     arguments = ["--complete", f"{out}.npz", "--labels", "5", "--out", tmp_path / "second"]
-    done = run_script("sample.py", run_dir, *arguments, "--num_originals", "9")
+    done = run_script("sample.py", copied_run, *arguments, "--num_originals", "9")
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "second.npz") as file:
         np.testing.assert_array_equal(file["originals"], first)
@@ -138,9 +138,9 @@ def test_sample_completes_a_picture_and_what_it_has_drawn_itself(run_dir, tmp_pa
         ("--labels 3 --num_samples 2", "`num_samples` must be left out: `labels` draws one"),
     ],
 )
-def test_labels_that_cannot_be_drawn_are_one_line(arguments, message, saved_run, tmp_path):
+def test_labels_that_cannot_be_drawn_are_one_line(arguments, message, trained_run, tmp_path):
     out = tmp_path / "drawn"
-    done = run_script("sample.py", saved_run, "--out", out, *arguments.split())
+    done = run_script("sample.py", trained_run, "--out", out, *arguments.split())
     assert_one_line(done, message)
     assert os.listdir(tmp_path) == []
 
@@ -161,11 +161,11 @@ def test_labels_that_cannot_be_drawn_are_one_line(arguments, message, saved_run,
         ("--out README.md/drawn", "(File exists|Not a directory): 'README.md'"),
     ],
 )
-def test_what_cannot_be_drawn_or_completed_is_one_line(arguments, message, saved_run, tmp_path):
-    before = saved_runs.files_of(saved_run)
-    done = run_script("sample.py", saved_run, *arguments.split())
+def test_what_cannot_be_drawn_or_completed_is_one_line(arguments, message, trained_run, tmp_path):
+    before = files_of(trained_run)
+    done = run_script("sample.py", trained_run, *arguments.split())
     assert_one_line(done, message)
-    assert saved_runs.files_of(saved_run) == before
+    assert files_of(trained_run) == before
 
 
 def test_labels_for_a_run_without_classes_are_one_line(unconditional_run, tmp_path):

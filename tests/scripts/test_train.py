@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 import pytest
-import saved_runs
 from processes import assert_one_line, run_in_new_process, run_script
+from saved_run import files_of
 
 from pixel_cnn_pp import data
 from pixel_cnn_pp.runs import checkpoints
@@ -90,12 +90,13 @@ def test_in_a_process_of_its_own_a_mistake_is_one_line_too(tmp_path):
 
 
 def test_labels_that_are_missing_are_one_line(tmp_path, monkeypatch):
-    load = data._EMBEDDED["digits"]
+    embedded = data.load.__globals__["_EMBEDDED"]
+    load = embedded["digits"]
 
     def load_without_labels(*arguments):
         return dataclasses.replace(load(*arguments), labels=None, num_classes=None)
 
-    monkeypatch.setitem(data._EMBEDDED, "digits", load_without_labels)
+    monkeypatch.setitem(embedded, "digits", load_without_labels)
     arguments = [*TINY.split(), "-c", "-o", tmp_path / "run"]
     done = run_script("train.py", *arguments)
     assert_one_line(done, "`class_conditional` needs labels, and digits has none. Received: ")
@@ -107,7 +108,7 @@ def test_a_save_directory_that_cannot_be_written_is_one_line(tmp_path):
     file.write_text("kept")
     done = run_script("train.py", *TINY.split(), "-o", file / "run")
     assert_one_line(done, f"train.py: .*Not a directory: '{file}/run'")
-    assert saved_runs.files_of(tmp_path) == {pathlib.Path("file"): b"kept"}
+    assert files_of(tmp_path) == {pathlib.Path("file"): b"kept"}
 
 
 @pytest.mark.parametrize(
@@ -122,21 +123,21 @@ def test_a_save_directory_that_cannot_be_written_is_one_line(tmp_path):
         ),
     ],
 )
-def test_a_run_is_not_continued_as_another_one(arguments, message, run_dir, tmp_path):
-    before = saved_runs.files_of(run_dir)
-    done = run_script("train.py", "-o", run_dir, *arguments.split())
+def test_a_run_is_not_continued_as_another_one(arguments, message, copied_run, tmp_path):
+    before = files_of(copied_run)
+    done = run_script("train.py", "-o", copied_run, *arguments.split())
     assert_one_line(done, message)
-    assert saved_runs.files_of(run_dir) == before
+    assert files_of(copied_run) == before
 
 
-def test_a_loss_that_explodes_names_its_step_and_keeps_the_checkpoint(run_dir, eagerly):
-    before = saved_runs.files_of(run_dir / "checkpoints")
-    arguments = ["-r", "-o", run_dir, "-l", "3e38", "-x", "3"]
+def test_a_loss_that_explodes_names_its_step_and_keeps_the_checkpoint(copied_run, eagerly):
+    before = files_of(copied_run / "checkpoints")
+    arguments = ["-r", "-o", copied_run, "-l", "3e38", "-x", "3"]
     done = run_script("train.py", *arguments)
     # The rate of the eighth update, 3e38 / (1 - 0.9^8), overflows, and all weights do with it.
     *_, line = done.stderr.splitlines()  # TensorFlow warns of the eager functions before
     assert line.startswith("train.py: The loss is nan at step 9: training stopped")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert saved_runs.files_of(run_dir / "checkpoints") == before
-    model = checkpoints.load(run_dir, "raw")
+    assert files_of(copied_run / "checkpoints") == before
+    model = checkpoints.load(copied_run, "raw")
     assert all(np.isfinite(np.asarray(weight)).all() for weight in model.weights)

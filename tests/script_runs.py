@@ -1,23 +1,66 @@
-"""What the scripts are given: runs and a checkpoint of the release, and sets of noise."""
+"""What the scripts are given: runs on disk, a checkpoint of the release, sets of noise."""
 
 import dataclasses
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import release
-import saved_runs
+import specimens
 import tensorflow as tf
 
 from pixel_cnn_pp import data
+from pixel_cnn_pp.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+from pixel_cnn_pp.runs import checkpoints, optimizers
+
+DIGITS = RunConfig(
+    ModelConfig(
+        image_shape=(8, 8, 1),
+        num_levels=17,
+        nr_resnet=2,
+        nr_filters=4,
+        nr_logistic_mix=2,
+        num_classes=10,
+        receptive_field="11x5",  # of a third of the layers
+    ),
+    DataConfig(data_set="digits"),
+    TrainingConfig(class_conditional=True, nr_gpu=0, num_samples=0),
+)
+
+
+def save(run_dir, run):
+    """A directory as a run leaves it behind 7 steps, its averages at values of their own."""
+    model = specimens.fresh(run.model)
+    optimizer = optimizers.make_optimizer(run.training)
+    optimizer.build(model.trainable_variables)
+    model.initialize(specimens.images(run.model, 20), specimens.labels(run.model, 20))
+    for average, weight in zip(
+        checkpoints.averages(model, optimizer), model.trainable_variables, strict=True
+    ):
+        average.assign(0.9 * weight)
+    optimizer.iterations.assign(7)
+    checkpoints.save_config(run_dir, run)
+    checkpoints.save(run_dir, model, optimizer, checkpoints.TrainingState(step=7, epoch=1))
+
+
+def variant(run=DIGITS, class_conditional=True, **fields):
+    """A run whose model has other fields."""
+    if not class_conditional:
+        fields["num_classes"] = None
+    return dataclasses.replace(
+        run,
+        model=dataclasses.replace(run.model, **fields),
+        training=dataclasses.replace(run.training, class_conditional=class_conditional),
+    )
 
 
 @pytest.fixture(scope="session")
-def saved_run(tmp_path_factory):
+def trained_run(tmp_path_factory):
     """A class-conditional run; never changed."""
     path = tmp_path_factory.mktemp("saved") / "run"
-    saved_runs.save(path, saved_runs.DIGITS)
+    save(path, DIGITS)
     return path
 
 
@@ -25,7 +68,7 @@ def saved_run(tmp_path_factory):
 def unconditional_run(tmp_path_factory):
     """A run without classes; never changed."""
     path = tmp_path_factory.mktemp("unconditional") / "run"
-    saved_runs.save(path, saved_runs.variant(class_conditional=False))
+    save(path, variant(class_conditional=False))
     return path
 
 
@@ -33,21 +76,21 @@ def unconditional_run(tmp_path_factory):
 def energy_run(tmp_path_factory):
     """A run that was trained by the energy distance; never changed."""
     path = tmp_path_factory.mktemp("energy") / "run"
-    saved_runs.save(path, saved_runs.variant(energy_distance=True))
+    save(path, variant(energy_distance=True))
     return path
 
 
 @pytest.fixture
-def run_dir(saved_run, tmp_path):
+def copied_run(trained_run, tmp_path):
     """A copy of the class-conditional run that a test may change."""
-    return shutil.copytree(saved_run, tmp_path / "run")
+    return shutil.copytree(trained_run, tmp_path / "run")
 
 
 @pytest.fixture(scope="session")
 def release_checkpoint(tmp_path_factory):
     """A checkpoint of the release, of a network for digits; the prefix of its files."""
     config = dataclasses.replace(
-        saved_runs.DIGITS.model,
+        DIGITS.model,
         nr_resnet=1,
         receptive_field="full",
         resnet_nonlinearity="elu",
@@ -90,7 +133,8 @@ def noise(monkeypatch):
         asked = {"image_size": settings.get("image_size"), "num_levels": num_levels}
         return load_noise(split, **{**asked, **options[name]})
 
-    monkeypatch.setattr(data, "load", load_or_make)
+    # By its path: `data.names` is a function.
+    monkeypatch.setattr(sys.modules["pixel_cnn_pp.data.names"], "load", load_or_make)
     return load_or_make
 
 
