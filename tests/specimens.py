@@ -133,8 +133,18 @@ def _first_of_each(kind):
     return list(found.values())
 
 
-# One of each model, for laws that do not depend on its options.
+def _likelihood_of(config):
+    """What tells the likelihoods of a model from each other."""
+    options = ("likelihood", "energy_distance")
+    return (config.kind, config.num_levels == 2, *(getattr(config, x, None) for x in options))
+
+
+# One of each model, for laws that do not depend on its options, and one of each of its likelihoods.
 ONE_OF_EACH_MODEL = _first_of_each(lambda config: config.kind)
+ONE_OF_EACH_LIKELIHOOD = _first_of_each(_likelihood_of)
+WITH_LIKELIHOOD = [
+    name for name, config in SPECIMENS.items() if not getattr(config, "energy_distance", False)
+]
 
 # Those that the release has a checkpoint of: its full network with its likelihood.
 OF_THE_RELEASE = [
@@ -192,11 +202,6 @@ def opinionated(name, dtype="float64"):
         rng = np.random.default_rng(1)
         model.set_weights([0.5 * rng.normal(size=weight.shape) for weight in model.weights])
     return model
-
-
-def has_likelihood(name):
-    """Whether the specimen of this name has a `log_prob`."""
-    return build(name).likelihood.why_no_log_prob is None
 
 
 def has_dropout(name):

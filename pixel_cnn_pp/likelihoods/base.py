@@ -63,7 +63,7 @@ class Likelihood(abc.ABC):
           Tensor [...], nats.
 
         Raises:
-          ValueError: If there is no likelihood.
+          ValueError: If there is no likelihood, or if `raw_params` has another last axis than P.
         """
 
     @abc.abstractmethod
@@ -125,6 +125,22 @@ class Likelihood(abc.ABC):
         """
         if self.why_no_log_prob is not None:
             raise ValueError(self.why_no_log_prob)
+
+    def check_params(self, raw_params):
+        """Refuses raw parameters of another number than P.
+
+        Args:
+          raw_params: Float tensor [..., P].
+
+        Raises:
+          ValueError: If the last axis is of another size.
+        """
+        if raw_params.shape[-1] != self.num_params:
+            raise ValueError(
+                f"The last axis of raw_params must be {self.num_params} for {self.name} of "
+                f"{self.num_channels} channels and {self.num_levels} levels. "
+                f"Received: raw_params of shape {tuple(raw_params.shape)}"
+            )
 
     def using(self, weights):
         """The same likelihood for a cached step, with weights that were computed before.

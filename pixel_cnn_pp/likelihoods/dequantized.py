@@ -45,7 +45,7 @@ class DequantizedMixture(DiscretizedMixture):
         Returns:
           Tensor [...], nats.
         """
-        params = self.mixture.split(raw_params)
+        params = self._split(raw_params)
         values = to_unit_scale(levels, self.num_levels, params.loc.dtype)
         values = ops.split(values, self.num_channels, axis=-1)  # each [..., 1]
         half_range = (self.num_levels - 1) / 2

@@ -91,6 +91,7 @@ class EnergyDistance(base.Likelihood):
 
     def loss(self, raw_params, images, noise=None):
         """The energy distance [B] between images and samples; arguments as in `base.Likelihood`."""
+        self.check_params(raw_params)
         samples = ops.moveaxis(self._sample(raw_params[:, None], 2 * noise - 1), 1, 0)
         values = to_unit_scale(images, self.num_levels, samples.dtype)
         return energy_distance(values, samples, self.num_levels)
@@ -105,6 +106,7 @@ class EnergyDistance(base.Likelihood):
 
     def draw(self, raw_params, channel, earlier, uniforms, controls):
         """A channel of the sample that the uniforms make; the controls have no meaning."""
+        self.check_params(raw_params)
         values = self._sample(raw_params, 2 * uniforms - 1)[..., channel]
         levels = from_unit_scale(values, self.num_levels)
         return ops.cast(levels, level_dtype(self.num_levels))

@@ -9,6 +9,9 @@ from pixel_cnn_pp.likelihoods import base, logistic
 from pixel_cnn_pp.likelihoods.logistic import logistic_bin_log_mass
 from pixel_cnn_pp.likelihoods.scale import from_unit_scale, level_dtype, to_unit_scale
 
+# Any logistic so wide has all its draws but the median at the ends.
+_MAX_DRAWN_LOG_SCALE = 80.0
+
 
 class MixtureParams(NamedTuple):
     """Parameters of a mixture of K logistics over the C channels of a pixel.
@@ -188,7 +191,8 @@ class LogisticMixture:
           Float tensor [..., 1], clipped to [-1, 1].
         """
         noise = ops.log(uniforms) - ops.log1p(-uniforms)
-        scale = ops.exp(params.log_scale[..., channel, :])
+        # exp overflows beyond 88, and infinity times the noise 0 of the median is no number.
+        scale = ops.exp(ops.minimum(params.log_scale[..., channel, :], _MAX_DRAWN_LOG_SCALE))
         return ops.clip(self.conditional_loc(params, channel, earlier) + scale * noise, -1.0, 1.0)
 
     def select(self, params, mixture_uniforms):
@@ -273,15 +277,15 @@ class DiscretizedMixture(base.Likelihood):
 
     def log_prob(self, raw_params, levels, noise=None):
         """Exact log-probability; arguments as in `base.Likelihood`."""
-        return self.mixture.log_prob(self.mixture.split(raw_params), levels)
+        return self.mixture.log_prob(self._split(raw_params), levels)
 
     def log_pmf(self, raw_params, channel, earlier):
         """As in `base.Likelihood`."""
-        return self.mixture.log_pmf(self.mixture.split(raw_params), channel, earlier)
+        return self.mixture.log_pmf(self._split(raw_params), channel, earlier)
 
     def draw(self, raw_params, channel, earlier, uniforms, controls):
         """As in `base.Likelihood`; the component is the same for all channels of a pixel."""
-        params = self.mixture.split(raw_params)
+        params = self._split(raw_params)
         temperature, log_scale_offset, is_map = (controls[i] for i in range(3))
         params = params._replace(
             mixture_logits=params.mixture_logits / temperature,
@@ -304,7 +308,12 @@ class DiscretizedMixture(base.Likelihood):
         # Only here: the likelihoods run on Keras's JAX backend too, without TensorFlow.
         from pixel_cnn_pp.likelihoods import distributions
 
+        self.check_params(raw_params)
         return distributions.image_distribution(raw_params, self.mixture)
+
+    def _split(self, raw_params):
+        self.check_params(raw_params)
+        return self.mixture.split(raw_params)
 
 
 def _num_coeffs(num_channels):

@@ -26,6 +26,7 @@ class _Categorical(base.Likelihood):
 
     def log_prob(self, raw_params, levels, noise=None):
         """Exact log-probability; arguments as in `base.Likelihood`."""
+        self.check_params(raw_params)
         parts = self._parts(raw_params)
         values = to_unit_scale(levels, self.num_levels, raw_params.dtype)
         values = ops.unstack(values, self.num_channels, axis=-1)
@@ -60,6 +61,7 @@ class _Categorical(base.Likelihood):
         return ops.cast(ops.where(is_map > 0, best, level), level_dtype(self.num_levels))
 
     def _logits_given(self, raw_params, channel, earlier):
+        self.check_params(raw_params)
         values = [to_unit_scale(x, self.num_levels, raw_params.dtype) for x in earlier]
         return self._logits(self._parts(raw_params), channel, values)
 
@@ -137,11 +139,13 @@ class Bernoulli(base.Likelihood):
 
         log P(1) = -softplus(-raw), log P(0) = -softplus(raw)
         """
+        self.check_params(raw_params)
         signs = to_unit_scale(levels, 2, raw_params.dtype)
         return -ops.sum(ops.softplus(-signs * raw_params), axis=-1)
 
     def log_pmf(self, raw_params, channel, earlier):
         """As in `base.Likelihood`."""
+        self.check_params(raw_params)
         logit = raw_params[..., channel]
         return -ops.softplus(ops.stack([logit, -logit], axis=-1))
 
@@ -151,6 +155,7 @@ class Bernoulli(base.Likelihood):
         The temperature divides the logit, and the mode "map" takes the more probable level.
         """
         temperature, _, is_map = (controls[i] for i in range(3))
+        self.check_params(raw_params)
         logit = raw_params[..., channel]
         drawn = ops.sigmoid(-logit / temperature) <= uniforms[..., channel]
         return ops.cast(ops.where(is_map > 0, logit > 0, drawn), level_dtype(2))

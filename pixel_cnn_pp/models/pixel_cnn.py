@@ -77,8 +77,9 @@ class PixelCNN(AutoregressiveModel):
         shape = (None, None, None, config.image_shape[-1])
         self.input_layer.build(shape)
         shape = (*shape[:-1], 2 * config.nr_filters)
+        h_shape = None if config.num_classes is None else (None, config.num_classes)
         for block in self.blocks:
-            block.build(shape, config.num_classes)
+            block.build(shape, h_shape)
         for layer in (*self.hidden, self.output_layer):
             layer.build(shape)
             shape = (*shape[:-1], layer.filters)
@@ -129,16 +130,16 @@ class ResidualBlock(keras.layers.Layer):
         self.conv = MaskedConv2D(filters, 3, name="conv", **arguments)
         self.up = MaskedConv2D(2 * filters, 1, name="up", **arguments)
 
-    def build(self, x_shape, num_classes=None):
-        """Creates the weights for x [B, H, W, 2h]."""
+    def build(self, x_shape, h_shape=None):
+        """Creates the weights for x [B, H, W, 2h] and h [B, num_classes]."""
         self.down.build(x_shape)
         hidden_shape = (*x_shape[:-1], self.filters)
         self.conv.build(hidden_shape)
         self.up.build(hidden_shape)
         self.class_bias = None
-        if num_classes is not None:
+        if h_shape is not None:
             self.class_bias = self.add_weight(
-                shape=(num_classes, self.filters), initializer="glorot_uniform", name="class_bias"
+                shape=(h_shape[-1], self.filters), initializer="glorot_uniform", name="class_bias"
             )
 
     def call(self, x, h=()):

@@ -10,9 +10,7 @@ from comparisons import EPS
 from specimens import SPECIMENS
 
 ALL = pytest.mark.parametrize("name", SPECIMENS)
-WITH_LIKELIHOOD = pytest.mark.parametrize(
-    "name", [name for name in SPECIMENS if specimens.has_likelihood(name)]
-)
+WITH_LIKELIHOOD = pytest.mark.parametrize("name", specimens.WITH_LIKELIHOOD)
 
 
 @functools.cache

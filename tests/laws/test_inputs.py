@@ -151,7 +151,7 @@ def test_an_unconditional_model_ignores_the_labels_of_a_stream():
     images = specimens.images(model.config, 2)
     expected = model.evaluate(images, verbose=0)
     data = tf.data.Dataset.from_tensor_slices((images, [0, 1])).batch(2)
-    assert model.evaluate(data, verbose=0) == pytest.approx(expected, rel=EPS)
+    assert model.evaluate(data, verbose=0) == pytest.approx(expected, rel=float(EPS))
 
 
 def test_checks_do_not_copy_a_tensor_to_the_host(monkeypatch):

@@ -34,7 +34,9 @@ def picture_like(config, n):
 def compiled(name):
     """A model with compiled steps, and its initial weights; take it by `restart`."""
     model = specimens.fresh(SPECIMENS[name])
-    model.compile(keras.optimizers.SGD(0.01))
+    # What is initialised from data has larger gradients.
+    rate = 0.01 if specimens.has_initialisation(name) else 0.5
+    model.compile(keras.optimizers.SGD(rate))
     return model, weights_of(model)
 
 

@@ -13,9 +13,7 @@ from specimens import SPECIMENS
 from pixel_cnn_pp import models
 
 ALL = pytest.mark.parametrize("name", SPECIMENS)
-WITH_LIKELIHOOD = pytest.mark.parametrize(
-    "name", [name for name in SPECIMENS if specimens.has_likelihood(name)]
-)
+WITH_LIKELIHOOD = pytest.mark.parametrize("name", specimens.WITH_LIKELIHOOD)
 
 
 @WITH_LIKELIHOOD
@@ -48,12 +46,19 @@ def test_a_likelihood_scores_or_says_in_one_line_why_not(name):
         lambda: model.bits_per_dim(images, labels),
         lambda: model.log_prob_of(raw_params, images),
     ):
-        if specimens.has_likelihood(name):
+        if name in specimens.WITH_LIKELIHOOD:
             assert np.isfinite(score()).all()
             continue
         with pytest.raises(ValueError, match=r"has no likelihood\. Received") as caught:
             score()
         assert "\n" not in str(caught.value)
+
+
+@ALL
+def test_a_model_has_a_likelihood_where_the_list_of_specimens_says_so(name):
+    likelihood = specimens.build(name).likelihood
+    assert (likelihood.why_no_log_prob is None) == (name in specimens.WITH_LIKELIHOOD)
+    assert likelihood.unit.startswith("bits/dim") == (name in specimens.WITH_LIKELIHOOD)
 
 
 @ALL

@@ -1,0 +1,196 @@
+"""Laws of sampling: cached draws are the naive ones, and draws follow `log_prob`."""
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import specimens
+from comparisons import one_line
+from specimens import ONE_OF_EACH_LIKELIHOOD, SPECIMENS
+
+from pixel_cnn_pp import models, sampling
+from pixel_cnn_pp.config import ModelConfig, PixelCNNConfig
+
+# XLA compiles for seconds; that it draws the same does not depend on the specimen.
+COMPILED_BY_XLA = ("pixel_cnn", "softmax")
+CONTROLS = {"temperature": 0.8, "mode": "map", "log_scale_offset": 0.4}
+
+
+# That the steps are the whole pass is a law over all specimens, in test_step.py. What is left is
+# the order of noise and draws, which is that of a model and its likelihood.
+@pytest.mark.parametrize("name", ONE_OF_EACH_LIKELIHOOD)
+def test_cached_and_naive_draw_identical_images(name, monkeypatch):
+    config, model = SPECIMENS[name], specimens.opinionated(name)
+    if name not in COMPILED_BY_XLA:
+        compile_function = sampling.draw.compile_function
+        monkeypatch.setattr(
+            sampling.draw, "compile_function", lambda f, with_xla: compile_function(f, False)
+        )
+    images, labels = specimens.images(config, 5), specimens.labels(config, 5)
+    known_mask = np.random.default_rng(3).random((5, *config.image_shape[:2])) < 0.3
+    for arguments in (
+        {"seed": 11},
+        {
+            "seed": 2**32 - 1,
+            **{name: CONTROLS[name] for name in model.likelihood.controls},
+            "init_images": images,
+            "known_mask": known_mask,
+        },
+    ):
+        cached, naive = (
+            sampling.sample(model, 5, labels, method=method, **arguments)
+            for method in ("cached", "naive")
+        )
+        np.testing.assert_array_equal(cached, naive)
+        assert len(np.unique(cached, axis=0)) == 5
+    np.testing.assert_array_equal(cached[known_mask], images[known_mask])
+
+
+@pytest.mark.parametrize("name", SPECIMENS)
+def test_a_control_without_a_meaning_is_one_line(name):
+    model = specimens.build(name)
+    for control in set(CONTROLS) - set(model.likelihood.controls):
+        value = CONTROLS[control]
+        with one_line(
+            f"`{control}` must be left out: it has no meaning for a model of "
+            f"{model.likelihood.name}. Received: {control}={value!r}"
+        ):
+            sampling.sample(model, 1, specimens.labels(model.config, 1), **{control: value})
+
+
+# Whole distributions: so few levels and pixels that every image can be scored.
+
+
+TINY = {
+    "pixel_cnn_pp": ModelConfig(
+        image_shape=(4, 4, 1), num_levels=2, nr_filters=4, nr_logistic_mix=2, dropout_p=0.0,
+        receptive_field="11x5",
+    ),
+    "pixel_cnn": PixelCNNConfig(
+        image_shape=(2, 3, 2), num_levels=2, nr_resnet=1, nr_filters=4, nr_output_filters=8
+    ),
+    "pixel_cnn_softmax": PixelCNNConfig(
+        image_shape=(3, 3, 1), num_levels=3, nr_resnet=1, nr_filters=4, nr_output_filters=8
+    ),
+}  # fmt: skip
+
+
+def test_there_is_a_tiny_one_of_each_model():
+    assert {config.kind for config in TINY.values()} == {c.kind for c in SPECIMENS.values()}
+
+
+def random_model(config, seed):
+    """A model whose pixels depend on each other: all its weights are at random."""
+    rng = np.random.default_rng(seed)
+    model = models.make(config)
+    for weight in model.trainable_variables:
+        weight.assign(rng.normal(size=weight.shape))
+    return model
+
+
+class Whole:
+    """A tiny model, all its images, their probabilities in float64, and draws from it."""
+
+    def __init__(self, config, num_draws=8000):
+        self.model = random_model(config, seed=6)
+        num_dims = int(np.prod(config.image_shape))
+        numbers = np.arange(config.num_levels**num_dims)[:, None]
+        levels = numbers // config.num_levels ** np.arange(num_dims) % config.num_levels
+        self.images = levels.astype(np.uint8).reshape(-1, *config.image_shape)
+        parts = np.array_split(self.images, -(-len(self.images) // 8192))
+        log_probs = [np.asarray(self.model.log_prob(part), np.float64) for part in parts]
+        self.probs = np.exp(np.concatenate(log_probs))
+        self.draws = sampling.sample(self.model, num_draws, seed=11)
+
+
+@pytest.fixture(scope="module", params=TINY)
+def whole(request):
+    return Whole(TINY[request.param])
+
+
+def test_the_probabilities_of_all_images_sum_to_1(whole):
+    # A log_prob sums up to 16 float32 terms of size 1 with relative errors of about 1e-7.
+    assert whole.probs.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+def features(images):
+    """All single sub-pixels and all products of two of them, scaled to [0, 1]."""
+    values = images.reshape(len(images), -1).astype(np.float64)
+    values /= values.max()
+    first, second = np.triu_indices(values.shape[1], k=1)
+    return np.concatenate([values, values[:, first] * values[:, second]], axis=1)
+
+
+def standardised(images, whole):
+    """Means of all features minus their expectations, in standard errors."""
+    of_all = features(whole.images)
+    expected = whole.probs @ of_all
+    variance = whole.probs @ np.square(of_all) - np.square(expected)
+    return (features(images).mean(axis=0) - expected) / np.sqrt(variance / len(images))
+
+
+def test_draws_agree_with_the_probabilities_of_sub_pixels_and_of_pairs(whole):
+    # At most 136 of them: one of 4.5 standard errors comes up once in a thousand seeds.
+    assert np.abs(standardised(whole.draws, whole)).max() < 4.5
+    # It would notice sub-pixels in other places, and independent ones with the right frequencies.
+    draws = whole.draws
+    top = whole.model.config.num_levels - 1
+    for other in (draws[:, :, ::-1], draws[:, ::-1], top - draws):
+        assert np.abs(standardised(other, whole)).max() > 10
+    flat = draws.reshape(len(draws), -1)
+    shuffled = np.random.default_rng(6).permuted(flat, axis=0).reshape(draws.shape)
+    assert np.abs(standardised(shuffled, whole)).max() > 10
+
+
+def test_the_mean_log_prob_of_draws_is_minus_the_entropy(whole):
+    log_probs = np.log(whole.probs)
+    entropy = -whole.probs @ log_probs
+    deviation = np.sqrt(whole.probs @ (log_probs + entropy) ** 2)
+    found = np.asarray(whole.model.log_prob(whole.draws), np.float64).mean()
+    assert abs(found + entropy) < 4 * deviation / np.sqrt(len(whole.draws))
+    config = whole.model.config
+    uniform = np.prod(config.image_shape) * np.log(config.num_levels)
+    assert entropy < 0.95 * uniform, "far from uniform noise"
+
+
+def assert_follows(counts, probs):
+    """Pearson's test of counts under probabilities, which may sum to less than 1: the rest."""
+    num_draws = counts.sum()
+    expected = probs * num_draws
+    common = expected >= 5  # the usual rule
+    counts, expected = counts[common], expected[common]
+    counts = np.append(counts, num_draws - counts.sum())
+    expected = np.append(expected, num_draws - expected.sum())
+    if expected[-1] < 5:
+        counts = np.append(counts[:-2], counts[-2:].sum())
+        expected = np.append(expected[:-2], expected[-2:].sum())
+    statistic = np.sum((counts - expected) ** 2 / expected)
+    # One seed in a thousand would fail.
+    assert statistic < scipy.stats.chi2.ppf(0.999, df=len(counts) - 1)
+
+
+def test_whole_images_come_up_as_often_as_their_probabilities_say(whole):
+    levels, flat = whole.model.config.num_levels, whole.draws.reshape(len(whole.draws), -1)
+    numbers = flat.astype(np.int64) @ levels ** np.arange(flat.shape[1])
+    counts = np.bincount(numbers, minlength=len(whole.probs))
+    assert (whole.probs * len(flat) >= 5).sum() > 20
+    assert_follows(counts, whole.probs)
+    with pytest.raises(AssertionError):
+        assert_follows(counts[::-1], whole.probs)
+
+
+def test_completions_follow_the_conditional_distribution(whole):
+    model = whole.model
+    *_, width, channels = whole.images.shape
+    num_pixels = whole.images[0].size // channels
+    # All but the last three pixels are known.
+    known_mask = (np.arange(num_pixels) < num_pixels - 3).reshape(-1, width)
+    own = (whole.images[:, known_mask] == whole.images[0, known_mask]).all(axis=(1, 2))
+    probs = whole.probs[own] / whole.probs[own].sum()
+    draws = sampling.sample(model, 4000, seed=2, init_images=whole.images[0], known_mask=known_mask)
+    found = (draws[:, None] == whole.images[own][None]).all(axis=(2, 3, 4))
+    assert found.any(axis=1).all(), "what is known is kept"
+    counts = np.bincount(found.argmax(axis=1), minlength=len(probs))
+    assert_follows(counts, probs)
+    with pytest.raises(AssertionError):
+        assert_follows(counts[::-1], probs)

@@ -1,0 +1,83 @@
+"""The gated residual block, the block from channels to later channels, and the sample head."""
+
+import numpy as np
+import pytest
+from layer_cases import FLOAT32_EPS, SPECIMENS, built, specimen_inputs
+
+from pixel_cnn_pp import layers
+
+
+@pytest.mark.parametrize("name", [name for name in SPECIMENS if name.startswith("block")])
+def test_a_block_initialises_each_of_its_layers_on_the_initialised_ones_before(name):
+    x, a, h = specimen_inputs(name, (6, 4, 6, 5))
+    block = built(name, x.shape)  # g is not 1 and b is not 0
+    kept = np.asarray(block.hw)
+    rng = np.random.default_rng(2)
+    mask = 2.0 * rng.integers(0, 2, (6, 4, 6, 10 if block.nonlinearity == "concat_elu" else 5))
+    returned = block.initialize(x, a, h, dropout=lambda c: c * mask.astype("float32"))
+
+    nonlinearity = layers.NONLINEARITIES[block.nonlinearity]
+    c, skip = block.conv_in(nonlinearity(x)), block.skip(nonlinearity(a))
+    t = block.conv_out(nonlinearity(c + skip) * mask.astype("float32"))
+    for outputs, deviation in ((c, 1.0), (skip, 1.0), (t, 0.1)):
+        outputs = np.asarray(outputs, np.float64)
+        # As above; no pre-activation here was more than 10 deviations from 0.
+        tolerance = np.sqrt(6 * 4 * 6) * FLOAT32_EPS * 10 * deviation
+        np.testing.assert_allclose(np.mean(outputs, (0, 1, 2)), 0.0, atol=tolerance)
+        np.testing.assert_allclose(np.std(outputs, (0, 1, 2)), deviation, atol=tolerance)
+    np.testing.assert_array_equal(block.hw, kept)
+    value, gate = np.split(np.asarray(t) + (h @ kept)[:, None, None], 2, axis=-1)
+    # h @ hw has terms of a size of about 10: a few roundings of such numbers.
+    np.testing.assert_allclose(returned, x + value / (1 + np.exp(-gate)), atol=64 * FLOAT32_EPS)
+
+
+@pytest.mark.parametrize("conditioned", [False, True])
+@pytest.mark.parametrize("name", ["channels_down", "channels_down_right"])
+def test_groups_of_channels_see_the_short_cut_and_the_groups_before_them(name, conditioned):
+    x, a, h = specimen_inputs(name)
+    block = built(name, x.shape)
+    h = h if conditioned else None
+    expected = []
+    for group, inner in enumerate(block.blocks):
+        inputs = np.concatenate([a, *expected], axis=-1)
+        expected.append(np.asarray(inner(x[..., group : group + 1], inputs, h)))
+    np.testing.assert_array_equal(block(x, a, h), np.concatenate(expected, axis=-1))
+    assert {inner.conv_in.kernel_size for inner in block.blocks} == {(1, 1)}
+    # Without a short-cut the first group has no other input.
+    alone = SPECIMENS[name]()
+    alone.build(x.shape)
+    assert [inner.skip is None for inner in alone.blocks] == [True, False, False, False, False]
+
+
+def test_dropout_drops_units_of_every_group_of_channels():
+    x, a, h = specimen_inputs("channels_down")
+    block = built("channels_down", x.shape)
+    kept = np.ones((3, 4, 6, block.num_dropped()), "float32")
+    assert kept.shape[-1] == 10
+    whole = np.asarray(block(x, a, h, dropout=lambda c: c * kept))
+    np.testing.assert_array_equal(whole, block(x, a, h))
+    kept[..., 4:6] = 0  # the third of five groups, concat_elu makes two of one
+    differs = (np.asarray(block(x, a, h, dropout=lambda c: c * kept)) != whole).any((0, 1, 2))
+    np.testing.assert_array_equal(differs, [False, False, True, True, True])
+
+
+def test_a_head_is_the_equation_of_the_release():
+    features, noise = specimen_inputs("head")
+    head = built("head", features.shape)
+    f = layers.concat_elu(features + head.noise_in(noise))
+    f = layers.concat_elu(head.hidden(f))
+    expected = np.tanh(head.output_layer(f))
+    np.testing.assert_allclose(head(features, noise), expected, atol=4 * FLOAT32_EPS)
+    step = head.step(head.step_weights(), features[:, 0, 0], noise[:, 0, 0])
+    np.testing.assert_allclose(step, expected[:, 0, 0], atol=16 * FLOAT32_EPS)
+
+
+def test_a_head_initialises_its_layers_one_after_the_other():
+    features, noise = specimen_inputs("head", (6, 4, 6, 5))
+    head = built("head", features.shape)
+    samples = head.initialize(features, noise)
+    np.testing.assert_array_equal(samples, head(features, noise))
+    outputs = np.arctanh(np.asarray(samples, np.float64))
+    # arctanh magnifies the rounding of numbers near 1; most here are within a few tenths of 0.
+    np.testing.assert_allclose(outputs.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(outputs.std((0, 1, 2)), 0.1, atol=1e-5)

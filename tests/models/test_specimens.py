@@ -1,0 +1,61 @@
+"""The list of specimens has no gap: a new option of a model has to join it."""
+
+import itertools
+
+import numpy as np
+import pytest
+import specimens
+from specimens import ONE_OF_EACH_MODEL, SPECIMENS
+
+from pixel_cnn_pp import config
+
+
+def kinds(kind, model_kind=None):
+    """What the specimens come to, all or those of one model."""
+    return {
+        kind(each) for each in SPECIMENS.values() if model_kind is None or each.kind == model_kind
+    }
+
+
+def test_every_model_is_there_with_classes_and_without_and_on_1_3_and_4_channels():
+    assert kinds(lambda c: c.kind) == set(config.MODELS)
+    assert len(ONE_OF_EACH_MODEL) == len(config.MODELS)
+    for model in config.MODELS:
+        assert kinds(lambda c: c.num_classes is None, model) == {False, True}
+        assert kinds(lambda c: c.image_shape[-1], model) >= {1, 3, 4}
+        assert kinds(lambda c: c.num_levels, model) >= {2, 256}
+        assert min(kinds(lambda c: c.num_levels - 2 * (c.num_levels == 2), model)) < 256
+        assert kinds(lambda c: np.sign(c.image_shape[0] - c.image_shape[1]), model) >= {-1, 1}
+        assert kinds(lambda c: c.nr_resnet > 1, model) == {False, True}
+        assert len(kinds(lambda c: c.nr_filters, model)) > 1
+    for name in SPECIMENS:
+        assert specimens.build(name).count_params() < 100_000, "small enough for every law"
+
+
+@pytest.mark.parametrize("model", config.MODELS)
+def test_every_choice_of_every_option_is_there(model):
+    fields = config.MODELS[model].__dataclass_fields__.values()
+    for field in fields:
+        if field.metadata["choices"]:
+            found = kinds(lambda c, field=field: getattr(c, field.name), model)
+            assert found == set(field.metadata["choices"]), field.name
+        elif field.type is bool:
+            assert kinds(lambda c, field=field: getattr(c, field.name), model) == {False, True}
+
+
+def test_pixel_cnn_pp_is_there_with_every_nonlinearity_and_more():
+    model = "pixel_cnn_pp"
+    nonlinearities = ["concat_elu", "elu", "relu"]
+    assert kinds(lambda c: (c.resnet_nonlinearity, c.num_classes is not None), model) == set(
+        itertools.product(nonlinearities, [False, True])
+    )
+    assert kinds(lambda c: c.image_shape[-1], model) == {1, 2, 3, 4}
+    assert max(kinds(lambda c: c.num_levels, model)) > 256
+    assert min(kinds(lambda c: min(c.image_shape[:2]), model)) == 4, "one column at the coarsest"
+    assert kinds(lambda c: c.dropout_p > 0, model) == {False, True}
+    assert kinds(lambda c: c.nr_logistic_mix > 1, model) == {False, True}
+
+
+def test_groups_of_features_differ_in_size_in_some_pixel_cnn():
+    assert 0 in kinds(lambda c: c.nr_filters % c.image_shape[-1], "pixel_cnn")
+    assert max(kinds(lambda c: c.nr_filters % c.image_shape[-1], "pixel_cnn")) > 0

@@ -1,0 +1,162 @@
+"""How images are drawn: compiled functions, batches, noise, and what a call costs."""
+
+import gc
+
+import numpy as np
+import pytest
+import specimens
+from keras import ops
+
+from pixel_cnn_pp import sampling
+from pixel_cnn_pp.sampling import draw, noise
+
+
+def test_cached_and_naive_agree_on_images_of_another_size():
+    for name, shape in (("small_nin", (12, 8, 1)), ("pixel_cnn", (7, 3, 3))):
+        model = specimens.opinionated(name)
+        labels = specimens.labels(model.config, 2)
+        cached, naive = (
+            sampling.sample(model, 2, labels, seed=1, method=method, image_shape=shape)
+            for method in ("cached", "naive")
+        )
+        assert cached.shape == (2, *shape)
+        np.testing.assert_array_equal(cached, naive)
+
+
+def test_in_float32_rounding_changes_less_than_one_draw_in_a_thousand():
+    model = specimens.opinionated("one_component", "float32")
+    labels = specimens.labels(model.config, 16)
+    cached, naive = (
+        sampling.sample(model, 16, labels, seed=4, method=method).reshape(16, -1)
+        for method in ("cached", "naive")
+    )
+    # After its first difference an image is another one: count the draws up to there.
+    differs = cached != naive
+    first = np.where(differs.any(axis=1), differs.argmax(axis=1) + 1, cached.shape[1])
+    assert differs.any(axis=1).sum() < 1e-3 * first.sum()
+
+
+@pytest.fixture
+def traces(monkeypatch):
+    """The names of the functions that were traced, in order."""
+    names = []
+    compile_function = draw.compile_function
+
+    def compile_and_note(function, with_xla):
+        def traced(*arguments):
+            names.append(function.__name__)
+            return function(*arguments)
+
+        return compile_function(traced, with_xla)
+
+    monkeypatch.setattr(draw, "compile_function", compile_and_note)
+    return names
+
+
+def test_it_compiles_once_for_a_shape_whatever_the_values(traces):
+    config = specimens.SPECIMENS["one_component"]
+    model = specimens.fresh(config)
+    images = specimens.images(config, 4)
+    known_mask = np.zeros((4, 8, 12), bool)
+    sampling.sample(model, 4, [0, 1, 2, 0])
+    assert sorted(traces) == ["draw_row", "draw_rows", "prepare"]
+    for arguments in (
+        {"seed": 5},
+        {"temperature": 0.5, "log_scale_offset": 1},
+        {"mode": "map"},
+        {"init_images": images, "known_mask": known_mask},
+        {"init_images": images[0], "known_mask": ~known_mask[0]},
+        {"progress": lambda done, total: None},
+    ):
+        sampling.sample(model, 4, [2, 1, 1, 0], **arguments)
+    for weight in model.trainable_variables:
+        weight.assign(weight * 0.9)
+    before = sampling.sample(model, 4, [2, 1, 1, 0])
+    assert len(traces) == 3
+    # More rows are more rounds of a loop, around the same step.
+    sampling.sample(model, 4, [2, 1, 1, 0], image_shape=(16, 12, 1))
+    assert traces[3:] == ["draw_rows"]
+    # And the changed weights were those that it drew with.
+    naive = sampling.sample(model, 4, [2, 1, 1, 0], method="naive")
+    assert (before == naive).mean() > 0.9
+
+
+def test_a_model_that_is_gone_takes_its_compiled_functions_along():
+    config = specimens.SPECIMENS["pixel_cnn_binary"]
+    sampling.sample(specimens.fresh(config), 1)
+    gc.collect()
+    known = [model for model in draw._COMPILED if model.config == config]
+    assert known == []
+
+
+def test_an_image_does_not_depend_on_how_many_are_drawn_nor_on_the_batches(monkeypatch):
+    model = specimens.opinionated("four_channels")
+    seven = sampling.sample(model, 7, seed=9)
+    np.testing.assert_array_equal(sampling.sample(model, 3, seed=9), seven[:3])
+    monkeypatch.setattr(draw, "_MAX_BATCH_SIZE", 2)
+    for num_workers in (1, 3):
+        monkeypatch.setattr(draw, "_num_workers", lambda n=num_workers: n)
+        np.testing.assert_array_equal(sampling.sample(model, 7, seed=9), seven)
+
+
+def test_the_noise_of_an_image_is_the_same_in_every_batch():
+    def uniforms(first_image, num_images, row=3, seed=5):
+        return np.asarray(
+            noise.row_uniforms(seed, row, first_image, num_images, 4, 2, most_images=num_images)
+        )
+
+    whole = uniforms(0, 200)
+    assert whole.shape == (4, 200, 2) and whole.min() > 0 and whole.max() < 1
+    assert len(np.unique(whole)) > 0.999 * whole.size
+    for first_image, num_images in ((0, 1), (63, 2), (64, 64), (100, 64), (199, 1)):
+        part = uniforms(first_image, num_images)
+        np.testing.assert_array_equal(part, whole[:, first_image : first_image + num_images])
+    for other in (
+        uniforms(0, 200, row=4),
+        uniforms(0, 200, seed=6),
+        uniforms(0, 200, seed=5 - 2**31),
+    ):
+        assert (uniforms(0, 200, **other) == whole).mean() < 0.01
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_an_export_draws_the_batches_that_a_call_draws(monkeypatch, num_workers):
+    monkeypatch.setattr(draw, "_num_workers", lambda: num_workers)
+    monkeypatch.setattr(draw, "_MAX_BATCH_SIZE", 4)
+    batches = []
+
+    def make_draw_rows(model, compile_step):
+        def draw_rows(weights, state, images, known_mask, labels, controls, seed, first, *rows):
+            batches.append((int(first), images.shape[2]))
+            return state, images + 1
+
+        return draw_rows
+
+    monkeypatch.setattr(draw, "make_draw_rows", make_draw_rows)
+    model = specimens.build("relu")
+    draw_images = draw.make_draw_images(model, None)
+    for num_images in (1, 2, 6, 9):
+        images = ops.zeros((num_images, *model.config.image_shape), "uint8")
+        batches.clear()
+        drawn = draw_images(images, ops.zeros(images.shape[:3], "bool"), None, 0, None)
+        batch_size = min(4, -(-num_images // num_workers))
+        starts = [min(i, num_images - batch_size) for i in range(0, num_images, batch_size)]
+        assert batches == [(start, batch_size) for start in starts]
+        assert (np.asarray(drawn) == 1).all()
+
+
+@pytest.mark.parametrize("method", sampling.METHODS)
+def test_progress_goes_up_to_all_rows_of_all_images(method):
+    model = specimens.opinionated("pixel_cnn_binary")
+    for height in (12, 5):  # a multiple of the rows between two reports, and none
+        reports = []
+        sampling.sample(
+            model,
+            5,
+            method=method,
+            image_shape=(height, 4, 1),
+            progress=lambda *report, reports=reports: reports.append(report),
+        )
+        done, totals = zip(*reports, strict=True)
+        assert set(totals) == {5 * height} and done[-1] == 5 * height
+        assert list(done) == sorted(done) and len(set(done)) >= 2
