@@ -86,6 +86,13 @@ def test_a_worker_takes_as_many_gpus_of_its_machine(nr_gpu, number, two_gpus, mo
     assert [gpu.name for gpu in visible] == [f"/device:GPU:{index}" for index in range(number)]
 
 
+@pytest.mark.parametrize("tf_config", ["", " \n"])
+def test_an_empty_cluster_is_none(tf_config, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", tf_config)
+    assert devices.num_workers(devices.make_strategy(0)) == 1
+    assert "TF_CONFIG" not in os.environ, "TensorFlow would read it as JSON"
+
+
 @pytest.mark.parametrize(
     ("jobs", "task", "expected"),
     [

@@ -37,6 +37,8 @@ def make_strategy(nr_gpu=None, peer_timeout=600, log=print):
     Raises:
       ValueError: If the machine has GPUs, but fewer, or TF_CONFIG is not of this form.
     """
+    if not os.environ.get("TF_CONFIG", "-").strip():
+        del os.environ["TF_CONFIG"]  # TensorFlow would read it as JSON
     cluster = _cluster(os.environ.get("TF_CONFIG"))
     physical_gpus = tf.config.list_physical_devices("GPU")
     if nr_gpu is None:
