@@ -22,6 +22,26 @@ CHANNEL_GROUPS = 4
 MAX_SOFTMAX_LEVELS = 4096
 
 
+# What every model has, beside `image_shape`: the data say its value, and no flag does.
+
+
+def _kind(name):
+    # By keyword only: `image_shape` is the first argument.
+    metadata = about("The name of the model", choices=(name,), is_flag=False)
+    return field(default=name, kw_only=True, metadata=metadata)
+
+
+def _num_levels(most):
+    help_text = "Levels of a sub-pixel: images are whole numbers in [0, num_levels - 1]"
+    bounds = [(">=", 2), ("<=", most)]
+    return field(default=256, metadata=about(help_text, bounds=bounds, is_flag=False))
+
+
+def _num_classes():
+    help_text = "Number of classes that the model is conditioned on; None if it is not"
+    return field(default=None, metadata=about(help_text, bounds=[(">=", 1)], is_flag=False))
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """PixelCNN++ (Salimans et al. 2017): enough to build it, nothing about its training.
@@ -34,12 +54,7 @@ class ModelConfig:
       0.5
     """
 
-    # By keyword only: `image_shape` is the first argument.
-    kind: str = field(
-        default="pixel_cnn_pp",
-        kw_only=True,
-        metadata=about("The name of the model", choices=("pixel_cnn_pp",), is_flag=False),
-    )
+    kind: str = _kind("pixel_cnn_pp")
     image_shape: tuple[int, int, int] = field(
         default=(32, 32, 3),
         metadata=about(
@@ -49,14 +64,7 @@ class ModelConfig:
             is_flag=False,
         ),
     )
-    num_levels: int = field(
-        default=256,
-        metadata=about(
-            "Levels of a sub-pixel: images are whole numbers in [0, num_levels - 1]",
-            bounds=[(">=", 2), ("<=", 65536)],
-            is_flag=False,
-        ),
-    )
+    num_levels: int = _num_levels(most=65536)
     nr_resnet: int = field(
         default=5,
         metadata=about(
@@ -98,14 +106,7 @@ class ModelConfig:
             bounds=[(">=", 0), ("<", 1)],
         ),
     )
-    num_classes: int | None = field(
-        default=None,
-        metadata=about(
-            "Number of classes that the model is conditioned on; None if it is not",
-            bounds=[(">=", 1)],
-            is_flag=False,
-        ),
-    )
+    num_classes: int | None = _num_classes()
     likelihood: str = field(
         default="logistic_mixture",
         metadata=about(
@@ -200,23 +201,12 @@ class PixelCNNConfig:
       15
     """
 
-    kind: str = field(
-        default="pixel_cnn",
-        kw_only=True,
-        metadata=about("The name of the model", choices=("pixel_cnn",), is_flag=False),
-    )
+    kind: str = _kind("pixel_cnn")
     image_shape: tuple[int, int, int] = field(
         default=(32, 32, 3),
         metadata=about("Height, width and channels of an image, any sizes", is_flag=False),
     )
-    num_levels: int = field(
-        default=256,
-        metadata=about(
-            "Levels of a sub-pixel: images are whole numbers in [0, num_levels - 1]",
-            bounds=[(">=", 2), ("<=", MAX_SOFTMAX_LEVELS)],
-            is_flag=False,
-        ),
-    )
+    num_levels: int = _num_levels(most=MAX_SOFTMAX_LEVELS)
     nr_resnet: int = field(
         default=15,
         metadata=about(
@@ -243,14 +233,7 @@ class PixelCNNConfig:
             bounds=[(">=", 1)],
         ),
     )
-    num_classes: int | None = field(
-        default=None,
-        metadata=about(
-            "Number of classes that the model is conditioned on; None if it is not",
-            bounds=[(">=", 1)],
-            is_flag=False,
-        ),
-    )
+    num_classes: int | None = _num_classes()
 
     __post_init__ = check_fields
 
