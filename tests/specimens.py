@@ -157,6 +157,20 @@ OF_THE_RELEASE = [
     and not config.energy_distance
 ]
 
+# Of so few levels and pixels that every image can be scored.
+TINY = {
+    "pixel_cnn_pp": ModelConfig(
+        image_shape=(4, 4, 1), num_levels=2, nr_filters=4, nr_logistic_mix=2, dropout_p=0.0,
+        receptive_field="11x5",
+    ),
+    "pixel_cnn": PixelCNNConfig(
+        image_shape=(2, 3, 2), num_levels=2, nr_resnet=1, nr_filters=4, nr_output_filters=8
+    ),
+    "pixel_cnn_softmax": PixelCNNConfig(
+        image_shape=(3, 3, 1), num_levels=3, nr_resnet=1, nr_filters=4, nr_output_filters=8
+    ),
+}  # fmt: skip
+
 # The whole networks that were recorded; the README of tests/golden says how.
 RECORDED = {
     "init_train_uncond": ModelConfig(

@@ -6,10 +6,9 @@ import scipy.special
 import scipy.stats
 import specimens
 from comparisons import one_line
-from specimens import ONE_OF_EACH_LIKELIHOOD, SPECIMENS
+from specimens import ONE_OF_EACH_LIKELIHOOD, SPECIMENS, TINY
 
 from pixel_cnn_pp import models, sampling
-from pixel_cnn_pp.config import ModelConfig, PixelCNNConfig
 
 # XLA compiles for seconds; that it draws the same does not depend on the specimen.
 COMPILED_BY_XLA = ("pixel_cnn", "softmax")
@@ -59,24 +58,6 @@ def test_a_control_without_a_meaning_is_one_line(name):
 
 
 # Whole distributions: so few levels and pixels that every image can be scored.
-
-
-TINY = {
-    "pixel_cnn_pp": ModelConfig(
-        image_shape=(4, 4, 1), num_levels=2, nr_filters=4, nr_logistic_mix=2, dropout_p=0.0,
-        receptive_field="11x5",
-    ),
-    "pixel_cnn": PixelCNNConfig(
-        image_shape=(2, 3, 2), num_levels=2, nr_resnet=1, nr_filters=4, nr_output_filters=8
-    ),
-    "pixel_cnn_softmax": PixelCNNConfig(
-        image_shape=(3, 3, 1), num_levels=3, nr_resnet=1, nr_filters=4, nr_output_filters=8
-    ),
-}  # fmt: skip
-
-
-def test_there_is_a_tiny_one_of_each_model():
-    assert {config.kind for config in TINY.values()} == {c.kind for c in SPECIMENS.values()}
 
 
 def random_model(config, seed):

@@ -1,4 +1,4 @@
-"""The model of docs/adding_a_model.md is whole: added as the page says, it keeps the laws and runs."""
+"""Added as docs/adding_a_model.md says, its model keeps the laws and runs."""
 
 import re
 import runpy
@@ -33,9 +33,9 @@ LAWS = {
 }
 
 
-def block_of(file):
-    """The code that the page gives for a file: the first block after a line that begins with it."""
-    (code,) = re.findall(rf"^`{re.escape(file)}`[^`]*\n\n```python\n(.*?)```", PAGE, re.M | re.S)
+def block_of(place):
+    """The code that the page gives for a place: the block below the line that begins with it."""
+    (code,) = re.findall(rf"^`{re.escape(place)}`[^`]*\n\n```python\n(.*?)```", PAGE, re.M | re.S)
     return code
 
 
@@ -54,11 +54,10 @@ def added():
         patch.setitem(run_file.PARTS, "model", (*run_file.PARTS["model"], config_class))
         names = run_block("pixel_cnn_pp/models/neighbours.py", {"__name__": "neighbours"})
         patch.setitem(models._CLASSES, KIND, names["Neighbours"])
-        listed = eval(
-            "{" + block_of("tests/specimens.py") + "}", {config_class.__name__: config_class}
-        )
-        for name, specimen in listed.items():
-            patch.setitem(specimens.SPECIMENS, name, specimen)
+        for place, listed in (("tests/specimens.py", "SPECIMENS"), ("TINY", "TINY")):
+            configs = eval(f"{{{block_of(place)}}}", {"NeighboursConfig": config_class})
+            for name, specimen in configs.items():
+                patch.setitem(getattr(specimens, listed), name, specimen)
         for name in ("ONE_OF_EACH_MODEL", "ONE_OF_EACH_LIKELIHOOD"):
             patch.setattr(specimens, name, [*getattr(specimens, name), KIND])
         yield
@@ -83,6 +82,13 @@ def test_it_keeps_the_laws(file, law, tmp_path, monkeypatch):
     given = {"name": KIND, "is_eager": True, "tmp_path": tmp_path, "monkeypatch": monkeypatch}
     arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
     function(**{name: given[name] for name in arguments})
+
+
+def test_its_draws_follow_its_probabilities():
+    laws = runpy.run_path(str(ROOT / "tests" / "laws" / "test_draws.py"))
+    whole = laws["Whole"](specimens.TINY[KIND])
+    laws["test_the_probabilities_of_all_images_sum_to_1"](whole)
+    laws["test_draws_agree_with_the_probabilities_of_sub_pixels_and_of_pairs"](whole)
 
 
 def test_the_commands_of_the_page_train_score_draw_complete_and_export(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import specimens
-from specimens import ONE_OF_EACH_MODEL, SPECIMENS
+from specimens import ONE_OF_EACH_MODEL, SPECIMENS, TINY
 
 from pixel_cnn_pp import config
 
@@ -26,8 +26,10 @@ def test_every_model_is_there_with_classes_and_without_and_on_1_3_and_4_channels
         assert kinds(lambda c: c.num_levels, model) >= {2, 256}
         assert min(kinds(lambda c: c.num_levels - 2 * (c.num_levels == 2), model)) < 256
         assert kinds(lambda c: np.sign(c.image_shape[0] - c.image_shape[1]), model) >= {-1, 1}
-        assert kinds(lambda c: c.nr_resnet > 1, model) == {False, True}
         assert len(kinds(lambda c: c.nr_filters, model)) > 1
+        if "nr_resnet" in config.MODELS[model].__dataclass_fields__:
+            assert kinds(lambda c: c.nr_resnet > 1, model) == {False, True}
+    assert {each.kind for each in TINY.values()} == set(config.MODELS)
     for name in SPECIMENS:
         assert specimens.build(name).count_params() < 100_000, "small enough for every law"
 
