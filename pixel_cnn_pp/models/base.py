@@ -227,6 +227,24 @@ class AutoregressiveModel(keras.Model):
         """
         return self.likelihood.distribution(raw_params)
 
+    def scale(self, levels):
+        """Levels as inputs of the first layers, on the scale [-1, 1].
+
+        Args:
+          levels: Tensor [..., C] of whole numbers in [0, L - 1].
+
+        Returns:
+          Float tensor [..., C] in the compute dtype.
+        """
+        x = likelihoods.to_unit_scale(levels, self.config.num_levels, self.variable_dtype)
+        return ops.cast(x, self.compute_dtype)
+
+    def one_hot(self, labels):
+        """Labels [B] as [B, num_classes] in the compute dtype; None for a model without classes."""
+        if self.config.num_classes is None:
+            return None
+        return ops.one_hot(labels, self.config.num_classes, dtype=self.compute_dtype)
+
     def check_inputs(self, images, labels=None):
         """Refuses what is not an image or a label, in one line; values where they are known.
 

@@ -100,15 +100,6 @@ class PixelCNN(AutoregressiveModel):
         """As in `AutoregressiveModel`."""
         return _PixelCNNStep(self)
 
-    def scale(self, levels):
-        """Levels [..., C] as inputs of the first layer, in [-1, 1]."""
-        x = likelihoods.to_unit_scale(levels, self.config.num_levels, self.variable_dtype)
-        return ops.cast(x, self.compute_dtype)
-
-    def one_hot(self, labels):
-        """Labels [B] as [B, num_classes]."""
-        return ops.one_hot(labels, self.config.num_classes, dtype=self.compute_dtype)
-
 
 @keras.saving.register_keras_serializable("pixel_cnn_pp")
 class ResidualBlock(keras.layers.Layer):

@@ -209,17 +209,12 @@ class PixelCNNPP(AutoregressiveModel):
         return PixelCNNPPStep(self)
 
     def scale(self, levels):
-        """Levels [..., C] as inputs of the first layers, [..., C + 1]."""
-        x = likelihoods.to_unit_scale(levels, self.config.num_levels, self.variable_dtype)
-        x = ops.cast(x, self.compute_dtype)
-        # A channel of ones tells the picture from the zeros around it.
-        return ops.pad(x, [*[(0, 0)] * (len(x.shape) - 1), (0, 1)], constant_values=1)
+        """Levels [..., C] as inputs of the first layers, [..., C + 1].
 
-    def one_hot(self, labels):
-        """Labels [B] as the conditioning of the blocks, [B, num_classes]; None without classes."""
-        if self.config.num_classes is None:
-            return None
-        return ops.one_hot(labels, self.config.num_classes, dtype=self.compute_dtype)
+        A channel of ones tells the picture from the zeros around it.
+        """
+        x = super().scale(levels)
+        return ops.pad(x, [*[(0, 0)] * (len(x.shape) - 1), (0, 1)], constant_values=1)
 
     def output(self, output_layer, right):
         """The raw parameters from the last of the rightward stream."""

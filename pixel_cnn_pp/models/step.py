@@ -41,7 +41,7 @@ class Step(abc.ABC):
           weights: What `weights` returned.
           state: What `initial_state`, or `end_row` of the row above, returned.
           row: Integer tensor [], the number of the row.
-          condition: As in `initial_state`.
+          condition: As in `initial_state`. The other methods get it by way of the context.
 
         Returns:
           (context, left): a nest of tensors for the other methods; and what the first pixel of the
