@@ -17,6 +17,14 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 # Every model of the package, small enough to be cheap, different enough that every branch of every
 # network is in one of them; tests/models/test_specimens.py checks the list for gaps.
 SPECIMENS = {
+    "two_channels": ModelConfig(
+        image_shape=(12, 4, 2),
+        num_levels=1000,
+        nr_filters=5,
+        nr_logistic_mix=2,
+        num_classes=2,
+        receptive_field="15x8",
+    ),
     # PixelCNN++, the full network.
     "rgb": ModelConfig(image_shape=(8, 12, 3), nr_resnet=1, nr_filters=6, nr_logistic_mix=2),
     "digits": ModelConfig(
@@ -55,15 +63,7 @@ SPECIMENS = {
         likelihood="softmax",
         shortcuts=False,
     ),
-    # PixelCNN++, the small receptive fields.
-    "two_channels": ModelConfig(
-        image_shape=(12, 4, 2),
-        num_levels=1000,
-        nr_filters=5,
-        nr_logistic_mix=2,
-        num_classes=2,
-        receptive_field="15x8",
-    ),
+    # PixelCNN++, the small receptive fields; the first of the list is one too.
     "four_channels": ModelConfig(
         image_shape=(8, 8, 4),
         num_levels=2,
@@ -142,6 +142,8 @@ def _likelihood_of(config):
 # One of each model, for laws that do not depend on its options, and one of each of its likelihoods.
 ONE_OF_EACH_MODEL = _first_of_each(lambda config: config.kind)
 ONE_OF_EACH_LIKELIHOOD = _first_of_each(_likelihood_of)
+# One of each model with all kinds of layers that it has, and without dropout.
+WHOLE_OF_EACH_MODEL = ["relu", "pixel_cnn"]
 WITH_LIKELIHOOD = [
     name for name, config in SPECIMENS.items() if not getattr(config, "energy_distance", False)
 ]

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from specimens import ONE_OF_EACH_MODEL, SPECIMENS
+from specimens import SPECIMENS, WHOLE_OF_EACH_MODEL
 
 # One process for all: it takes seconds to start.
 ON_TWO_DEVICES = """
@@ -99,13 +99,11 @@ print("RESULTS", json.dumps({
     "errors": errors, "fitted": fitted, "compiled": {"losses": compiled, "same copies": same}
 }))
 """
-# Those without dropout: `fit` draws its seeds from the model's own generator.
-FITTED = ["relu", *(name for name in ONE_OF_EACH_MODEL if name != "rgb")]
 
 
 @pytest.fixture(scope="module")
 def results(run_python):
-    printed = run_python(ON_TWO_DEVICES.replace("NAMES", repr(FITTED)))
+    printed = run_python(ON_TWO_DEVICES.replace("NAMES", repr(WHOLE_OF_EACH_MODEL)))
     (line,) = (line for line in printed.splitlines() if line.startswith("RESULTS"))
     return json.loads(line.removeprefix("RESULTS"))
 

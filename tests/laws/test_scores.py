@@ -29,11 +29,12 @@ def test_bits_per_dim_is_nats_over_dimensions_and_log_2(name):
 
 @WITH_LIKELIHOOD
 def test_an_untrained_models_bits_per_dim_is_near_that_of_uniform_noise(name):
-    # Fresh weights know nothing: log2(L), and what their arbitrary opinion costs on top.
+    # Fresh weights know nothing: log2(L), and what their arbitrary opinion costs on top. Where they
+    # have next to none, the mean over some thousand sub-pixels may by chance be a little less.
     config = SPECIMENS[name]
     images, labels = specimens.images(config, 8), specimens.labels(config, 8)
     mean = specimens.build(name).bits_per_dim(images, labels).numpy().mean()
-    assert 0 < mean - math.log2(config.num_levels) < 3
+    assert -0.01 < mean - math.log2(config.num_levels) < 3
 
 
 @ALL

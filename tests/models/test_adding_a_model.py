@@ -58,7 +58,7 @@ def added():
             configs = eval(f"{{{block_of(place)}}}", {"NeighboursConfig": config_class})
             for name, specimen in configs.items():
                 patch.setitem(getattr(specimens, listed), name, specimen)
-        for name in ("ONE_OF_EACH_MODEL", "ONE_OF_EACH_LIKELIHOOD"):
+        for name in ("ONE_OF_EACH_MODEL", "WHOLE_OF_EACH_MODEL", "ONE_OF_EACH_LIKELIHOOD"):
             patch.setattr(specimens, name, [*getattr(specimens, name), KIND])
         yield
         keras.saving.get_custom_objects().pop("pixel_cnn_pp>Neighbours")

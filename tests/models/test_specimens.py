@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import specimens
-from specimens import ONE_OF_EACH_MODEL, SPECIMENS, TINY
+from specimens import ONE_OF_EACH_MODEL, SPECIMENS, TINY, WHOLE_OF_EACH_MODEL
 
 from pixel_cnn_pp import config
 
@@ -19,7 +19,8 @@ def kinds(kind, model_kind=None):
 
 def test_every_model_is_there_with_classes_and_without_and_on_1_3_and_4_channels():
     assert kinds(lambda c: c.kind) == set(config.MODELS)
-    assert len(ONE_OF_EACH_MODEL) == len(config.MODELS)
+    for one_of_each in (ONE_OF_EACH_MODEL, WHOLE_OF_EACH_MODEL):
+        assert {SPECIMENS[name].kind for name in one_of_each} == set(config.MODELS)
     for model in config.MODELS:
         assert kinds(lambda c: c.num_classes is None, model) == {False, True}
         assert kinds(lambda c: c.image_shape[-1], model) >= {1, 3, 4}
