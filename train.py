@@ -10,7 +10,7 @@ config.define_preset()
 
 
 def main():
-    """Starts a run, or resumes one from its directory."""
+    """Starts a new run, or resumes a run from its directory."""
     from pixel_cnn_pp import data
     from pixel_cnn_pp.runs import checkpoints, devices, loop
 
@@ -22,10 +22,10 @@ def main():
     else:
         model_class = config.model_class_from_flags()
         model_values = config.values_from_flags(model_class)
-        model_class(**model_values)  # what contradicts itself is refused before data are loaded
+        model_class(**model_values)  # checks the values before the data are loaded
         data_config = config.DataConfig(**config.values_from_flags(config.DataConfig))
         training_config = config.TrainingConfig(**config.values_from_flags(config.TrainingConfig))
-    # First of all: workers cannot find each other once TensorFlow has computed anything.
+    # The strategy comes first. Workers cannot connect after TensorFlow has computed anything.
     strategy = devices.make_strategy(training_config.nr_gpu, training_config.peer_timeout)
     train_data, test_data = (data.load_split(data_config, split) for split in ("train", "test"))
     if not FLAGS.load_params:

@@ -1,7 +1,7 @@
 """PixelCNN++ for TensorFlow 2 and Keras 3, faithful to the original release.
 
-Public names are resolved when they are first used, so that importing the package imports neither
-TensorFlow nor Keras, and the names that need TensorFlow do not stand in the way of the others.
+Public names are imported when they are first used. Importing the package imports neither TensorFlow
+nor Keras. Names that do not need TensorFlow work without it.
 """
 
 import importlib

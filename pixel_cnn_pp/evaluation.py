@@ -1,4 +1,4 @@
-"""Exact bits/dim over a set of images, what simpler models and codecs need, and sets told apart."""
+"""Scores sets of images: exact bits/dim of a model, of histograms and of codecs, and AUROC."""
 
 import csv
 import dataclasses
@@ -14,7 +14,7 @@ from PIL import Image
 from pixel_cnn_pp import likelihoods
 from pixel_cnn_pp.models import inputs
 
-# Codecs and what they are saved with; the strongest compression that they have.
+# Codecs and the options with which they save images. These give their strongest compression.
 _CODECS = {
     "PNG": {"optimize": True},
     "WebP": {"lossless": True, "quality": 100, "method": 6},
@@ -23,12 +23,12 @@ _CODECS = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Score:
-    """How likely every image of a set is, each counted once.
+    """The scores of a set of images. Each image is counted once.
 
     Attributes:
       nats: float64 array [N], -log p(x), or another loss that is summed over an image.
-      num_dims: H W C, the sub-pixels of an image.
-      unit: What the mean is, as it is printed behind its number.
+      num_dims: H W C, the number of sub-pixels of an image.
+      unit: Unit of the mean, as it is printed after the number.
     """
 
     nats: np.ndarray
@@ -53,23 +53,23 @@ class Score:
         return float(np.std(self.bits_per_dim, ddof=1) / math.sqrt(len(self.nats)))
 
     def __str__(self):
-        """As it is printed: mean, standard error, number of images."""
+        """The text to print: mean, standard error and number of images."""
         value = f"{self.mean:.4f} +- {self.standard_error:.4f} {self.unit}"
         return f"{value} over {len(self.nats)} images"
 
 
 def check_fits(name, images, model, uses_labels):
-    """Refuses a set of images that a model cannot score, before any of them is.
+    """Checks that a model can score a set of images, before any image is scored.
 
     Args:
-      name: What the set is called in the message.
+      name: Name of the set, for the message.
       images: ImageData.
       model: `models.AutoregressiveModel`.
-      uses_labels: Whether each image is to be scored by its own class.
+      uses_labels: Whether each image is scored given its own class.
 
     Raises:
-      ValueError: If channels, levels, size or labels are not those of the model, or if it has no
-        likelihood.
+      ValueError: If the channels, levels, size or labels do not fit the model, or if the model has
+        no likelihood.
     """
     model.likelihood.require_log_prob()
     config = model.config
@@ -104,7 +104,7 @@ def check_fits(name, images, model, uses_labels):
 
 
 def compiled_log_prob(model):
-    """The model's `log_prob` with its network compiled.
+    """Makes a function that computes the model's `log_prob` with a compiled network.
 
     Args:
       model: `models.AutoregressiveModel`.
@@ -113,7 +113,7 @@ def compiled_log_prob(model):
       Function (images [B, H, W, C], labels [B] or None) -> nats [B].
     """
     if not model.compiled and keras.backend.backend() == "tensorflow":
-        # Keras would take XLA where there is a GPU; `AutoregressiveModel.compile` says why not.
+        # Keras would use XLA on a GPU. `AutoregressiveModel.compile` explains why this is slower.
         model.jit_compile = False
 
     def log_prob(images, labels):
@@ -124,7 +124,7 @@ def compiled_log_prob(model):
 
 
 def marginal_log_prob(log_prob, num_classes):
-    """The likelihood of images whose class is not known, every class being as likely as another.
+    """Makes a function for the likelihood of images whose class is unknown. Classes are equal.
 
     log p(x) = log(sum{ p(x | y) : y }) - log(num_classes)
 
@@ -133,12 +133,11 @@ def marginal_log_prob(log_prob, num_classes):
       num_classes: Number of classes.
 
     Returns:
-      Function of the same kind, to which the labels do not matter; it takes num_classes times as
-      long.
+      Function of the same kind. It ignores its labels, and takes num_classes times as long.
     """
 
     def log_prob_over_classes(images, labels):
-        del labels  # Not known, or not to be used.
+        del labels  # They are unknown, or must not be used.
         of_classes = [
             np.asarray(log_prob(images, np.full(len(images), label, np.int32)), np.float64)
             for label in range(num_classes)
@@ -149,14 +148,14 @@ def marginal_log_prob(log_prob, num_classes):
 
 
 def score(log_prob, batches, is_conditional, unit="bits/dim"):
-    """Scores a set of images, each exactly once.
+    """Scores every image of a set exactly once.
 
     Args:
       log_prob: Function (images [B, H, W, C], labels [B] or None) -> nats [B].
-      batches: Iterable of (images, labels, mask), as of `data.eval_batches`; mask [B] is False on
-        images that only fill up a batch.
-      is_conditional: Whether the labels are passed on to `log_prob`.
-      unit: That of the Score.
+      batches: Iterable of (images, labels, mask), such as `data.eval_batches`. mask [B] is False
+        for images that are only padding.
+      is_conditional: Whether to pass the labels to `log_prob`.
+      unit: Unit of the Score.
 
     Returns:
       Score.
@@ -175,13 +174,14 @@ def score(log_prob, batches, is_conditional, unit="bits/dim"):
 
 
 def auroc(inside, outside):
-    """How well a score tells two sets apart: the area under the curve of its hits and false alarms.
+    """How well a score separates two sets: the area under the ROC curve.
 
-    The probability that an image of the second set scores higher than one of the first, a tie
-    counting half: 1 if all of them do, 1/2 by chance, 0 if none does.
+    This is the probability that an image of the second set has a higher score than an image of the
+    first set. A tie counts as 1/2. The result is 1 if all images of the second set have higher
+    scores, 1/2 for random scores, and 0 if all have lower scores.
 
     Args:
-      inside: Floats [N], scores of the first set, the one that the model is for.
+      inside: Floats [N], scores of the first set, which the model was made for.
       outside: Floats [M], scores of the second set.
 
     Returns:
@@ -190,40 +190,40 @@ def auroc(inside, outside):
     >>> auroc([1.0, 2.0], [1.5, 3.0])
     0.75
     """
-    from sklearn import metrics  # Takes a second to import, and few need it.
+    from sklearn import metrics  # Imported here, because it takes a second and few callers need it.
 
     is_outside = np.repeat([0, 1], [len(inside), len(outside)])
     return float(metrics.roc_auc_score(is_outside, np.concatenate([inside, outside])))
 
 
 def check_scores_path(path):
-    """Refuses a file name that `save_scores` would not know what to write into.
+    """Checks that `save_scores` can write a file of this name.
 
     Args:
       path: File name.
 
     Raises:
-      ValueError: If it ends neither in .npz nor in .csv.
+      ValueError: If the name ends neither in .npz nor in .csv.
     """
     if pathlib.Path(path).suffix not in (".npz", ".csv"):
         raise ValueError(f"A file of scores must end in .npz or .csv. Received: {path}")
 
 
 def save_scores(path, columns):
-    """Writes a table of scores, a row for each image, whole or not at all.
+    """Writes a table of scores, with one row for each image. The file is complete or not written.
 
     Args:
-      path: File to write or replace. An .npz holds an array for every column; a .csv has their
-        names in its first line, and numbers with all their digits.
-      columns: {name: array [N]}.
+      path: File to write or replace. An .npz holds an array for every column. A .csv has the names
+        of the columns in its first line, and numbers with all their digits.
+      columns: {name of a column: array [N]}.
 
     Raises:
-      ValueError: If the file name ends in something else.
-      OSError: If the file cannot be written; what stood there before still does.
+      ValueError: If the file name has another ending.
+      OSError: If the file cannot be written. Then an older file is unchanged.
     """
     check_scores_path(path)
     path = pathlib.Path(path)
-    # Beside its destination, because only within one file system is a rename a single act.
+    # The temporary file is in the same folder, because a rename is atomic only within one disk.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         if path.suffix == ".npz":
@@ -233,7 +233,7 @@ def save_scores(path, columns):
             with open(unfinished, "w", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(columns)
-                # As Python's numbers, which are written with all their digits.
+                # Convert to Python's numbers, which are written with all their digits.
                 writer.writerows(
                     zip(*(column.tolist() for column in columns.values()), strict=True)
                 )
@@ -243,14 +243,16 @@ def save_scores(path, columns):
 
 
 def histogram_bits_per_dim(train_images, test_images, num_levels, per_position):
-    """Bits/dim of a model in which every sub-pixel is independent: a histogram, with add-one.
+    """Bits/dim of a model in which all sub-pixels are independent, each with a histogram.
+
+    The probability of a level is (count + 1) / (total count + L), which is add-one smoothing.
 
     Args:
-      train_images: Integers [N, H, W, C], what the histogram is made of.
-      test_images: Integers [M, H, W, C], what it is scored on.
+      train_images: Integers [N, H, W, C], the images that are counted.
+      test_images: Integers [M, H, W, C], the images that are scored.
       num_levels: L.
-      per_position: Whether every row and column has a histogram of its own, or all share one;
-        channels never do.
+      per_position: Whether every position (row, column) has its own histogram. Otherwise all
+        positions share one. Every channel always has its own.
 
     Returns:
       Score over the M images.
@@ -267,23 +269,23 @@ def histogram_bits_per_dim(train_images, test_images, num_levels, per_position):
 
 
 def codecs(images):
-    """Names of the codecs that can hold images, a tuple: WebP takes 8 bits, in grey or RGB only."""
+    """Names of the codecs that can store images, a tuple. WebP stores only 8-bit grey and RGB."""
     return tuple(_CODECS) if _is_8_bit_picture(images) else ("PNG",)
 
 
 def codec_bits_per_dim(images, codec):
-    """Bits/dim of a lossless codec, all images side by side in one file.
+    """Bits/dim of a lossless codec that stores all images side by side in one file.
 
-    One file for all is the kindest measure for the codec: it pays for its headers once. PNG holds
-    images of any kind: of what is not 8-bit grey or RGB, the channels stand side by side as grey
-    pictures, of 16 bits unless they are uint8.
+    One file for all images favours the codec, because the file has its headers only once. PNG can
+    store all images. If they are not 8-bit grey or RGB, their channels are stored side by side as
+    grey pictures, with 8 bits for uint8 and otherwise with 16 bits.
 
     Args:
-      images: Integers [N, H, W, C] in [0, 65535]; for WebP uint8, C = 1 or 3.
+      images: Integers [N, H, W, C] in [0, 65535]. For WebP they must be uint8 with C = 1 or 3.
       codec: "PNG" or "WebP".
 
     Returns:
-      Bits of the file per sub-pixel of the images, a float.
+      Bits of the file for each sub-pixel of the images, a float.
 
     Raises:
       ValueError: If the images are of another kind or the codec is unknown.
@@ -302,7 +304,7 @@ def codec_bits_per_dim(images, codec):
             f"Received: values in [{images.min()}, {images.max()}]"
         )
     num_images, height, width, channels = images.shape
-    # As square as they fit; what is left over is black and costs next to nothing.
+    # The grid is nearly square. Its empty places are black, which takes almost no bits.
     num_columns = math.isqrt(num_images - 1) + 1
     num_rows = -(-num_images // num_columns)
     filled = np.zeros((num_rows * num_columns, *images.shape[1:]), dtype)

@@ -1,10 +1,10 @@
-"""Export for serving: a SavedModel that needs TensorFlow alone.
+"""Exports a model as a SavedModel, which only needs TensorFlow to run.
 
     PATH/saved_model.pb                 the functions and their signatures
-    PATH/variables/                     the weights, once
-    PATH/assets.extra/config.json       the configuration of the model, to be read by people
+    PATH/variables/                     the weights
+    PATH/assets.extra/config.json       the configuration of the model, for people to read
 
-Signatures take and give integers, as everything outside the network does.
+The signatures take and return images as integers.
 """
 
 import os
@@ -22,10 +22,10 @@ _SAVED_MODEL = "saved_model.pb"
 
 
 def export_saved_model(model, path, jit_compile=True, overwrite=False):
-    """Writes a model as a SavedModel for TensorFlow Serving or for TensorFlow alone.
+    """Writes a model as a SavedModel, for TensorFlow Serving or for TensorFlow itself.
 
-    Its signatures, each for any number of images; B, H, W, C and L as in the model, integers of
-    images uint8 for L <= 256 and int32 above, labels int32 [B] for class-conditional models only:
+    It has the signatures below. Each takes any number of images. Images are uint8 for L <= 256 and
+    int32 for more levels. Class-conditional models also take labels, int32 [B].
 
         log_prob         images [B, H, W, C]{, labels}   -> nats [B], bits_per_dim [B]
         sample           num_samples, seed{, labels}     -> images [num_samples, H, W, C]
@@ -33,28 +33,29 @@ def export_saved_model(model, path, jit_compile=True, overwrite=False):
         config                                           -> json, the configuration as a string
         serving_default  is log_prob
 
-    `nats` is log p(x), as of the model's `log_prob`. `log_prob` takes any H and W that the model
-    takes; the others take those of the configuration. `sample_with_controls` and
-    `complete_with_controls` also take temperature, log_scale_offset (floats) and mode ("sample" or
-    "map"), as far as they have a meaning for the likelihood, see `sampling.sample`. A model that is
-    trained by the energy distance has neither `log_prob` nor controls, and its `serving_default` is
-    `sample`.
+    `nats` is log p(x), as in the model's `log_prob`. `log_prob` takes any H and W that the model
+    takes. The other signatures take the H and W of the configuration. `sample_with_controls` and
+    `complete_with_controls` also take temperature and log_scale_offset (floats) and mode ("sample"
+    or "map"), as in `sampling.sample`. They only take the controls that the likelihood has. A model
+    that is trained with the energy distance has no `log_prob` and no controls. Its
+    `serving_default` is `sample`.
 
-    The same seed gives the images of `sampling.sample` on the machine that exported, to the last
-    bit with `jit_compile`. Without it, products are rounded differently: in float32 that changes a
-    draw in some ten thousand, in bfloat16 most images.
+    The same seed gives the same images as `sampling.sample` on the machine that exported the model.
+    With `jit_compile` they are equal to the last bit. Without it, products are rounded differently.
+    In float32 this changes about one draw in ten thousand. In bfloat16 it changes most images.
 
     Args:
-      model: `models.AutoregressiveModel`; the weights that it has now are saved.
-      path: Directory to write, which is whole or is not there.
-      jit_compile: Whether the sampler is compiled by XLA, once for every size of a batch, where it
-        runs. It is faster then, but the first call takes seconds, and TensorFlow Serving must have
-        XLA: on CPUs it asks for --xla_cpu_compilation_enabled.
-      overwrite: Whether a SavedModel that is there already is replaced.
+      model: `models.AutoregressiveModel`. Its current weights are saved.
+      path: Directory to write. It is either complete or not written.
+      jit_compile: Whether XLA compiles the sampler when it is used, once for every batch size. This
+        makes sampling faster, but the first call takes seconds. TensorFlow Serving must then have
+        XLA. On CPUs it needs the option --xla_cpu_compilation_enabled.
+      overwrite: Whether to replace an existing SavedModel.
 
     Raises:
-      ValueError: If `model` is no model of this package, or not on Keras's TensorFlow backend.
-      OSError: If `path` is taken, or cannot be written.
+      ValueError: If `model` is not a model of this package, or if the Keras backend is not
+        TensorFlow.
+      OSError: If `path` exists already, or cannot be written.
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -69,7 +70,7 @@ def export_saved_model(model, path, jit_compile=True, overwrite=False):
     check_path(path, overwrite)
     path = pathlib.Path(path).absolute()
     incomplete = path.with_name(f".incomplete_{path.name}")
-    shutil.rmtree(incomplete, ignore_errors=True)  # a leftover
+    shutil.rmtree(incomplete, ignore_errors=True)  # from an earlier process that was killed
     incomplete.mkdir(parents=True)
     try:
         served, signatures = _served(model, jit_compile)
@@ -86,14 +87,14 @@ def export_saved_model(model, path, jit_compile=True, overwrite=False):
 
 
 def check_path(path, overwrite=False):
-    """Refuses a path that `export_saved_model` would refuse, before there is a model.
+    """Checks that `export_saved_model` can write to a path. This needs no model.
 
     Args:
-      path: As there.
-      overwrite: As there.
+      path: As in `export_saved_model`.
+      overwrite: As in `export_saved_model`.
 
     Raises:
-      OSError: If `path` is taken, or cannot be written.
+      OSError: If `path` exists already, or cannot be written.
     """
     path = pathlib.Path(path).absolute()
     if path.is_dir() and os.listdir(path):
@@ -115,7 +116,7 @@ def check_path(path, overwrite=False):
 
 
 def _move(incomplete, path):
-    """Puts a complete directory in its place; what was there goes when it stands ready."""
+    """Renames a complete directory to its final path, and removes what was there before."""
     replaced = path.with_name(f".replaced_{path.name}")
     shutil.rmtree(replaced, ignore_errors=True)
     if path.exists():
@@ -127,20 +128,20 @@ def _move(incomplete, path):
 def _served(model, jit_compile):
     """The object to save, and its signatures."""
     served = tf.Module()
-    # Only the weights: Keras would save all layers as objects of its own.
+    # The object holds only the weights. With the model, Keras would save all layers as objects.
     served.weights = [weight.value for weight in model.weights]
     endpoints = _Endpoints(model, jit_compile)
     signatures = {}
     for name, (function, arguments) in endpoints.signatures().items():
         specs = {key: tf.TensorSpec(*spec, key) for key, spec in arguments.items()}
-        # No attributes of `served`: what is one is traced and saved for a second time.
+        # The functions are not attributes of `served`, because those are traced and saved again.
         signatures[name] = _function(function).get_concrete_function(**specs)
     default = signatures["log_prob" if "log_prob" in signatures else "sample"]
     return served, {**signatures, "serving_default": default}
 
 
 class _Endpoints:
-    """The functions that are served, of tensors as a client sends them, checked in the graph."""
+    """The exported functions. They take the tensors of a client, and check them in the graph."""
 
     def __init__(self, model, jit_compile):
         self._model, self._config = model, model.config
@@ -149,11 +150,11 @@ class _Endpoints:
         def compile_step(step):
             return tf.function(step, jit_compile=True, autograph=False) if jit_compile else step
 
-        # One function, traced once, behind all signatures that draw.
+        # All signatures that draw images share this function, so it is traced only once.
         self._draw_images = _function(sampling.make_draw_images(model, compile_step))
 
     def signatures(self):
-        """{name: (function, its arguments by name)}."""
+        """{name of a signature: (function, {name of an argument: its spec})}."""
         height, width, channels = self._config.image_shape
         labels = {} if self._config.num_classes is None else {"labels": ([None], tf.int32)}
         controls = {
@@ -188,7 +189,7 @@ class _Endpoints:
         return {"json": tf.constant(config.to_json(self._config))}
 
     def log_prob(self, images, labels=None):
-        """Nats and bits/dim of images."""
+        """Computes nats and bits/dim of images."""
         images, labels = self._checked(images, labels)
         nats = self._model.log_prob(images, labels)
         num_dims = tf.cast(tf.reduce_prod(tf.shape(images)[1:]), nats.dtype)
@@ -203,7 +204,7 @@ class _Endpoints:
         log_scale_offset=0.0,
         mode="sample",
     ):
-        """New images."""
+        """Draws new images."""
         num_samples = _require(
             num_samples > 0,
             "`num_samples` must be a whole number of at least 1. Received: num_samples={}",
@@ -224,14 +225,14 @@ class _Endpoints:
         log_scale_offset=0.0,
         mode="sample",
     ):
-        """Images of which the pixels are kept where the mask is true."""
+        """Draws the pixels of images where the mask is false, and keeps the others."""
         mask = _require(
             tf.shape(mask)[0] == tf.shape(images)[0],
             "`mask` must be one for each of the images. Received: {} masks, {} images",
             mask,
             (tf.shape(mask)[0], tf.shape(images)[0]),
         )
-        images = tf.where(mask[..., None], images, 0)  # what is unknown may be anything
+        images = tf.where(mask[..., None], images, 0)  # unknown pixels may have any values
         return self._draw(images, mask, seed, labels, temperature, log_scale_offset, mode)
 
     def _draw(self, images, mask, seed, labels, temperature, log_scale_offset, mode):
@@ -261,7 +262,7 @@ class _Endpoints:
         return {"images": self._draw_images(images, mask, labels, seed, controls)}
 
     def _checked(self, images, labels):
-        """The two after the checks of `AutoregressiveModel.check_inputs`, in words like its."""
+        """Checks images and labels as `AutoregressiveModel.check_inputs` does, and returns them."""
         num_levels, num_classes = self._config.num_levels, self._config.num_classes
         shape = tf.shape(images)
         images = _require(
@@ -297,9 +298,9 @@ def _function(function):
 
 
 def _require(condition, message, value, received=None):
-    """The value, or an InvalidArgumentError of one line where the condition does not hold.
+    """Returns the value, or raises an InvalidArgumentError of one line if the condition is false.
 
-    `received` are the tensors that the message shows, by default the value itself.
+    `received` are the tensors that the message shows. By default it is the value itself.
     """
     text = tf.strings.format(message, (value,) if received is None else received)
     with tf.control_dependencies([tf.debugging.Assert(condition, [text])]):

@@ -6,21 +6,21 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-_BACKGROUND = 255  # White, because pictures of digits are black at their edges.
+_BACKGROUND = 255  # The background is white, because pictures of digits have black edges.
 
 
 def image_grid(images, num_columns, num_levels=256, padding=1, scale=1):
-    """Lays integer images out in a grid, row by row, as one RGB picture.
+    """Arranges integer images in a grid, row by row, as one RGB picture.
 
-    Levels 0 .. L - 1 are stretched to 0 .. 255:  (255 * level + (L - 1) // 2) // (L - 1)
+    Levels 0 .. L - 1 are scaled to 0 .. 255:  (255 * level + (L - 1) // 2) // (L - 1)
 
     Args:
-      images: integers [N, H, W, C] in [0, L - 1]. C = 3 is shown as RGB; any other C is shown as
-        grey by its first channel.
-      num_columns: Images in a row, whole number of at least 1. The rest of the last row is white.
+      images: Integers [N, H, W, C] in [0, L - 1]. C = 3 is shown as RGB. For any other C, the first
+        channel is shown as grey.
+      num_columns: Number of images in a row, at least 1. The rest of the last row is white.
       num_levels: L, whole number of at least 2.
-      padding: Width in pixels of the white lines between the images; there are none around them.
-      scale: Every pixel of the picture, lines included, becomes a square of scale x scale.
+      padding: Width in pixels of the white lines between the images. The grid has no outer border.
+      scale: Every pixel of the picture, including the lines, becomes a square of scale x scale.
     Returns:
       uint8 array [scale * (rows * (H + padding) - padding),
       scale * (num_columns * (W + padding) - padding), 3], with rows = ceil(N / num_columns).
@@ -70,14 +70,15 @@ def image_grid(images, num_columns, num_levels=256, padding=1, scale=1):
 
 
 def completion_grid(originals, known_mask, completed, num_levels, scale=1):
-    """Lays out completions. A row shows one original, its known pixels, and its completions.
+    """Arranges completions. Each row shows one original, its known pixels, and its completions.
 
     Args:
-      originals: integer array [N, H, W, C], levels in [0, L - 1].
-      known_mask: boolean array [H, W], true where pixels are known; other pixels are shown grey.
-      completed: integer array [N M, H, W, C], the M completions of each original in turn.
+      originals: Integer array [N, H, W, C], levels in [0, L - 1].
+      known_mask: Boolean array [H, W], true for known pixels. Other pixels are shown grey.
+      completed: Integer array [N M, H, W, C]: M completions of the first original, then M of the
+        second, and so on.
       num_levels: L, whole number of at least 2.
-      scale: Whole number of at least 1, side of the square that shows a pixel.
+      scale: Whole number of at least 1, the side of the square that shows a pixel.
     Returns:
       uint8 array [H', W', 3], as `image_grid` returns.
     Raises:
@@ -93,14 +94,14 @@ def completion_grid(originals, known_mask, completed, num_levels, scale=1):
 
 
 def save_png(path, picture):
-    """Writes a picture to a PNG file, completely or not at all.
+    """Writes a picture to a PNG file. The file is complete or not written.
 
     Args:
-      path: File to write or replace; folders that are missing are created.
+      path: File to write or replace. Missing folders are created.
       picture: uint8 array [H, W, 3], as `image_grid` and `histograms` return.
     Raises:
       ValueError: If the picture has another shape or dtype.
-      OSError: If the file cannot be written; an older file is then unchanged.
+      OSError: If the file cannot be written. Then an older file is unchanged.
     """
     picture = np.asarray(picture)
     if picture.ndim != 3 or picture.shape[-1] != 3 or picture.size == 0:
@@ -112,7 +113,7 @@ def save_png(path, picture):
         raise ValueError(f"`picture` must be uint8. Received: {picture.dtype}")
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the folder of the file, because a rename is atomic only within one file system.
+    # The temporary file is in the same folder, because a rename is atomic only within one disk.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         Image.fromarray(picture).save(unfinished, format="PNG")
@@ -122,18 +123,19 @@ def save_png(path, picture):
 
 
 def histograms(panels, num_bins=50):
-    """Draws histograms of several sets over each other, a panel for each quantity, as one picture.
+    """Draws histograms of several sets as one picture. It has one panel for each quantity.
 
-    All sets of a panel have the same bins. The height of a bin is its share of the values of the
-    set, so that sets of different sizes can be compared.
+    All sets of a panel have the same bins. The height of a bin is the fraction of the set's values
+    in it, so that sets of different sizes can be compared.
 
     Args:
-      panels: Sequence of (title, label of the x axis, {name of a set: floats [N]}), all finite.
-      num_bins: Bins of a panel, from the least value of its sets to the greatest.
+      panels: Sequence of (title, label of the x axis, {name of a set: floats [N]}). All values must
+        be finite.
+      num_bins: Number of bins of a panel, between the smallest and the greatest value of its sets.
     Returns:
       uint8 array [H, W, 3], for `save_png`.
     Raises:
-      ValueError: If there is no panel, or a set has no values or one that is not finite.
+      ValueError: If there is no panel, or if a set is empty or has a value that is not finite.
 
     >>> histograms([("a panel", "bits/dim", {"one": [1.0, 2.0], "other": [2.0]})]).dtype
     dtype('uint8')
@@ -159,20 +161,20 @@ def histograms(panels, num_bins=50):
 
 
 def curves(panels):
-    """Draws curves over each other, a panel for each quantity, as one picture.
+    """Draws several curves as one picture. It has one panel for each quantity.
 
-    A curve that was measured several times is drawn as its mean, in a band from the lowest to the
-    highest value.
+    A curve that was measured several times is drawn as its mean. A band around it shows the lowest
+    and the highest value.
 
     Args:
       panels: Sequence of (title, label of the x axis, label of the y axis,
         {name of a curve: (xs [T], ys [N, T])}), N >= 1 and T >= 1, all finite. The upper edge of a
-        panel is the greatest mean after the first quarter of any curve, so that the steep start
-        does not flatten the rest.
+        panel is the greatest mean after the first quarter of any curve. Otherwise a steep start
+        would leave little height for the rest.
     Returns:
       uint8 array [H, W, 3], for `save_png`.
     Raises:
-      ValueError: If there is no panel, or a curve has no points or one that is not finite.
+      ValueError: If there is no panel, or if a curve has no points or a point that is not finite.
 
     >>> curves([("a panel", "step", "bits/dim", {"one": ([1, 2], [[3.0, 2.0]])})]).dtype
     dtype('uint8')
@@ -206,8 +208,8 @@ def curves(panels):
 
 
 def _figure(num_panels):
-    """A figure and its panels' axes, side by side."""
-    # Imported here, because it takes a second. A figure without pyplot needs no display.
+    """Makes a figure, and the axes of its panels side by side."""
+    # The import is here, because it takes a second. Without pyplot, a figure needs no display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.5 * num_panels, 4), dpi=100, layout="constrained")
@@ -215,7 +217,7 @@ def _figure(num_panels):
 
 
 def _drawn(figure):
-    """A figure as uint8 array [H, W, 3]."""
+    """Draws a figure to a uint8 array [H, W, 3]."""
     from matplotlib.backends import backend_agg
 
     canvas = backend_agg.FigureCanvasAgg(figure)

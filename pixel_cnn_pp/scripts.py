@@ -1,4 +1,4 @@
-"""What the scripts share: a quiet start, positional arguments, errors of one line."""
+"""Code that the scripts share: a quiet start, positional arguments and errors of one line."""
 
 import contextlib
 import importlib
@@ -86,7 +86,7 @@ def _import_tensorflow():
 
 @contextlib.contextmanager
 def _silent_stderr():
-    """Discards what is written to file descriptor 2; exceptions pass as usual."""
+    """A context that discards everything that is written to file descriptor 2."""
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -100,7 +100,7 @@ def _silent_stderr():
 
 
 def check_writable(name, path):
-    """Checks before the work, not after it, that a file can be written; makes its folders.
+    """Checks that a file can be written, and creates its folders. Call it before long work.
 
     Args:
       name: The flag that names the file.

@@ -26,7 +26,6 @@ SPECIMENS = {
         receptive_field="15x8",
     ),
     # PixelCNN++, the full network.
-    "rgb": ModelConfig(image_shape=(8, 12, 3), nr_resnet=1, nr_filters=6, nr_logistic_mix=2),
     "digits": ModelConfig(
         image_shape=(12, 8, 1),
         num_levels=17,

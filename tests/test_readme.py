@@ -20,6 +20,7 @@ from absl import flags
 # Before any script: its flag `case` belongs to whoever imports it first.
 import benchmarks.measure  # noqa: F401
 import pixel_cnn_pp as pcnn
+from pixel_cnn_pp import sampling
 from pixel_cnn_pp.runs import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -130,6 +131,9 @@ def test_the_snippet_on_own_images_trains_scores_draws_and_saves(tmp_path, monke
     assert snippet.count("28, 28, 1") == 3
     images = np.random.default_rng(0).integers(0, 256, (128, 8, 8, 1), np.uint8)
     np.save("images.npy", images)
+    # And without XLA, which compiles for seconds.
+    whole = sampling.draw.compile_function
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
     names = {}
     exec(compile(snippet.replace("28, 28, 1", "8, 8, 1"), "README.md", "exec"), names)
     assert names["bits_per_dim"].shape == (8,)
@@ -160,6 +164,9 @@ def test_the_two_workers_train_together(tmp_path):
             example = example.replace(number, str(free.getsockname()[1]))
     example = example.replace("save/two", str(tmp_path / "run"))
     example = example.replace("max_epochs 2", "max_epochs 1 --num_samples 0")
+    # The same on a smaller network, which is traced sooner.
+    assert "nr_resnet 1 --nr_filters 16" in example
+    example = example.replace("nr_resnet 1", "receptive_field 11x5")
     example = example.replace("nr_filters 16", "nr_filters 2").replace("python", sys.executable)
     done = subprocess.run(
         ["bash", "-c", example + "status=$?; wait $! && exit $status"],

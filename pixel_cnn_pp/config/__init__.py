@@ -1,8 +1,15 @@
-"""What a run is: its model, its data, its training, as frozen dataclasses.
+"""The configuration of a run: its model, its data and its training, as frozen dataclasses.
 
-`fields` says how an option is described, `models`, `data` and `training` hold the options, `run`
-puts them together, `presets` are the papers' models, `flags` is the command line. The defaults are
-those of the original release's train.py. No TensorFlow and no Keras here.
+    fields.py     how one option is described and checked
+    models.py     the options of each model
+    data.py       the options of the data set
+    training.py   the options of the training
+    run.py        the whole run, and its JSON file
+    presets.py    the models of the papers
+    flags.py      the options as flags of the command line
+
+The defaults are those of train.py in the original release. This package imports neither TensorFlow
+nor Keras.
 """
 
 from pixel_cnn_pp.config.data import DataConfig

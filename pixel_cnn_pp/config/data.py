@@ -1,4 +1,4 @@
-"""Which images a run is about."""
+"""The options of the data set: which images a run trains on and tests on."""
 
 import dataclasses
 from dataclasses import field
@@ -8,7 +8,9 @@ from pixel_cnn_pp.config.fields import about, check_fields
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which images, and where they lie; the room `data` knows the names of the data sets.
+    """Which images a run uses, and where they are stored.
+
+    `pixel_cnn_pp.data.names()` lists the names of the data sets.
 
     Raises:
       ValueError: If a field breaks its rule.
@@ -29,7 +31,7 @@ class DataConfig:
     data_dir: str = field(
         default="data",
         metadata=about(
-            "Directory of the data sets, and of the cache of decoded images",
+            "Directory with the data sets and the cache of decoded images",
             short_name="i",
             may_change=True,
         ),
@@ -37,37 +39,37 @@ class DataConfig:
     image_size: int | None = field(
         default=None,
         metadata=about(
-            "Height and width of the images, for a data set with no size of its own",
+            "Height and width of the images, for data sets that do not have one fixed size",
             bounds=[(">=", 4), ("a multiple of", 4)],
         ),
     )
     crop: str = field(
         default="center",
         metadata=about(
-            "Which image_size x image_size pixels of larger training images, for folder: and npz:; "
-            "random takes others in every epoch",
+            "How folder: and npz: cut larger training images to image_size x image_size pixels: "
+            "center cuts out the middle, random cuts out another part in every epoch",
             choices=("center", "random"),
         ),
     )
     test_fraction: float | None = field(
         default=None,
         metadata=about(
-            "Part of the images to test on, for a folder: or npz: without a test split of its own; "
-            "default: 0.1",
+            "Fraction of the images to test on, for a folder: or npz: data set that has no test "
+            "split; default: 0.1",
             bounds=[(">", 0), ("<", 1)],
         ),
     )
     num_levels: int | None = field(
         default=None,
         metadata=about(
-            "Levels of a sub-pixel, for folder: and npz:; default: what follows from the files",
+            "Number of levels of a sub-pixel, for folder: and npz:; default: found from the files",
             bounds=[(">=", 2), ("<=", 65536)],
         ),
     )
     num_train_images: int | None = field(
         default=None,
         metadata=about(
-            "How many of the training images to train on, always the same ones; default: all",
+            "Number of training images to use, the same ones in every run; default: all",
             bounds=[(">=", 1)],
         ),
     )

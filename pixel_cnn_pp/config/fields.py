@@ -1,8 +1,8 @@
-"""How an option is described and checked, whatever it is an option of.
+"""How an option is described and checked. This holds for options of models, data and training.
 
-Every option is a field of a frozen dataclass, described once, where it is declared: type, default,
-help, short name, rule. The check of its value, its flag and its place in the JSON file all follow
-from that description.
+Every option is a field of a frozen dataclass. The field's declaration gives its type, default,
+help, short name and rule. The check of its value, its flag and its entry in the JSON file are all
+made from this one declaration.
 """
 
 import dataclasses
@@ -12,20 +12,20 @@ import operator
 
 
 def about(help, *, short_name=None, choices=(), bounds=(), is_flag=True, may_change=False):
-    """The description of a field, kept in its `metadata`.
+    """Makes the description of a field, which the field keeps in its `metadata`.
 
     Args:
-      help: What the field means, a string; also the help of its flag.
-      short_name: The flag's other name, a string, or None.
-      choices: The values allowed, strings; empty if any.
-      bounds: Pairs (comparison, limit) that hold for the value, each comparison one of
+      help: What the field means, a string. It is also the help text of the flag.
+      short_name: A second, short name of the flag, a string, or None.
+      choices: The allowed values, strings. Empty if every value of the type is allowed.
+      bounds: Pairs (comparison, limit) that the value must satisfy. Each comparison is a key of
         `_COMPARISONS`.
-      is_flag: Whether the user gives it as a flag of its own name; otherwise it follows from the
-        data, from another flag or from the file that it is read from.
-      may_change: Whether it may be another on resume.
+      is_flag: Whether the user sets the field with a flag of the same name. Otherwise its value
+        comes from the data, from another flag or from the JSON file.
+      may_change: Whether the value may change when a run is resumed.
 
     Returns:
-      A dict with these names.
+      A dict with the arguments as its keys.
     """
     return {
         "help": help,
@@ -43,7 +43,7 @@ _COMPARISONS = {
     "<=": operator.le,
     "<": operator.lt,
     "a multiple of": lambda value, limit: value % limit == 0,
-    # Of an image's shape (H, W, C).
+    # For an image's shape (H, W, C).
     "with H and W multiples of": lambda shape, limit: not (shape[0] % limit or shape[1] % limit),
 }
 
@@ -83,7 +83,8 @@ def _to_image_shape(value):
     return height, width, channels
 
 
-# Type of a field -> its rule in words, its conversion (any error: not of this type).
+# Type of a field -> its rule in words, and its conversion. A conversion that raises an error
+# means that the value is not of this type.
 _TYPES = {
     int: ("an integer", _to_int),
     int | None: ("None or an integer", _to_optional(_to_int)),
@@ -97,17 +98,17 @@ _TYPES = {
 
 
 def checked(config_field, value):
-    """The value in its field's own type.
+    """Checks a value against the rule of its field, and converts it to the type of the field.
 
     Args:
       config_field: A `dataclasses.Field` whose metadata is from `about`.
       value: Anything.
 
     Returns:
-      The value, converted: NumPy's numbers to Python's, a list of sizes to a tuple.
+      The converted value. NumPy numbers become Python numbers, and a list of sizes becomes a tuple.
 
     Raises:
-      ValueError: If it breaks the field's rule.
+      ValueError: If the value breaks the field's rule.
     """
     words, convert = _TYPES[config_field.type]
     choices, bounds = config_field.metadata["choices"], config_field.metadata["bounds"]
@@ -130,13 +131,15 @@ def checked(config_field, value):
 
 
 def message(rule, name, value):
-    """The one line of an error: what must hold, and what was received instead."""
+    """Returns an error message of one line: the rule, and the value that was received instead."""
     received = " ".join(repr(value).split())  # one line, also for a NumPy array
     return f"{rule}. Received: {name}={received}"
 
 
 def check_fields(config):
-    """Checks each field of a configuration and converts it to its type; a `__post_init__`.
+    """Checks each field of a configuration and converts it to its type.
+
+    A dataclass can use this function as its `__post_init__`.
 
     Args:
       config: An instance of a frozen dataclass.
@@ -151,20 +154,20 @@ def check_fields(config):
 
 
 def set_field(config, name, value):
-    """Sets a field of a frozen dataclass, for its `__post_init__` alone."""
+    """Sets a field of a frozen dataclass. Only its `__post_init__` may call this."""
     object.__setattr__(config, name, value)
 
 
 def require_default(config, name, where):
-    """Refuses another value than the default of a field that only has a meaning elsewhere.
+    """Requires that a field has its default value, because it has no meaning in this configuration.
 
     Args:
       config: A configuration.
-      name: The field.
-      where: Where it has a meaning, words for the message.
+      name: Name of the field.
+      where: In which configurations the field has a meaning, in words for the message.
 
     Raises:
-      ValueError: If it is not at its default.
+      ValueError: If the field has another value than its default.
     """
     default, value = type(config).__dataclass_fields__[name].default, getattr(config, name)
     if value != default:
@@ -173,15 +176,16 @@ def require_default(config, name, where):
 
 
 def check_names(config_class, values, prefix=""):
-    """Refuses what is no JSON object of a class's fields.
+    """Checks that values from a JSON file have the field names of a class.
 
     Args:
       config_class: A dataclass.
       values: A dict, field name -> value, as it was read from a file.
-      prefix: Where in the file it stands, such as "data.".
+      prefix: The place of the values in the file, such as "data.".
 
     Raises:
-      ValueError: If it is no dict, or has a field that is unknown, or lacks one without a default.
+      ValueError: If `values` is not a dict, if it has an unknown field, or if it lacks a field
+        that has no default.
     """
     if not isinstance(values, dict):
         where = f"`{prefix.rstrip('.')}`" if prefix else "A configuration"
@@ -202,6 +206,15 @@ def check_names(config_class, values, prefix=""):
 
 
 def from_dict(config_class, values, prefix=""):
-    """An instance of a class from what a file says; arguments and errors as in `check_names`."""
+    """Makes an instance of a class from values of a file.
+
+    The arguments are those of `check_names`.
+
+    Returns:
+      An instance of `config_class`.
+
+    Raises:
+      ValueError: As in `check_names`, or if a value breaks the rule of its field.
+    """
     check_names(config_class, values, prefix)
     return config_class(**values)

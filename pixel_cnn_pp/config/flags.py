@@ -1,4 +1,4 @@
-"""The options of a run as flags of the command line, made from the descriptions of its fields."""
+"""The flags of the command line. They are made from the fields of the configuration classes."""
 
 import dataclasses
 
@@ -11,10 +11,10 @@ from pixel_cnn_pp.config.presets import PRESETS
 from pixel_cnn_pp.config.run import PARTS, RunConfig
 from pixel_cnn_pp.config.training import TrainingConfig
 
-# The flags belong to the script that calls `define_flags`, so that its --help lists them.
+# With this, the flags belong to the script that calls `define_flags`, and its --help lists them.
 flags.disclaim_key_flags()
 
-# The flag of the field `kind`, by which the user chooses the model.
+# Name of the flag that sets the field `kind`. The user chooses the model with it.
 _MODEL = "model"
 _DEFAULT_KIND = next(iter(MODELS))
 
@@ -30,14 +30,18 @@ _DEFINE = {
 
 
 def define_flags(config_class, flag_values=flags.FLAGS, with_defaults=True):
-    """Defines one absl flag for every field that is a flag; a bad value ends the parse.
+    """Defines one absl flag for every field that is a flag.
+
+    A flag with a bad value makes the parsing of the command line fail.
 
     Args:
-      config_class: A class of `MODELS`, `DataConfig`, `TrainingConfig`, or `RunConfig` for the
-        flags of all of them, one for each name, and --model that chooses the model.
-      flag_values: The absl `FlagValues` to define them in.
-      with_defaults: False leaves the flags that are not given at None, for a script in which a
-        run says what is not given; `explicit_values_from_flags` reads them.
+      config_class: A class of `MODELS`, `DataConfig` or `TrainingConfig`. `RunConfig` defines the
+        flags of all these classes, and --model to choose the model. Fields of the same name share
+        one flag.
+      flag_values: The absl `FlagValues` in which the flags are defined.
+      with_defaults: Whether the flags have the defaults of their fields. If False, flags that the
+        user does not give are None. A script that reads the missing values from an existing run
+        uses this together with `explicit_values_from_flags`.
     """
     if config_class is RunConfig:
         flags.DEFINE_enum(
@@ -45,7 +49,7 @@ def define_flags(config_class, flag_values=flags.FLAGS, with_defaults=True):
             _DEFAULT_KIND if with_defaults else None,
             list(MODELS),
             "The model to train: pixel_cnn_pp is PixelCNN++ (Salimans et al. 2017), pixel_cnn the "
-            "PixelCNN of van den Oord et al. 2016. A flag of another model is refused",
+            "PixelCNN of van den Oord et al. 2016. A flag that only another model has is refused",
             flag_values=flag_values,
         )
     for name, by_class in _flag_fields(config_class).items():
@@ -62,10 +66,10 @@ def define_flags(config_class, flag_values=flags.FLAGS, with_defaults=True):
 
 
 def define_preset(flag_values=flags.FLAGS):
-    """Defines the flag --preset, whose values stand in for those of flags that are not given.
+    """Defines the flag --preset, which gives values to flags that the user does not give.
 
     Args:
-      flag_values: The absl `FlagValues` to define it in.
+      flag_values: The absl `FlagValues` in which the flag is defined.
     """
     described = "; ".join(
         f"{name} ({'' if preset.bits_per_dim is None else f'{preset.bits_per_dim} bits/dim, '}"
@@ -76,13 +80,17 @@ def define_preset(flag_values=flags.FLAGS):
         "preset",
         None,
         list(PRESETS),
-        f"A model of the papers, with its settings; flags beside it come first. {described}",
+        "A model of the papers, with its settings. A flag that is given too overrides the preset. "
+        f"{described}",
         flag_values=flag_values,
     )
 
 
 def _flag_fields(config_class):
-    """The fields that are flags, {name: {class: field}}; of `RunConfig`, those of all its parts."""
+    """The fields that are flags: {name: {class: field}}.
+
+    For `RunConfig` these are the fields of all its parts.
+    """
     classes = [config_class]
     if config_class is RunConfig:
         classes = [each for part in PARTS.values() for each in part]
@@ -95,12 +103,12 @@ def _flag_fields(config_class):
 
 
 def _form(config_field):
-    """What fields that share a flag must have in common."""
+    """The properties that must be equal for fields that share a flag."""
     return config_field.type, config_field.metadata["short_name"], config_field.metadata["choices"]
 
 
 def _help(by_class, names_models):
-    """The help of a flag; of one that not all models have alike, what it means for each."""
+    """The help text of a flag. If the models differ, the text says what it means for each model."""
     texts = {each: item.metadata["help"] for each, item in by_class.items()}
     if not names_models or not set(by_class) <= set(MODELS.values()):
         (text,) = texts.values()
@@ -117,7 +125,10 @@ def _help(by_class, names_models):
 
 
 def _flag_checker(config_fields):
-    """The check of a flag as absl wants it: right for one of the fields that share it."""
+    """Makes the absl validator of a flag.
+
+    Several fields can share the flag. A value is valid if it is valid for at least one of them.
+    """
 
     def check(value):
         if value is None:  # A flag that was not given.
@@ -136,16 +147,18 @@ def _flag_checker(config_fields):
 
 
 def model_class_from_flags(flag_values=flags.FLAGS):
-    """The configuration class of the model that --model or the preset names.
+    """The configuration class of the model that --model or --preset chooses.
 
     Args:
-      flag_values: The absl `FlagValues` that `define_flags(RunConfig)` was called with, parsed.
+      flag_values: The parsed absl `FlagValues` in which `define_flags(RunConfig)` defined the
+        flags.
 
     Returns:
       A class of `MODELS`.
 
     Raises:
-      ValueError: If the preset is of another model, or a flag is given that the model lacks.
+      ValueError: If --preset belongs to another model than --model, or if a flag is given that
+        the model does not have.
 
     Example:
       model_class = config.model_class_from_flags()
@@ -164,7 +177,7 @@ def model_class_from_flags(flag_values=flags.FLAGS):
 
 
 def _preset(flag_values):
-    """The preset on the command line, or None; refuses one of another model than is given."""
+    """The preset on the command line, or None. It must be of the same model as --model."""
     if "preset" not in flag_values or flag_values["preset"].value is None:
         return None
     name = flag_values["preset"].value
@@ -178,18 +191,21 @@ def _preset(flag_values):
 
 
 def values_from_flags(config_class, flag_values=flags.FLAGS):
-    """The values of the flags of a class: given, or else the preset's, or else its default.
+    """The values of all flags of a class.
+
+    Each value is the one on the command line. If there is none, it is the value of the preset. If
+    there is none either, it is the default of the field.
 
     Args:
       config_class: The class that `define_flags` was called with, or a part of it.
-      flag_values: The absl `FlagValues`, parsed.
+      flag_values: The parsed absl `FlagValues`.
 
     Returns:
-      A dict, field name -> value, without the fields that follow from the data. Of `RunConfig`,
-      `kind` and the options of the model that is chosen, of the data and of the training.
+      A dict, field name -> value, without the fields that come from the data. For `RunConfig` it
+      holds `kind`, and the options of the chosen model, of the data and of the training.
 
     Raises:
-      ValueError: As `model_class_from_flags`, for a preset or `RunConfig`.
+      ValueError: As in `model_class_from_flags`, if a preset is given or for `RunConfig`.
 
     Example:
       DataConfig(**values_from_flags(DataConfig))
@@ -209,7 +225,7 @@ def values_from_flags(config_class, flag_values=flags.FLAGS):
         if preset is not None and name in preset.values and not flag.present:
             values[name] = preset.values[name]
         elif flag.using_default_value and flag.default == first.default:
-            # Of models that share a flag it has the default of the first, and each has its own.
+            # A flag that models share has the default of the first model. Take this model's own.
             values[name] = by_class[config_class].default
         else:
             values[name] = flag.value
@@ -217,18 +233,20 @@ def values_from_flags(config_class, flag_values=flags.FLAGS):
 
 
 def explicit_values_from_flags(config_class, flag_values=flags.FLAGS):
-    """The values that stand on the command line, also in its preset or equal to the default.
+    """The values that the user gave on the command line, as flags or by a preset.
+
+    A value that the user gave is included even if it equals the default.
 
     Args:
       config_class: The class that `define_flags` was called with, or a part of it.
-      flag_values: The absl `FlagValues`, parsed.
+      flag_values: The parsed absl `FlagValues`.
 
     Returns:
-      A dict, field name -> value; of `RunConfig`, over the options of all models, and `kind` where
-      --model or the preset says it.
+      A dict, field name -> value. For `RunConfig` it can hold options of all models, and it holds
+      `kind` if --model or --preset is given.
 
     Raises:
-      ValueError: If the preset is of another model than --model.
+      ValueError: If --preset belongs to another model than --model.
     """
     preset = _preset(flag_values)
     preset_values = {} if preset is None else preset.values

@@ -1,4 +1,4 @@
-"""What each model is: its options beside each other."""
+"""The options of each model, one class for each model."""
 
 import dataclasses
 import typing
@@ -13,12 +13,13 @@ from pixel_cnn_pp.config.fields import (
     set_field,
 )
 
-# Small receptive fields of PixelCNN++, width x height -> residual blocks. The field grows by two
-# rows, and by two columns to either side, with each.
+# Small receptive fields of PixelCNN++: width x height -> number of residual blocks. Each block adds
+# two rows and, on each side, two columns.
 SMALL_FIELDS = {"11x5": 2, "15x8": 3}
-# Groups of channels of the variant that connects them; the paper does not say how many.
+# Number of channel groups of the variant "autoregressive_channel". The paper does not give it.
 CHANNEL_GROUPS = 4
-# A softmax has an output and some sums for every level; above, draws lose their digits in float32.
+# A softmax has one output for every level. With more levels, the sums over levels by which a level
+# is drawn are not precise enough in float32.
 MAX_SOFTMAX_LEVELS = 4096
 
 
@@ -44,7 +45,7 @@ def _num_classes():
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """PixelCNN++ (Salimans et al. 2017): enough to build it, nothing about its training.
+    """The options of PixelCNN++ (Salimans et al. 2017): its network and its likelihood.
 
     Raises:
       ValueError: If a field breaks its rule.
@@ -68,7 +69,8 @@ class ModelConfig:
     nr_resnet: int = field(
         default=5,
         metadata=about(
-            "Number of residual blocks per stage of the model; a small receptive_field has its own",
+            "Number of residual blocks per stage of the model; a small receptive_field determines "
+            "the number itself",
             short_name="q",
             bounds=[(">=", 1)],
         ),
@@ -84,8 +86,8 @@ class ModelConfig:
     nr_logistic_mix: int = field(
         default=10,
         metadata=about(
-            "Number of logistic components in the mixture; higher is a more flexible model; it has "
-            "no meaning for a softmax or the energy distance",
+            "Number of logistic components in the mixture; more components are more flexible; the "
+            "softmax and the energy distance do not use it",
             short_name="m",
             bounds=[(">=", 1)],
         ),
@@ -110,25 +112,27 @@ class ModelConfig:
     likelihood: str = field(
         default="logistic_mixture",
         metadata=about(
-            "What the network's outputs mean: the discretized mixture of logistics, a softmax over "
-            "all levels, or a continuous mixture of logistics on dequantized data, whose bits/dim "
-            "are a bound",
+            "Distribution of a pixel that the network's outputs describe: a discretized mixture of "
+            "logistics, a softmax over all levels, or a continuous mixture of logistics on "
+            "dequantized data, which gives an upper bound of the bits/dim",
             choices=("logistic_mixture", "softmax", "dequantized"),
         ),
     )
     receptive_field: str = field(
         default="full",
         metadata=about(
-            "What a pixel's distribution sees: all that three resolutions reach, or a rectangle "
-            "above it of this width and height, and half the width to its left",
+            "Which pixels the distribution of a pixel depends on. full: all that the network with "
+            "three resolutions reaches. 11x5 and 15x8: a rectangle of this width and height above "
+            "the pixel, and half the width to the left of the pixel in its own row",
             choices=("full", *SMALL_FIELDS),
         ),
     )
     small_variant: str = field(
         default="plain",
         metadata=about(
-            "What stands between the residual blocks of a small receptive_field: nothing, three "
-            "residual blocks of 1x1 convolutions, or one from channels to later channels",
+            "What is added between the residual blocks of a small receptive_field. plain: nothing. "
+            "nin: three residual blocks of 1x1 convolutions. autoregressive_channel: one block in "
+            "which groups of channels read earlier groups",
             choices=("plain", "nin", "autoregressive_channel"),
         ),
     )
@@ -139,7 +143,8 @@ class ModelConfig:
     energy_distance: bool = field(
         default=False,
         metadata=about(
-            "Train by the energy distance between samples and data, which leaves no likelihood",
+            "Train with the energy distance between samples and data; such a model has no "
+            "likelihood",
             short_name="ed",
         ),
     )
@@ -147,14 +152,15 @@ class ModelConfig:
     min_log_scale: float | None = field(
         default=None,
         metadata=about(
-            "Floor of the log-scales on [-1, 1]. None is a width in levels: -7 up to 256 levels, "
-            "-7 - log((num_levels - 1) / 255) above. Earlier versions had -7 for any num_levels",
+            "Lower limit of the log-scales, for sub-pixels scaled to [-1, 1]. None means -7 for up "
+            "to 256 levels and -7 - log((num_levels - 1) / 255) for more levels. Earlier versions "
+            "used -7 for any num_levels",
             is_flag=False,
         ),
     )
 
     def __post_init__(self):
-        """Checks the fields, and those against each other that belong together."""
+        """Checks each field, and the fields that depend on each other."""
         check_fields(self)
         if self.receptive_field in SMALL_FIELDS:
             self._take_blocks_of_field()
@@ -174,9 +180,10 @@ class ModelConfig:
             raise ValueError(message(rule, "num_levels", self.num_levels))
 
     def _take_blocks_of_field(self):
-        """Sets `nr_resnet` to the blocks of a small receptive field, which follow from its size."""
+        """Sets `nr_resnet` to the number of blocks that a small receptive field has."""
         num_blocks = SMALL_FIELDS[self.receptive_field]
-        # The default is what a user leaves it at, the number itself what earlier versions stored.
+        # The value is the default if the user does not give the flag. Earlier versions stored
+        # `num_blocks` itself.
         if self.nr_resnet not in (num_blocks, type(self).nr_resnet):
             rule = (
                 f"`nr_resnet` must be left out for a receptive_field of {self.receptive_field}, "
@@ -188,10 +195,11 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PixelCNNConfig:
-    """PixelCNN (van den Oord et al. 2016, "Pixel Recurrent Neural Networks"), of masked filters.
+    """The options of PixelCNN (van den Oord et al. 2016, "Pixel Recurrent Neural Networks").
 
-    Each sub-pixel has a softmax over its levels, or a Bernoulli where there are two. The defaults
-    are the paper's network for CIFAR-10.
+    The network consists of masked convolutions. The distribution of a sub-pixel is a softmax over
+    its levels, or a Bernoulli distribution if there are two levels. The defaults are the paper's
+    network for CIFAR-10.
 
     Raises:
       ValueError: If a field breaks its rule.
@@ -210,7 +218,7 @@ class PixelCNNConfig:
     nr_resnet: int = field(
         default=15,
         metadata=about(
-            "Number of residual blocks; the paper has 15 for CIFAR-10 (van den Oord et al. 2016, "
+            "Number of residual blocks; the paper uses 15 for CIFAR-10 (van den Oord et al. 2016, "
             "section 4)",
             short_name="q",
             bounds=[(">=", 1)],
@@ -219,8 +227,8 @@ class PixelCNNConfig:
     nr_filters: int = field(
         default=128,
         metadata=about(
-            "Features h within a residual block, which reads and writes 2h; the paper has 128 for "
-            "CIFAR-10 (section 4)",
+            "Number of features h inside a residual block; its input and output have 2h features; "
+            "the paper uses 128 for CIFAR-10 (section 4)",
             short_name="n",
             bounds=[(">=", 1)],
         ),
@@ -228,8 +236,8 @@ class PixelCNNConfig:
     nr_output_filters: int = field(
         default=1024,
         metadata=about(
-            "Features of the two layers of 1x1 filters before the output; the paper has 1024 for "
-            "CIFAR-10, 32 for two levels (section 4)",
+            "Number of features of the two 1x1 layers before the output; the paper uses 1024 for "
+            "CIFAR-10 and 32 for images with two levels (section 4)",
             bounds=[(">=", 1)],
         ),
     )
@@ -238,19 +246,20 @@ class PixelCNNConfig:
     __post_init__ = check_fields
 
 
-# Every model's configuration: a new one is known to flags, files and runs once it stands here.
+# The configuration classes of all models. Flags, files and runs read this list, so add the class
+# of a new model here.
 AnyModelConfig = ModelConfig | PixelCNNConfig
-# {kind: class}; the first is the default.
+# {kind: class}. The first model is the default.
 MODELS = {config_class.kind: config_class for config_class in typing.get_args(AnyModelConfig)}
 
 
 def model_config(values, prefix=""):
-    """The configuration of the model that a file names.
+    """Makes the configuration of a model from the values in a file.
 
     Args:
-      values: A dict, field name -> value. Without `kind` it was written by a version that had
-        PixelCNN++ alone, with -7 as the floor of the log-scales for any number of levels.
-      prefix: Where in the file the fields stand, such as "model.", for the message of an error.
+      values: A dict, field name -> value. If it has no `kind`, an earlier version wrote it. That
+        version had only PixelCNN++, and its lower limit of the log-scales was always -7.
+      prefix: The place of the fields in the file, such as "model.", for error messages.
 
     Returns:
       An instance of one of `MODELS`.

@@ -1,4 +1,4 @@
-"""The models of the papers, each with its settings."""
+"""The models of the papers, each with the settings that the paper gives."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,13 @@ from pixel_cnn_pp.config.models import ModelConfig, PixelCNNConfig
 
 
 class Preset(NamedTuple):
-    """A model of a paper, as the fields of a run by which it is made.
+    """A model of a paper, given by the fields of its run.
 
-    values: {field: value}; without `kind` the model is PixelCNN++. bits_per_dim: What the paper
-    reports on CIFAR-10's test set, or None. source: Where it does (Salimans et al. 2017 if it names
-    no other paper), or what the model is.
+    Attributes:
+      values: {field: value}. Without `kind` the model is PixelCNN++.
+      bits_per_dim: Bits/dim that the paper reports on the test set of CIFAR-10, or None.
+      source: Where the paper describes the model, or what the model is. The paper is Salimans et
+        al. 2017 unless the text names another one.
     """
 
     values: dict
@@ -19,13 +21,13 @@ class Preset(NamedTuple):
 
     @property
     def kind(self):
-        """The name of its model in `MODELS`."""
+        """The key of the preset's model in `MODELS`."""
         return self.values.get("kind", ModelConfig.kind)
 
 
 def _presets():
     # Section 3.1: three stages of 5 residual layers down and up, 192 feature maps, dropout 0.5.
-    # Section 2.1 calls 5 components enough; the release's default of 10 is taken here.
+    # Section 2.1 says that 5 mixture components are enough. This is the release's default of 10.
     cifar10 = {"data_set": "cifar", "nr_resnet": 5, "nr_filters": 192, "dropout_p": 0.5}
     presets = {
         "release": Preset({}, None, "the defaults of the release's train.py: 160 filters"),
@@ -34,7 +36,7 @@ def _presets():
             {**cifar10, "class_conditional": True}, 2.94, "section 3.2"
         ),
     }
-    # Section 3.3 gives neither feature maps nor dropout: those of section 3.1 are taken.
+    # Section 3.3 gives neither feature maps nor dropout. These are the values of section 3.1.
     small_bits_per_dim = {
         ("11x5", "plain"): 3.11,
         ("11x5", "nin"): 3.09,
@@ -44,7 +46,7 @@ def _presets():
         ("15x8", "autoregressive_channel"): 3.03,
     }
     for (receptive_field, variant), bits_per_dim in small_bits_per_dim.items():
-        # The field says how many residual blocks.
+        # The receptive field determines the number of residual blocks.
         values = {**cifar10, "receptive_field": receptive_field, "small_variant": variant}
         del values["nr_resnet"]
         presets[f"small_{receptive_field}_{variant}"] = Preset(values, bits_per_dim, "table 2")
@@ -79,6 +81,6 @@ def _presets():
     }
 
 
-# {name: Preset}: every model of the tables and of sections 3.1 to 3.4 of the paper on PixelCNN++,
-# and the PixelCNN that it improves on.
+# {name: Preset}. These are all models of the tables and of sections 3.1 to 3.4 of Salimans et al.
+# 2017, and the PixelCNN of van den Oord et al. 2016.
 PRESETS = _presets()

@@ -1,4 +1,4 @@
-"""A whole run: its JSON file, how two of them differ, and what may change on resume."""
+"""The configuration of a whole run: its JSON file, a comparison of two runs, and resuming."""
 
 import dataclasses
 import json
@@ -12,10 +12,10 @@ from pixel_cnn_pp.config.training import TrainingConfig
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """A whole run, as it travels with its checkpoint.
+    """The configuration of a whole run. It is stored beside the checkpoints of the run.
 
     Raises:
-      ValueError: If a part is not of its class.
+      ValueError: If the model, the data or the training is not of the right class.
 
     Example:
       >>> from pixel_cnn_pp.config import ModelConfig
@@ -29,7 +29,7 @@ class RunConfig:
     training: TrainingConfig
 
     def __post_init__(self):
-        """Checks that each part is of its class; the parts have checked their own fields."""
+        """Checks the class of each part. The parts have already checked their own fields."""
         for name, classes in PARTS.items():
             value = getattr(self, name)
             if not isinstance(value, classes):
@@ -37,16 +37,16 @@ class RunConfig:
                 raise ValueError(message(f"`{name}` must be a {words}", name, value))
 
 
-# {part of a run: the classes that it may be of}.
+# {name of a part of a run: the allowed classes}.
 PARTS = {
     part.name: typing.get_args(part.type) or (part.type,) for part in dataclasses.fields(RunConfig)
 }
 
 
 def _values(run):
-    """Pairs (field name, value) over the fields of all parts of a run.
+    """Pairs (field name, value) of the fields of all parts of a run.
 
-    One name is there twice: `num_levels` of the model, which follows from that of the data.
+    The name `num_levels` occurs twice, because both the model and the data have such a field.
     """
     return [
         (item.name, getattr(part, item.name))
@@ -59,7 +59,7 @@ def _values(run):
 
 
 def to_json(config):
-    """A configuration as readable JSON, fields in the order of declaration.
+    """Writes a configuration as readable JSON, with the fields in the order of declaration.
 
     Args:
       config: A `RunConfig`, or a part of one.
@@ -71,20 +71,20 @@ def to_json(config):
 
 
 def from_json(text):
-    """The run that `to_json` wrote.
+    """Reads the configuration of a run that `to_json` wrote.
 
-    A field that is missing takes its default, so that files from before a field was added can
-    still be read: the default of a new field must be what was done before it, or `model_config`
-    must know the old files.
+    A missing field takes its default. In this way, files of older versions can still be read.
+    Therefore the default of a new field must give the behaviour of the older versions. Otherwise
+    `model_config` must recognise the old files.
 
     Args:
-      text: A string.
+      text: A string, JSON.
 
     Returns:
       A `RunConfig`.
 
     Raises:
-      ValueError: If `text` is not JSON, if a field is unknown, if one without a default is
+      ValueError: If `text` is not JSON, if a field is unknown, if a field without a default is
         missing, or if a value breaks its rule.
     """
     try:
@@ -103,15 +103,15 @@ def from_json(text):
 
 
 def differences(a, b):
-    """What differs between two configurations.
+    """Lists the fields in which two configurations differ.
 
     Args:
       a: A `RunConfig`, or a part of one.
-      b: Another of the same class; two models may be of different kinds.
+      b: A configuration of the same class. Two models may also be of different kinds.
 
     Returns:
-      A list of strings "field: value in a != value in b", in the order of declaration. Of models
-      of different kinds, the kind alone.
+      A list of strings "field: value in a != value in b", in the order of declaration. For models
+      of different kinds, the list names only the kind.
 
     Example:
       >>> from pixel_cnn_pp.config import ModelConfig
@@ -132,27 +132,29 @@ def differences(a, b):
 
 
 def resume(stored, explicit):
-    """The configuration of a run that goes on from its checkpoint.
+    """The configuration of a run that is resumed from its checkpoint.
 
-    What stands in the checkpoint holds, but for what the user gives anew. The model, its data set
-    and its optimizer are in the weights and cannot change.
+    Values that the user gives replace the stored values. All other values are those of the
+    checkpoint. The model, its data set and its optimizer cannot change, because the stored weights
+    depend on them.
 
     Args:
       stored: The `RunConfig` of the checkpoint.
-      explicit: A dict, field name -> value, of what the user gave, as from
-        `explicit_values_from_flags`. Add the `save_dir` that the checkpoint was read from: the
-        stored one is out of date once the directory has moved.
+      explicit: A dict, field name -> value, of the values that the user gave, such as the result
+        of `explicit_values_from_flags`. It must also hold the `save_dir` that the checkpoint was
+        read from, because the stored path is wrong after the directory was moved.
 
     Returns:
       A `RunConfig`.
 
     Raises:
-      ValueError: If a field that cannot change is given another value, naming every such field;
-        if a name is not a field's, or only of another model; if a value breaks its rule.
+      ValueError: If a field that cannot change has another value (the message names every such
+        field), if a name is not a field or is a field of another model only, or if a value breaks
+        its rule.
     """
     all_classes = [config_class for classes in PARTS.values() for config_class in classes]
     own_classes = [type(getattr(stored, name)) for name in PARTS]
-    # The classes of the run come last: what they say of a name holds.
+    # The classes of this run come last, because a later class replaces a field of the same name.
     by_name = {
         item.name: item
         for config_class in all_classes + own_classes
@@ -163,7 +165,8 @@ def resume(stored, explicit):
         raise ValueError(message("`explicit` must hold names of fields", "unknown", unknown))
     if explicit.get("kind", stored.model.kind) == stored.model.kind:
         require_options_of(type(stored.model), explicit)
-    # Field by field: a whole configuration may contradict itself with only one of them replaced.
+    # Each value is checked alone. A configuration with only one field replaced may contradict
+    # itself.
     given = {
         name: value if name == "kind" else checked(by_name[name], value)
         for name, value in explicit.items()
@@ -184,7 +187,7 @@ def resume(stored, explicit):
 
 
 def _replace(run, values):
-    """The `RunConfig` with these fields of its parts replaced."""
+    """Returns the `RunConfig` with the given fields of its parts replaced."""
     parts = {}
     for name in PARTS:
         part = getattr(run, name)

@@ -1,4 +1,4 @@
-"""How a model is trained, and what is written on the way."""
+"""The options of the training: how a model is trained, and what a run writes."""
 
 import dataclasses
 from dataclasses import field
@@ -8,7 +8,7 @@ from pixel_cnn_pp.config.fields import about, check_fields, message
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How the network is trained, and what is written on the way.
+    """How the network is trained, and what a run writes during training.
 
     Raises:
       ValueError: If a field breaks its rule.
@@ -21,7 +21,7 @@ class TrainingConfig:
     save_dir: str = field(
         default="save",
         metadata=about(
-            "Directory of the run: checkpoints, configuration, samples",
+            "Directory of the run, for its checkpoints, configuration and samples",
             short_name="o",
             may_change=True,
         ),
@@ -29,7 +29,7 @@ class TrainingConfig:
     save_interval: int = field(
         default=20,
         metadata=about(
-            "Epochs between two checkpoints",
+            "Number of epochs between two checkpoints",
             short_name="t",
             bounds=[(">=", 1)],
             may_change=True,
@@ -38,7 +38,8 @@ class TrainingConfig:
     save_minutes: float = field(
         default=30.0,
         metadata=about(
-            "Minutes after which a checkpoint is written within an epoch too; 0 writes none there",
+            "Minutes between two checkpoints within an epoch; 0 writes no checkpoint within an "
+            "epoch",
             bounds=[(">=", 0)],
             may_change=True,
         ),
@@ -46,7 +47,7 @@ class TrainingConfig:
     keep: int = field(
         default=2,
         metadata=about(
-            "Checkpoints to keep, the newest ones",
+            "Number of checkpoints to keep; older ones are deleted",
             bounds=[(">=", 1)],
             may_change=True,
         ),
@@ -66,7 +67,8 @@ class TrainingConfig:
     augment: str = field(
         default="none",
         metadata=about(
-            "Whether to mirror half of the training images, others in every epoch",
+            "Augmentation of the training images: flip mirrors a random half of them, chosen anew "
+            "in every epoch",
             choices=("none", "flip"),
             may_change=True,
         ),
@@ -87,7 +89,7 @@ class TrainingConfig:
     lr_decay: float = field(
         default=0.999995,
         metadata=about(
-            "Factor on the learning rate, applied at every step",
+            "Factor by which the learning rate is multiplied at every step",
             short_name="e",
             bounds=[(">", 0), ("<=", 1)],
             may_change=True,
@@ -105,7 +107,7 @@ class TrainingConfig:
     init_batch_size: int = field(
         default=16,
         metadata=about(
-            "Images for the data-dependent initialisation",
+            "Number of images for the data-dependent initialisation",
             short_name="u",
             bounds=[(">=", 1)],
             may_change=True,
@@ -114,8 +116,9 @@ class TrainingConfig:
     accumulate_steps: int = field(
         default=1,
         metadata=about(
-            "Parts into which each GPU divides its batch, one after the other: less memory, the "
-            "same gradient; batch_size must be a multiple of it",
+            "Number of parts into which each GPU divides its batch. The parts are computed one "
+            "after the other. This takes less memory and gives the same gradient; batch_size must "
+            "be a multiple of this number",
             bounds=[(">=", 1)],
             may_change=True,
         ),
@@ -123,14 +126,16 @@ class TrainingConfig:
     recompute: bool = field(
         default=False,
         metadata=about(
-            "Compute residual blocks again for their gradient: less memory, more time",
+            "Compute the residual blocks a second time for their gradient. This takes less memory "
+            "and more time",
             may_change=True,
         ),
     )
     dtype: str = field(
         default="float32",
         metadata=about(
-            "What the network computes in; weights, likelihood and optimizer are float32",
+            "Number format in which the network computes; weights, likelihood and optimizer are "
+            "always float32",
             choices=("float32", "mixed_bfloat16"),
             may_change=True,
         ),
@@ -138,14 +143,15 @@ class TrainingConfig:
     jit_compile: bool = field(
         default=False,
         metadata=about(
-            "Compile the gradient by XLA; it takes minutes, for a GPU it can be worth it",
+            "Compile the gradient with XLA. Compiling takes minutes, and steps on a GPU can be "
+            "faster",
             may_change=True,
         ),
     )
     max_epochs: int = field(
         default=5000,
         metadata=about(
-            "Epochs to train in total",
+            "Total number of epochs to train",
             short_name="x",
             bounds=[(">=", 1)],
             may_change=True,
@@ -154,8 +160,8 @@ class TrainingConfig:
     nr_gpu: int | None = field(
         default=None,
         metadata=about(
-            "GPUs of each machine to train on; default: all that it has. With 0, or on a machine "
-            "without a GPU, training is on the CPU",
+            "Number of GPUs of each machine to train on; default: all GPUs of the machine. With 0, "
+            "or on a machine without a GPU, training runs on the CPU",
             short_name="g",
             bounds=[(">=", 0)],
             may_change=True,
@@ -164,7 +170,7 @@ class TrainingConfig:
     peer_timeout: float = field(
         default=600.0,
         metadata=about(
-            "Seconds after which a worker that misses others of TF_CONFIG gives up",
+            "Seconds that a worker waits for the other workers of TF_CONFIG before it gives up",
             bounds=[(">", 0)],
             may_change=True,
         ),
@@ -180,7 +186,7 @@ class TrainingConfig:
     num_samples: int = field(
         default=1,
         metadata=about(
-            "Batches of samples to write at every checkpoint; 0 writes none",
+            "Number of batches of samples to write at every checkpoint; 0 writes no samples",
             short_name="ns",
             bounds=[(">=", 0)],
             may_change=True,
@@ -189,7 +195,7 @@ class TrainingConfig:
     profile: str | None = field(
         default=None,
         metadata=about(
-            "Steps of this process to profile for TensorBoard, such as 10-20",
+            "Range of steps of this process to profile for TensorBoard, such as 10-20",
             may_change=True,
         ),
     )
@@ -204,7 +210,7 @@ class TrainingConfig:
     )
 
     def __post_init__(self):
-        """Checks the fields, and those against each other that belong together."""
+        """Checks each field, and the fields that depend on each other."""
         check_fields(self)
         if self.batch_size % self.accumulate_steps:
             raise ValueError(
@@ -215,7 +221,11 @@ class TrainingConfig:
             self.profiled_steps()
 
     def profiled_steps(self):
-        """The steps to profile, counted from 1 in the process that trains: a range."""
+        """The steps to profile, as a `range`. Step 1 is the first step of this process.
+
+        Raises:
+          ValueError: If `profile` is not a range of steps.
+        """
         first, _, last = self.profile.partition("-")
         if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last)):
             raise ValueError(

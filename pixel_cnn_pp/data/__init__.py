@@ -1,17 +1,17 @@
-"""Data set names -> arrays of integer images -> `tf.data` streams of whole batches.
+"""Loads data sets as arrays of integer images, and streams them as `tf.data` batches.
 
-    names.py      the table of the data sets; loads any by its name
-    cifar.py      CIFAR-10; beside it one file for each data set of the literature:
+    names.py      the table of the data sets, and the function that loads one by its name
+    cifar.py      CIFAR-10
     imagenet.py   down-sampled ImageNet
     celeba.py     CelebA
-    embedded.py   what comes with scikit-learn: digits, photos
-    folders.py    anybody's own folders of pictures
-    arrays.py     anybody's own files of arrays
-    reading.py    images out of one file
-    streams.py    the batches of an epoch, and those of an evaluation
+    embedded.py   the data sets of scikit-learn: digits, photos
+    folders.py    the user's own folders of pictures
+    arrays.py     the user's own files of arrays
+    reading.py    images from one file
+    streams.py    the batches of a training epoch, and the batches of an evaluation
 
 To add a data set, write a file with a loader `(split, data_dir, image_size) -> store.StoredImages`,
-as cifar.py is one, and name it in `_SETS` of names.py.
+and add the loader to `_SETS` in names.py. cifar.py is the shortest example.
 """
 
 from pixel_cnn_pp.data.images import ImageData

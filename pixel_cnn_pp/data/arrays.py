@@ -1,4 +1,4 @@
-"""Files of arrays, .npz and .npy: anybody's own images, copied once into the cache."""
+"""Loads the user's own images from files of arrays, .npz or .npy. Copies them once to the cache."""
 
 import math
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from pixel_cnn_pp.data import decoding, splits, store
 
-# Images of the training split -> those of the test split, the first that is there; none of them
-# where the split is made here. Labels are named after their images.
+# Name of the array of training images -> possible names of the array of test images. The first
+# name in the file is used. An empty tuple means that this module makes the test split.
 _ARRAY_NAMES = {
     "train_images": ("test_images", "valid_images", "val_images"),
     "x_train": ("x_test", "x_valid", "x_val"),
@@ -19,22 +19,25 @@ def load_arrays(path, split, data_dir, image_size, crop, test_fraction, num_leve
     """Loads one split of a file of arrays.
 
     Args:
-      path: An .npz with `images` and perhaps `labels`, or with `train_images`, `test_images` and
-        perhaps `train_labels`, `test_labels`, or with Keras's `x_train`, `y_train`, `x_test`,
-        `y_test`, or with one array of whatever name; or an .npy. Images are whole numbers in
-        [0, 65535], [N, H, W] or [N, H, W, C].
+      path: An .npz or .npy file. An .npz holds one of these sets of arrays, where all labels are
+        optional:
+          - `images` and `labels`,
+          - `train_images`, `train_labels`, `test_images` and `test_labels`,
+          - `x_train`, `y_train`, `x_test` and `y_test`, the names that Keras uses,
+          - one array of any name.
+        Images have the shape [N, H, W] or [N, H, W, C] and are whole numbers in [0, 65535].
       split: "train" or "test".
-      data_dir: Folder with the cache; `path` may also be a path in it.
+      data_dir: Folder with the cache. `path` may also be relative to this folder.
       image_size: H = W of square crops, or None for whole images.
-      crop: "center", or "random" for the training split to have `uncropped` too.
-      test_fraction: As `load_folder` has it; the names are the numbers of the images.
-      num_levels: L; None for 256 where the images are of 8 bits, 2 where they are booleans, and
-        otherwise for the smallest power of two above the highest value.
+      crop: "center", or "random". With "random", the training split also gets `uncropped`.
+      test_fraction: As in `load_folder`. The name of an image is its number in the array.
+      num_levels: L. None means 256 for 8-bit images, 2 for booleans, and otherwise the smallest
+        power of two that is greater than the highest value.
     Returns:
       StoredImages.
     Raises:
-      ValueError: If the file holds no such images or labels.
-      OSError: If it cannot be read, or the cache cannot be written.
+      ValueError: If the file does not hold such images or labels.
+      OSError: If the file cannot be read, or the cache cannot be written.
     """
     splits.check_crop(image_size, crop)
     path = splits.located(path, data_dir)
@@ -95,7 +98,10 @@ def _write_arrays(folder, path, image_size, crop, test_fraction):
 
 
 def _array_splits(arrays, path, test_fraction):
-    """[(name, images, labels or None, rows)] of the training and the test split."""
+    """[(name, images, labels or None, rows)]: first the training split, then the test split.
+
+    `rows` are the indices of the images of the split.
+    """
     train_name = next((name for name in _ARRAY_NAMES if name in arrays), None)
     if train_name is None and len(arrays) == 1:
         ((train_name, images),) = arrays.items()

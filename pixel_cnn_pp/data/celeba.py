@@ -13,25 +13,38 @@ from PIL import Image
 
 from pixel_cnn_pp.data import decoding, pictures, public_sets, store
 
-# Rows and columns of the aligned images, 218 x 178, that are kept: the "approximately central crop
-# of 148 x 148" of Real NVP (Dinh et al., ICLR 2017), after Larsen et al. (ICML 2016).
+# Shape of the aligned images, and the rows and columns that are kept. This is the "approximately
+# central crop of 148 x 148" of Real NVP (Dinh et al., ICLR 2017), after Larsen et al. (ICML 2016).
 _CELEBA_SHAPE = (218, 178)
 _CELEBA_ROWS, _CELEBA_COLUMNS = slice(40, 188), slice(15, 163)
-# Numbers of the training and the validation split in CelebA's list.
+# The numbers by which CelebA's list marks the training and the validation split.
 _CELEBA_SPLITS = {"train": 0, "test": 1}
 
 
 def load_celeba(split, data_dir, image_size):
-    """Faces of CelebA (Liu et al., ICCV 2015), aligned, cropped to 148 x 148 and made smaller.
+    """Loads the aligned faces of CelebA (Liu et al., ICCV 2015), cropped to 148 x 148 and resized.
 
-    162770 training images; test is the official validation split, 19867 images, on which Real NVP
-    and those after it report bits/dim (the official test split, 19962 images, is left alone). They
-    are brought to 64 x 64, or `image_size`, by Pillow's bilinear filter, which averages over all
-    pixels, as NVAE (Vahdat and Kautz, 2020) has it. Real NVP's own resizing takes few of the
-    pixels, which gives sharper images and higher bits/dim.
+    There are 162770 training images. The test split is CelebA's validation split of 19867 images,
+    because Real NVP and later papers report bits/dim on it. CelebA's own test split of 19962 images
+    is not used.
 
-    Looked for in `data_dir`, and in the folder celeba in it: list_eval_partition.txt (or .csv) and
-    the folder or zip file img_align_celeba; otherwise TensorFlow Datasets is asked.
+    Images are resized to 64 x 64, or to `image_size`, with Pillow's bilinear filter. This filter
+    averages over all pixels, as in NVAE (Vahdat and Kautz, 2020). The resizing of Real NVP uses
+    only few of the pixels, which gives sharper images and higher bits/dim.
+
+    The loader looks in the folder celeba in `data_dir`, and then in `data_dir` itself. It needs
+    list_eval_partition.txt (or .csv), and img_align_celeba as a folder or zip file. If neither is
+    there, it uses TensorFlow Datasets.
+
+    Args:
+      split: "train" or "test".
+      data_dir: Folder of the data sets.
+      image_size: H = W, in [1, 148], or None for 64.
+    Returns:
+      StoredImages, images uint8 [N, H, W, 3], without labels.
+    Raises:
+      ValueError: If `image_size` is out of its range, or the files are incomplete or damaged.
+      OSError: If the files are not there and cannot be downloaded, or the cache cannot be written.
     """
     image_size = 64 if image_size is None else image_size
     max_size = _CELEBA_ROWS.stop - _CELEBA_ROWS.start
@@ -70,7 +83,10 @@ def load_celeba(split, data_dir, image_size):
 
 
 def _celeba_files(root):
-    """The list of the splits, and the folder or zip file of the images; None where missing."""
+    """Paths of the list of the splits, and of the folder or zip file of the images.
+
+    A path is None if the file is missing.
+    """
     lists = [
         root / place / f"list_eval_partition.{ending}"
         for place in ("", "Eval")
@@ -85,7 +101,7 @@ def _celeba_files(root):
 
 
 def _entry_of_celeba(partition, images, split, data_dir, shape, convert):
-    """The cache's entry of one split of CelebA."""
+    """The cache entry of one split of CelebA."""
     lines = [re.split(r"[\s,]+", line.strip()) for line in partition.read_text().splitlines()]
     lines = [line for line in lines if line != [""] and line != ["image_id", "partition"]]
     if any(len(line) != 2 or line[1] not in ("0", "1", "2") for line in lines):
@@ -121,7 +137,7 @@ def _entry_of_celeba(partition, images, split, data_dir, shape, convert):
 
 
 def _zip_items(path, names):
-    """The pictures of these names, wherever in a zip file they lie."""
+    """Yields the pictures with these names from any folder of a zip file."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = {os.path.basename(member): member for member in archive.namelist()}
@@ -132,7 +148,7 @@ def _zip_items(path, names):
 
 
 def _celeba_face(image_size, name, pixels, header):
-    """The crop of an aligned image that is kept, made smaller."""
+    """Crops an aligned image and resizes it."""
     if pixels.shape[:2] != _CELEBA_SHAPE:
         raise ValueError(
             "Images of CelebA must be the aligned ones, 218 x 178. "

@@ -4,9 +4,20 @@ from pixel_cnn_pp.data import public_sets, store
 
 
 def load_cifar(split, data_dir, image_size):
-    """CIFAR-10 through TensorFlow Datasets: 50000 and 10000 images of 32 x 32 pixels, 10 classes.
+    """Loads CIFAR-10 with TensorFlow Datasets: 32 x 32 pixels, RGB, 10 classes.
 
-    The first call downloads 162 MiB into `data_dir`.
+    There are 50000 training images and 10000 test images. The first call downloads 162 MiB to
+    `data_dir`.
+
+    Args:
+      split: "train" or "test".
+      data_dir: Folder of the data sets.
+      image_size: 32 or None.
+    Returns:
+      StoredImages, images uint8 [N, 32, 32, 3].
+    Raises:
+      ValueError: If `image_size` is another number.
+      OSError: If the data set is not there and cannot be downloaded.
     """
     public_sets.check_fixed_size("cifar", image_size, 32)
     folder = public_sets.tfds_entry(

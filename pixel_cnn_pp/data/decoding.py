@@ -1,4 +1,4 @@
-"""Many files to images, in parallel, and what of them could not be read."""
+"""Decodes many files in parallel, and reports the files that cannot be read."""
 
 import concurrent.futures
 import itertools
@@ -9,23 +9,23 @@ import zlib
 import numpy as np
 from tqdm import tqdm
 
-CHUNK = 512  # Files or rows in memory at a time.
+CHUNK = 512  # Number of files or rows in memory at a time.
 
-# A download may lose a few files. Where more than a tenth cannot be read, something else is wrong,
-# such as a copy that is still running, and whoever looks should look before days of training.
+# A download may damage a few files. If more than this part cannot be read, something else is wrong,
+# such as a copy that is still running. The user should see this before days of training.
 _MAX_UNREADABLE = 0.1
 _NUM_NAMED = 3
 
 
 def append_decoded(writer, items, decode, total):
-    """Decodes images in parallel, and appends them in their order.
+    """Decodes images in parallel, and appends them in the order of the items.
 
     Args:
       writer: SplitWriter.
-      items: Iterable of (name, what to decode, label).
-      decode: Function (name, what to decode) -> array [H, W, C] to append, or the reason, a string,
-        why it cannot be read.
-      total: How many items there are, for the progress bar; None where it is not known.
+      items: Iterable of (name, encoded image, label).
+      decode: Function (name, encoded image) -> array [H, W, C]. If the image cannot be read, it
+        returns the reason, a string.
+      total: Number of items, for the progress bar. None if it is unknown.
     Returns:
       {name: reason} of the images that cannot be read.
     """
@@ -44,12 +44,14 @@ def append_decoded(writer, items, decode, total):
 
 
 def in_threads(function, items, total):
-    """Calls a function on many items in parallel, as it pays where codecs and disks work.
+    """Calls a function on many items in parallel threads.
+
+    Threads help here, because codecs and disks work without holding Python's lock.
 
     Args:
       function: Function of an item.
       items: Iterable.
-      total: How many items there are, for the progress bar; None where it is not known.
+      total: Number of items, for the progress bar. None if it is unknown.
     Yields:
       The results in the order of the items.
     """
@@ -62,12 +64,12 @@ def in_threads(function, items, total):
 
 
 def check_readable(unreadable, num_files, where):
-    """Refuses a set of which too many files cannot be read.
+    """Raises an error if too many files cannot be read.
 
     Args:
-      unreadable: {name: reason}.
-      num_files: Number of files.
-      where: What holds them.
+      unreadable: {name: reason} of the files that cannot be read.
+      num_files: Number of all files.
+      where: The folder or file that holds them, for the message.
     Raises:
       ValueError: If more than a tenth of the files are unreadable.
     """
@@ -87,14 +89,14 @@ def _named(unreadable):
 
 
 def describe_left_out(unreadable, num_small=0, size=None):
-    """What is not among the images, in words; "" for nothing.
+    """Describes in words which files were left out of the images.
 
     Args:
-      unreadable: {name: reason}.
-      num_small: How many images are smaller than `size`.
+      unreadable: {name: reason} of the files that cannot be read.
+      num_small: Number of images that are smaller than `size`.
       size: (H, W).
     Returns:
-      String.
+      String, empty if no file was left out.
     """
     parts = []
     if unreadable:
@@ -108,14 +110,15 @@ def read_arrays(file, wanted):
     """Reads a file of arrays.
 
     Args:
-      file: Path of an .npz, or of an .npy, whose array is then called `images` and memory-mapped;
-        or a binary file of an .npz.
-      wanted: Names of the arrays to read; others may be of any kind.
+      file: Path of an .npz or .npy file, or an open binary file of an .npz. The array of an .npy
+        is memory-mapped, and its name is `images`.
+      wanted: Names of the arrays to read.
     Returns:
-      {name: array}, of the wanted ones that are there, or of the one array where it is alone.
+      {name: array} of the wanted arrays in the file. If the file holds only one array, that array
+      is returned whatever its name is.
     Raises:
-      ValueError: If it is broken.
-      OSError: If it cannot be opened.
+      ValueError: If the file is damaged.
+      OSError: If the file cannot be opened.
     """
     try:
         if str(file).endswith(".npy"):

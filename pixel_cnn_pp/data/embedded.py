@@ -1,4 +1,4 @@
-"""Data sets that come with scikit-learn, small ones to try things on: digits and photos."""
+"""Two small data sets for trials, digits and photos. Both are part of scikit-learn."""
 
 import numpy as np
 
@@ -7,11 +7,20 @@ from pixel_cnn_pp.data.images import ImageData, check_whole_number
 
 
 def load_digits(split, image_size):
-    """Handwritten digits of the UCI repository, as they come with scikit-learn.
+    """Loads the handwritten digits of the UCI repository, which are part of scikit-learn.
 
-    1797 grey images of 8 x 8 pixels, L = 17, 10 classes. Test is every image whose index is 6
-    modulo 7, 256 of them; train is the rest, 1541. (For long stretches of the file the classes
-    repeat with period 10, which has no factor in common with 7: neither split misses a class.)
+    There are 1797 grey images of 8 x 8 pixels, with L = 17 and 10 classes. The test split is the
+    256 images whose index is 6 modulo 7. The training split is the other 1541 images. In large
+    parts of the file the classes repeat with period 10. Since 7 and 10 have no common factor, both
+    splits contain every class.
+
+    Args:
+      split: "train" or "test".
+      image_size: 8 or None.
+    Returns:
+      ImageData, images uint8 [N, 8, 8, 1].
+    Raises:
+      ValueError: If `image_size` is another number.
     """
     public_sets.check_fixed_size("digits", image_size, 8)
     from sklearn import datasets
@@ -27,21 +36,30 @@ def load_digits(split, image_size):
     )
 
 
-# Test columns of either photograph, chosen by eye: the strip cuts through the pagoda, the sky and
-# the trees of one, the leaves and the petals of the other, and leaves some of each on its outside.
+# Columns of both photographs that form the test split, chosen by eye. This strip shows a part of
+# the pagoda, the sky, the trees, the leaves and the petals, and leaves another part of each of them
+# for training.
 _TEST_COLUMNS = slice(80, 240)
-_TRAIN_STRIDE = 8  # Pixels from one training crop to the next, down and across.
+_TRAIN_STRIDE = 8  # Pixels between neighbouring training crops, vertically and horizontally.
 
 
 def load_photos(split, image_size):
-    """Square crops of scikit-learn's two photographs, a pagoda (class 0) and a dahlia (class 1).
+    """Loads square crops of scikit-learn's photographs, a pagoda (class 0) and a dahlia (class 1).
 
-    Each is 427 x 640 pixels, RGB, L = 256. Test is columns 80 to 239 of both, cut into tiles that
-    do not overlap. Train is all crops at a stride of 8 pixels that lie wholly in columns 0 to 79
-    or wholly in columns 240 to 639. So no pixel is in both splits, but the two splits adjoin, and
-    training crops overlap each other: a small set to try things on, not a benchmark.
+    Each photograph has 427 x 640 pixels, RGB, L = 256. The test split is columns 80 to 239 of both,
+    cut into tiles that do not overlap. The training split is all crops at a stride of 8 pixels that
+    lie completely in columns 0 to 79 or completely in columns 240 to 639.
 
-    `image_size` is 32 unless given (5400 training and 130 test images), at most 160.
+    No pixel is in both splits. However, the splits touch each other, and training crops overlap.
+    This data set is for trials. It is not a benchmark.
+
+    Args:
+      split: "train" or "test".
+      image_size: H = W, at most 160. None for 32, which gives 5400 training and 130 test images.
+    Returns:
+      ImageData, images uint8 [N, H, W, 3].
+    Raises:
+      ValueError: If `image_size` is out of its range.
     """
     from sklearn import datasets
 
@@ -64,7 +82,7 @@ def load_photos(split, image_size):
 
 
 def _crops(picture, size, stride):
-    """All crops [N, size, size, C] of a picture [H, W, C] on a regular grid, row by row."""
+    """Cuts a picture [H, W, C] into crops on a regular grid, row by row: [N, size, size, C]."""
     if min(picture.shape[:2]) < size:
         return np.zeros((0, size, size, picture.shape[-1]), picture.dtype)
     windows = np.lib.stride_tricks.sliding_window_view(picture, (size, size), axis=(0, 1))

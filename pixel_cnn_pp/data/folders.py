@@ -1,4 +1,4 @@
-"""Folders of pictures: anybody's own images, decoded once into the cache."""
+"""Loads the user's own folders of pictures. Decodes them once and stores them in the cache."""
 
 import collections
 import math
@@ -7,7 +7,7 @@ import numpy as np
 
 from pixel_cnn_pp.data import decoding, pictures, splits, store
 
-# What a set may call its test split; the first that is there counts.
+# Possible names of the sub-folder with the test split. The first one that exists is used.
 _TEST_NAMES = ("test", "valid", "val")
 
 
@@ -15,21 +15,22 @@ def load_folder(path, split, data_dir, image_size, crop, test_fraction, num_leve
     """Loads one split of a folder of pictures.
 
     Args:
-      path: Folder. Its sub-folders are the classes; or it holds `train` and one of `test`, `valid`
-        and `val`, of which this is true.
+      path: Folder of pictures. It may have the sub-folders `train` and one of `test`, `valid` and
+        `val`, which are the splits. The sub-folders of a split, or of a folder without splits, are
+        the classes. Pictures that are in no such sub-folder have no classes.
       split: "train" or "test".
-      data_dir: Folder with the cache; `path` may also be a path in it.
-      image_size: H = W of square crops; smaller images are left out. None where all images have
-        one size.
-      crop: "center", or "random" for the training split to have `uncropped` too.
-      test_fraction: Part of the images that is the test split, chosen by their names alone; None
-        for a tenth, or where the folder has a test split of its own.
-      num_levels: L, or None for that of the files' bits.
+      data_dir: Folder with the cache. `path` may also be relative to this folder.
+      image_size: H = W of square crops. Smaller images are left out. None for whole images, which
+        must all have one size.
+      crop: "center", or "random". With "random", the training split also gets `uncropped`.
+      test_fraction: Fraction of the images that becomes the test split. Whether an image is chosen
+        depends only on its name. None for a tenth, or if the folder has a test split.
+      num_levels: L, or None for 2 to the power of the number of bits of the files.
     Returns:
       StoredImages.
     Raises:
-      ValueError: If the folder holds no such images, or images of several kinds or sizes.
-      OSError: If it cannot be read, or the cache cannot be written.
+      ValueError: If the folder holds no such images, or images of different kinds or sizes.
+      OSError: If the folder cannot be read, or the cache cannot be written.
     """
     splits.check_crop(image_size, crop)
     root = splits.located(path, data_dir)
@@ -48,7 +49,7 @@ def load_folder(path, split, data_dir, image_size, crop, test_fraction, num_leve
 
 
 def _list_splits(root, test_fraction):
-    """{split: list of _File, sorted by their names}."""
+    """{split: list of `pictures.ListedFile`, sorted by name}."""
     if not root.is_dir():
         raise OSError(f"There must be a folder of pictures. Received: {root}, which is none")
     own = {name for name in ("train", *_TEST_NAMES) if (root / name).is_dir()}
@@ -84,7 +85,7 @@ def _list_splits(root, test_fraction):
 
 
 def _write_folder(folder, root, listed, image_size, crop):
-    """Decodes a folder of pictures into an entry of the cache."""
+    """Decodes a folder of pictures and writes them to a cache entry."""
     every = listed["train"] + listed["test"]
     paths = [file.path for file in every]
     found = dict(
@@ -148,9 +149,9 @@ def _write_folder(folder, root, listed, image_size, crop):
 
 
 def _common_kind(headers):
-    """The number of channels and bits that all images of a folder can be brought to, exactly."""
-    # Programs that squeeze files write fewer bits where they suffice: a grey of 8 bits that is
-    # black and white becomes one of 1 bit. It stands for the same values, 0 and 255.
+    """The number of channels and of bits to which all images can be converted without loss."""
+    # Programs that make files smaller use fewer bits if these are enough. For example, they store
+    # an 8-bit grey image that is only black and white with 1 bit. Its values still mean 0 and 255.
     kinds = {
         file: (header.num_channels - header.has_alpha, max(header.num_bits, 8))
         for file, header in headers.items()

@@ -1,4 +1,4 @@
-"""Down-sampled ImageNet, of van den Oord et al. (2016) and of Chrabaszcz et al. (2017)."""
+"""Down-sampled ImageNet: the images of van den Oord et al. (2016) or Chrabaszcz et al. (2017)."""
 
 import dataclasses
 import functools
@@ -15,21 +15,36 @@ import numpy as np
 
 from pixel_cnn_pp.data import decoding, pictures, public_sets, store
 
-# Images in each split of van den Oord et al. (2016).
+# Number of images in each split of van den Oord et al. (2016).
 _IMAGENET_SIZES = {"train": 1281149, "test": 49999}
 _IMAGENET_CLASSES = 1000
 
 
 def load_imagenet(split, data_dir, image_size, size):
-    """Down-sampled ImageNet: the images of van den Oord et al. (2016), or later ones.
+    """Loads down-sampled ImageNet: the images of van den Oord et al. (2016), or later ones.
 
-    Pixel Recurrent Neural Networks (ICML 2016) made 1281149 training and 49999 validation images,
-    on which the literature since then reports bits/dim; the latter are `test` here. Their download
-    has been withdrawn. They are looked for in `data_dir`, and in the folder imagenet32 (imagenet64)
-    in it: folders or tar files of pictures, train_32x32 and valid_32x32. Where those are missing,
-    the images of Chrabaszcz et al. (2017), A Downsampled Variant of ImageNet as an Alternative to
-    the CIFAR datasets, are read: folders or zip files of npz batches, Imagenet32_train_npz and
-    Imagenet32_val_npz, or the batches alone. Last, TensorFlow Datasets is asked.
+    The first of these sources that exists is used. The files are in `data_dir`, or in its folder
+    imagenet32 (imagenet64 for 64 x 64 pixels).
+
+    1. The images of van den Oord et al. (2016), Pixel Recurrent Neural Networks, ICML: folders or
+       tar files of pictures, train_32x32 and valid_32x32. There are 1281149 training and 49999
+       validation images. Papers report bits/dim on the validation images, so they are the split
+       `test` here. Their official download no longer exists.
+    2. The images of Chrabaszcz et al. (2017), A Downsampled Variant of ImageNet as an Alternative
+       to the CIFAR datasets: folders or zip files of npz batches, Imagenet32_train_npz and
+       Imagenet32_val_npz, or the batches themselves.
+    3. TensorFlow Datasets.
+
+    Args:
+      split: "train" or "test".
+      data_dir: Folder of the data sets.
+      image_size: `size` or None.
+      size: H = W of the images, 32 or 64.
+    Returns:
+      StoredImages, images uint8 [N, size, size, 3].
+    Raises:
+      ValueError: If `image_size` is another number, or the files are damaged.
+      OSError: If the images are not there, or the cache cannot be written.
     """
     public_sets.check_fixed_size(f"imagenet{size}", image_size, size)
     roots = [pathlib.Path(data_dir) / f"imagenet{size}", pathlib.Path(data_dir)]
@@ -76,13 +91,13 @@ def load_imagenet(split, data_dir, image_size, size):
 
 
 def _pictures_named(roots, name):
-    """The first folder or tar file of this name, or None."""
+    """Path of the first folder or tar file with this name, or None."""
     paths = [root / f"{name}{ending}" for root in roots for ending in ("", ".tar")]
     return next((path for path in paths if path.exists()), None)
 
 
 def _npz_batches(roots, split, size):
-    """The npz batches of a split, or else the zip files of them, in the order of their numbers."""
+    """Paths of the npz batches of a split, or of zip files with them, sorted by their numbers."""
     part = {"train": "train", "test": "val"}[split]
     start = f"[iI]mage[nN]et{size}_{part}*"
     own_folder, _ = roots
@@ -97,12 +112,12 @@ def _npz_batches(roots, split, size):
 
 
 def _by_numbers(path):
-    """Sorts batch_2 before batch_10."""
+    """A sorting key that puts batch_2 before batch_10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
 
 
 def _entry_of_pictures(name, source, split, data_dir, shape):
-    """The cache's entry of one split, from a folder or a tar file of pictures."""
+    """The cache entry of one split, made from a folder or a tar file of pictures."""
     if source.is_dir():
         files = pictures.list_folder(source)
         states = [[file.name, *store.file_state(file.path)] for file in files]
@@ -126,7 +141,7 @@ def _entry_of_pictures(name, source, split, data_dir, shape):
 
 
 def _tar_items(path):
-    """The pictures of a tar file, in its order."""
+    """Yields the pictures of a tar file, in the order of the file."""
     try:
         with tarfile.open(path) as archive:
             for member in archive:
@@ -140,7 +155,7 @@ def _tar_items(path):
 
 
 def _entry_of_batches(name, paths, split, data_dir, shape):
-    """The cache's entry of one split, from npz batches."""
+    """The cache entry of one split, made from npz batches."""
 
     def append(writer):
         for path in paths:
@@ -155,7 +170,7 @@ def _entry_of_batches(name, paths, split, data_dir, shape):
 
 
 def _npz_sources(path):
-    """A path itself, or the npz files in a zip."""
+    """Yields the path itself, or, for a zip file, the npz files in it."""
     if path.suffix != ".zip":
         yield path
         return
@@ -169,7 +184,10 @@ def _npz_sources(path):
 
 
 def _read_batch(source, path, shape):
-    """Images [N, H, W, 3] and labels [N] of a batch, in which channels come first, classes at 1."""
+    """Reads a batch, and returns its images [N, H, W, 3] and labels [N].
+
+    In the file, channels come before height and width, and the first class is 1.
+    """
     arrays = decoding.read_arrays(source, ("data", "labels"))
     flat, labels = arrays.get("data"), arrays.get("labels")
     is_right = (

@@ -1,4 +1,4 @@
-"""One split of a data set as the rest of the package takes it, and the checks of what is in it."""
+"""`ImageData`, one split of a data set, and the checks of its arrays."""
 
 import dataclasses
 
@@ -9,20 +9,20 @@ from pixel_cnn_pp.data import store
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageData:
-    """One split of a data set: integer images, and their classes where it has any.
+    """One split of a data set: integer images, and their classes if there are any.
 
     Args:
-      images: integer array [N, H, W, C] in [0, L - 1], possibly memory-mapped; the loaders give
+      images: Integer array [N, H, W, C] in [0, L - 1]. It may be memory-mapped. The loaders return
         uint8 or uint16.
-      labels: integer array [N] in [0, num_classes - 1], or None; the loaders give int32.
+      labels: Integer array [N] in [0, num_classes - 1], or None. The loaders return int32.
       num_levels: L, whole number of at least 2.
-      num_classes: whole number of at least 1, or None where `labels` is None.
-      uncropped: `store.UncroppedImages` that training crops anew in every epoch, `images`
-        being their centres; or None.
-      value_range: lowest and highest value, where they are known, so that the images need not be
-        read to check them.
+      num_classes: Whole number of at least 1, or None if `labels` is None.
+      uncropped: `store.UncroppedImages`, or None. Training cuts new crops from these images in
+        every epoch. Then `images` are their central crops.
+      value_range: Lowest and highest value of the images, if they are known. Then the check does
+        not have to read the images.
     Raises:
-      ValueError: If a rank, a dtype, a length or a range is another one.
+      ValueError: If a rank, a dtype, a length or a range is wrong.
 
     >>> images = np.array([[[[0], [3]]], [[[2], [1]]]], np.uint8)  # [2, 1, 2, 1]
     >>> ImageData(images, labels=None, num_levels=4, num_classes=None).images.shape
@@ -63,7 +63,11 @@ class ImageData:
 
 
 def check_whole_number(name, value, low, high=None):
-    """Refuses a value that is no whole number of at least `low`, and of at most `high` if given."""
+    """Checks that a value is a whole number in [low, high]; `high` is None for no upper limit.
+
+    Raises:
+      ValueError: If it is not.
+    """
     is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not is_whole or value < low or (high is not None and value > high):
         rule = f"of at least {low}" if high is None else f"in [{low}, {high}]"
@@ -71,17 +75,17 @@ def check_whole_number(name, value, low, high=None):
 
 
 def check_integer_array(name, array, shape, rank, high, value_range=None):
-    """Refuses what is no array of whole numbers in [0, high].
+    """Checks that a value is a non-empty array of whole numbers in [0, high].
 
     Args:
-      name: What it is called in the error.
-      array: What is checked.
-      shape: The shape in words, such as "[N]".
+      name: Name of the array, for the message.
+      array: The value to check.
+      shape: The shape in words, such as "[N]", for the message.
       rank: Number of axes.
-      high: The highest value allowed.
-      value_range: Lowest and highest value, where they are known and need not be looked for.
+      high: The highest allowed value.
+      value_range: Lowest and highest value, if they are known. Then the array is not read.
     Raises:
-      ValueError: If it is something else, or empty.
+      ValueError: If it is not such an array, or if it is empty.
     """
     if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.integer):
         received = getattr(array, "dtype", type(array).__name__)
@@ -92,7 +96,7 @@ def check_integer_array(name, array, shape, rank, high, value_range=None):
         )
     limits = np.iinfo(array.dtype)
     if limits.min == 0 and limits.max <= high:
-        return  # No value of this type is outside: gigabytes need not be read.
+        return  # The dtype allows no value outside, so that a large array need not be read.
     lowest, highest = value_range or (int(array.min()), int(array.max()))
     if lowest < 0 or highest > high:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Data sets by name: the table of them, and the one way to load any."""
+"""The table of the data sets, and the function that loads one by its name."""
 
 import dataclasses
 import functools
@@ -17,20 +17,20 @@ _SETS = {
     "imagenet64": functools.partial(imagenet.load_imagenet, size=64),
     "celeba": celeba.load_celeba,
 }
-# Kind of a path -> loader (path, split, and the options of `load`) -> store.StoredImages.
+# Prefix of a name with a path -> loader (path, split, options of `load`) -> store.StoredImages.
 _PATHS = {"folder": folders.load_folder, "npz": arrays.load_arrays}
 
 
 def names():
-    """Returns the known data set names, a tuple of strings; PATH stands for a path."""
+    """Returns the names of the data sets, a tuple of strings. In them, PATH stands for a path."""
     return (*_EMBEDDED, *_SETS, *(f"{kind}:PATH" for kind in _PATHS))
 
 
 def check_name(name):
-    """Refuses the name of a data set that `load` would not know; reads nothing.
+    """Checks that `load` knows the name of a data set. Reads no files.
 
     Args:
-      name: As of `load`.
+      name: As in `load`.
 
     Raises:
       ValueError: If the name is unknown.
@@ -52,28 +52,29 @@ def load(
     num_train_images=None,
     log=print,
 ):
-    """Loads one split of a data set; what is large stays on disk, memory-mapped.
+    """Loads one split of a data set. Large arrays stay on disk and are memory-mapped.
 
     Args:
       name: One of `names()`, such as "cifar", "folder:pictures" or "npz:images.npz".
       split: "train" or "test".
-      data_dir: Folder that holds data sets, or will, and the cache of decoded images. Not used by
-        `digits` and `photos`, which come with scikit-learn.
-      image_size: H = W of the images, or None for the data set's own.
-      crop: "center", or "random" for other crops of the training images in every epoch; of
-        `folder:` and `npz:`, with an `image_size`.
-      test_fraction: Part of the images of a `folder:` or `npz:` without a test split that is made
-        one, chosen by their names alone; None for a tenth.
-      num_levels: L of a `folder:` or `npz:`; None for what follows from the files.
-      num_train_images: How many images the training split is cut down to, drawn once and for all;
-        None for all of them.
-      log: Function of a line, told what was found and left out.
+      data_dir: Folder of the data sets, and of the cache of decoded images. Downloads go there.
+        `digits` and `photos` do not use it, because they are part of scikit-learn.
+      image_size: H = W of the images, or None for the size of the data set.
+      crop: "center" or "random". With "random", training cuts new crops in every epoch. This works
+        for `folder:` and `npz:` data sets, and needs an `image_size`.
+      test_fraction: Fraction of the images that becomes the test split, for a `folder:` or `npz:`
+        data set that has none. Whether an image is chosen depends only on its name. None for a
+        tenth.
+      num_levels: L of a `folder:` or `npz:` data set. None to find it from the files.
+      num_train_images: Number of training images to use. They are chosen at random, but always the
+        same. None for all images.
+      log: Function of a string. It gets one line that says what was found and what was left out.
     Returns:
       `ImageData`, always the same images in the same order.
     Raises:
-      ValueError: If the name or the split is unknown, the data set has no images of that size or
-        not as many, or its files hold no such images.
-      OSError: If the data are neither in `data_dir` nor can be downloaded.
+      ValueError: If the name or the split is unknown, if the data set has no images of that size or
+        too few images, or if its files hold no such images.
+      OSError: If the data are not in `data_dir` and cannot be downloaded.
 
     >>> load("digits", "test").images.shape
     (256, 8, 8, 1)
@@ -90,7 +91,7 @@ def load(
 
 
 def _load_whole(name, split, data_dir, image_size, crop, test_fraction, num_levels, log):
-    """The whole of a split, as `load` describes it."""
+    """Loads all images of a split, with the arguments of `load`."""
     kind, separator, path = name.partition(":")
     if separator:
         _check_options(image_size, crop, test_fraction, num_levels)
@@ -112,7 +113,7 @@ def _load_whole(name, split, data_dir, image_size, crop, test_fraction, num_leve
 
 
 def _some(images, name, number):
-    """So many images of an `ImageData`, in their order."""
+    """Chooses `number` images of an `ImageData`, and keeps their order."""
     check_whole_number("num_train_images", number, 1, len(images.images))
     if images.uncropped is not None:
         raise ValueError(
@@ -125,7 +126,7 @@ def _some(images, name, number):
 
 
 def _refuse_options(name, **options):
-    """Refuses options of `folder:` and `npz:` for a data set that is always the same."""
+    """Raises an error for options that only `folder:` and `npz:` data sets have."""
     for option, value in options.items():
         if value not in (None, "center"):
             raise ValueError(
@@ -135,7 +136,7 @@ def _refuse_options(name, **options):
 
 
 def _check_options(image_size, crop, test_fraction, num_levels):
-    """Checks what a configuration has checked already, for those who call `load` themselves."""
+    """Checks the options of `load`, because not all callers have checked them already."""
     if image_size is not None:
         check_whole_number("image_size", image_size, 4)
         if image_size % 4:
@@ -153,16 +154,16 @@ def _check_options(image_size, crop, test_fraction, num_levels):
 
 
 def load_split(settings, split, **changes):
-    """Loads one split of the data set that a run names.
+    """Loads one split of the data set that a run uses.
 
     Args:
       settings: DataConfig.
       split: "train" or "test".
-      **changes: Arguments of `load` in place of those of `settings`, such as `data_dir`.
+      **changes: Arguments of `load`, such as `data_dir`, that replace those of `settings`.
     Returns:
-      `ImageData`, as `load` returns it.
+      `ImageData`, as in `load`.
     Raises:
-      ValueError, OSError: As `load` does.
+      ValueError, OSError: As in `load`.
     """
     options = {**dataclasses.asdict(settings), **changes}
     return load(options.pop("data_set"), split, **options)

@@ -1,7 +1,7 @@
-"""Picture files to integer arrays of their own levels: no bit is lost, and no broken file passes.
+"""Reads picture files as integer arrays without loss, and refuses damaged files.
 
-Pillow reads everything but colour of 16 bits, of which it keeps the upper 8 only: there it checks
-the file, and OpenCV reads the values.
+Pillow reads all kinds of pictures except colour pictures of 16 bits, of which it would keep only
+the upper 8 bits. For these, Pillow checks the file and OpenCV reads the values.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ _BITS_PER_SAMPLE = 258  # The number of the TIFF tag.
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a picture file says of itself before its pixels are read.
+    """The properties of a picture file that are known before its pixels are read.
 
     Attributes:
       height: H.
       width: W.
-      num_channels: C; 1 grey, 3 colour, one more with alpha.
-      num_bits: Its levels are whole numbers in [0, 2**num_bits - 1], num_bits in [1, 16].
+      num_channels: C: 1 for grey, 3 for colour, and one more with alpha.
+      num_bits: In [1, 16]. Levels are whole numbers in [0, 2**num_bits - 1].
     """
 
     height: int
@@ -42,55 +42,57 @@ class Header:
         return self.num_channels in (2, 4)
 
     def __str__(self):
-        """Channels and bits in words, as errors say it."""
+        """Channels and bits in words, for messages."""
         kind = "grey" if self.num_channels <= 2 else "RGB"
         return f"{kind}{' with alpha' if self.has_alpha else ''} of {self.num_bits} bits"
 
 
 def read_header(file):
-    """Reads what a picture file says of itself.
+    """Reads the properties of a picture file, without its pixels.
 
     Args:
       file: Path, or the bytes of a file.
     Returns:
       Header.
     Raises:
-      ValueError: If it is no picture, or of a kind with no whole numbers in grey or RGB.
-      OSError: If there is no such file, or it must not be read.
+      ValueError: If it is not a picture, or its pixels are not whole numbers in grey or RGB.
+      OSError: If the file does not exist or may not be read.
     """
     return _opened(file, _header)
 
 
 def read(file):
-    """Reads a picture file; of one with several frames, the first.
+    """Reads a picture file. If the file has several frames, only the first one is read.
 
-    A palette becomes the colours that it stands for. Pixels stay as they are stored: colour
-    profiles, gamma and the orientation that a camera notes are not applied.
+    Palette indices are replaced by their colours. Otherwise pixels are returned as they are stored:
+    colour profiles, gamma and the orientation of the camera are not applied.
 
     Args:
       file: Path, or the bytes of a file.
     Returns:
-      Integer array [H, W, C], uint8 for at most 8 bits, otherwise uint16; and its Header.
+      Pair of an integer array [H, W, C], uint8 for at most 8 bits and otherwise uint16, and the
+      Header.
     Raises:
-      ValueError: If it is no whole picture, or of a kind with no whole numbers in grey or RGB.
-      OSError: If there is no such file, or it must not be read.
+      ValueError: If it is not a complete picture, or its pixels are not whole numbers in grey or
+        RGB.
+      OSError: If the file does not exist or may not be read.
     """
 
     def use(picture):
-        header = _header(picture)  # Once its pixels are loaded, a picture has forgotten their bits.
+        header = _header(picture)  # First, because Pillow drops the number of bits when it loads.
         return _pixels(picture, header, file), header
 
     return _opened(file, use)
 
 
 def decoder(convert):
-    """What reads many files, of which some may be broken.
+    """Makes a function that reads a file and converts it, for files of which some are damaged.
 
     Args:
-      convert: Function (name, pixels [H, W, C], Header) of what `read` gives.
+      convert: Function (name, pixels [H, W, C], Header), called with the results of `read`.
     Returns:
-      Function (name, file) -> what `convert` gives, or the reason, a string, why the file cannot
-      be read.
+      Function (name, file) -> the result of `convert`. If the file cannot be read, it returns the
+      reason, a string.
     """
 
     def decode(name, file):
@@ -104,7 +106,7 @@ def decoder(convert):
 
 
 def try_header(file):
-    """As `read_header`, but gives the reason, a string, why a file cannot be read."""
+    """As `read_header`, but if the file cannot be read, it returns the reason, a string."""
     try:
         return read_header(file)
     except (ValueError, OSError) as error:
@@ -112,7 +114,7 @@ def try_header(file):
 
 
 def _reason(error):
-    """An error without the file, which stands before it."""
+    """The text of an error without the name of the file, which the caller prints before it."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
@@ -121,9 +123,9 @@ class ListedFile:
     """A picture file of a folder.
 
     Attributes:
-      name: Its path in the folder, with slashes.
-      path: Where it lies.
-      label: The first of the sub-folders that it lies in; None where it lies in none.
+      name: Path relative to the folder, with slashes.
+      path: Path of the file.
+      label: Name of the top sub-folder that holds the file. None if it is in no sub-folder.
     """
 
     name: str
@@ -132,15 +134,15 @@ class ListedFile:
 
 
 def list_folder(folder, prefix=""):
-    """The picture files in a folder and below, but for hidden ones.
+    """Lists the picture files in a folder and its sub-folders, except hidden files.
 
     Args:
       folder: Folder.
-      prefix: What to put before the names.
+      prefix: String to put before the names.
     Returns:
       List of ListedFile, sorted by name.
     Raises:
-      ValueError: If there are none.
+      ValueError: If there are no picture files.
     """
     files = []
     for directory, folders, names in os.walk(folder, followlinks=True):
@@ -158,7 +160,7 @@ def list_folder(folder, prefix=""):
 
 
 def without_opaque_alpha(pixels, header):
-    """The pixels [H, W, C], without their alpha channel where that is opaque everywhere."""
+    """Removes the alpha channel of pixels [H, W, C] if all of them are opaque."""
     if header.has_alpha and pixels[..., -1].min() == 2**header.num_bits - 1:
         return pixels[..., :-1]
     return pixels
@@ -172,7 +174,7 @@ def _opened(file, use):
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     except Exception as error:  # A broken file can raise anything from inside a codec.
-        # Pillow names the file or the memory where it lies; the caller knows the file.
+        # Pillow's message names the file or its memory address. The caller adds the file name.
         reason = re.sub(r"image file ('.*'|<.*>)", "image file", " ".join(str(error).split()))
         raise ValueError(reason or type(error).__name__) from None
 
@@ -191,8 +193,8 @@ def _header(picture):
     elif bits := re.search(r";(\d+)", raw_mode):  # such as L;4 and RGB;16B
         num_bits = int(bits[1])
     if num_bits == 16 and raw_mode.startswith("LA"):
-        mode = "LA"  # Pillow reads grey with alpha of 16 bits into RGBA.
-    # Colours that were multiplied by alpha cannot be had back exactly.
+        mode = "LA"  # Pillow reads 16-bit grey with alpha as RGBA.
+    # Colours that were multiplied by alpha cannot be recovered exactly.
     if mode not in _CHANNELS or num_bits > 16 or raw_mode.startswith("RGBa"):
         raise ValueError(
             f"pixels must be whole numbers of at most 16 bits, grey or RGB, not {raw_mode}"
@@ -201,14 +203,14 @@ def _header(picture):
 
 
 def _pixels(picture, header, file):
-    picture.load()  # The whole file: OpenCV would fill up what is missing of a TIFF.
+    picture.load()  # Fails for an incomplete file. OpenCV would fill the missing part of a TIFF.
     if header.num_bits > 8 and header.num_channels > 1:
         pixels = _colours_of_16_bits(file, header)
     elif picture.mode in ("P", "PA"):
         pixels = np.asarray(picture.convert("RGBA" if header.has_alpha else "RGB"))
     else:
         pixels = np.asarray(picture)
-        if picture.mode == "L":  # Pillow brings fewer bits to 0 .. 255.
+        if picture.mode == "L":  # Pillow scales images of fewer bits to 0 .. 255.
             pixels = pixels // (255 // (2 ** min(header.num_bits, 8) - 1))
     pixels = pixels.reshape(header.height, header.width, header.num_channels)
     return pixels.astype(np.uint8 if header.num_bits <= 8 else np.uint16)
@@ -217,7 +219,7 @@ def _pixels(picture, header, file):
 def _colours_of_16_bits(file, header):
     import cv2
 
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # not of unknown TIFF tags
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # no warnings of TIFF tags
     encoded = file if isinstance(file, bytes) else pathlib.Path(file).read_bytes()
     pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     channels = {2: [0, 3], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[header.num_channels]  # from B, G, R, A

@@ -1,4 +1,4 @@
-"""What the data sets of the literature have in common: TensorFlow Datasets, the cache, colours."""
+"""Code that the loaders of public data sets share: TensorFlow Datasets, the cache and colours."""
 
 import contextlib
 import pathlib
@@ -9,14 +9,14 @@ from pixel_cnn_pp.data import decoding, pictures, store
 
 
 def check_fixed_size(name, image_size, fixed_size):
-    """Refuses another size than the one that a data set has.
+    """Checks that the user asks for the only image size that a data set has.
 
     Args:
-      name: Name of the set.
-      image_size: What is asked for, or None.
-      fixed_size: H = W of its images.
+      name: Name of the data set.
+      image_size: The size that the user asks for, or None.
+      fixed_size: H = W of the images.
     Raises:
-      ValueError: If it is another one.
+      ValueError: If `image_size` is another number.
     """
     if image_size not in (None, fixed_size):
         raise ValueError(
@@ -28,33 +28,34 @@ def check_fixed_size(name, image_size, fixed_size):
 def tfds_entry(
     name, tfds_split, data_dir, shape, convert, title, num_classes=None, is_offered=True
 ):
-    """The cache's entry of one split of a set of TensorFlow Datasets.
+    """Makes the cache entry of one split of a data set of TensorFlow Datasets, or finds it.
 
     Args:
-      name: Name of the set.
-      tfds_split: "train", "test" or "validation"; the last is called test here.
-      data_dir: Folder of the sets.
+      name: Name of the data set in TensorFlow Datasets.
+      tfds_split: "train", "test" or "validation". The cache calls a validation split "test".
+      data_dir: Folder of the data sets.
       shape: (H, W, C).
-      convert: As `pictures.decoder` takes it.
-      title: What people call the set, for the error.
-      num_classes: Number of classes, or None to leave labels out.
-      is_offered: Whether the set can be downloaded, or only read where it was prepared before.
+      convert: As in `pictures.decoder`.
+      title: Usual name of the data set, for messages.
+      num_classes: Number of classes, or None to store no labels.
+      is_offered: Whether the data set can be downloaded. If not, it must already be prepared in
+        `data_dir`.
     Returns:
-      Path of the folder.
+      Path of the folder of the entry.
     Raises:
-      OSError: If the set is neither there nor can be downloaded.
+      OSError: If the data set is not there and cannot be downloaded.
     """
     with _tfds_errors(title, data_dir):
         import tensorflow_datasets as tfds
 
-        tfds.disable_progress_bar()  # It redraws itself, which is noise in a log file.
+        tfds.disable_progress_bar()  # It draws itself again and again, which fills a log file.
         builder = tfds.builder(name, data_dir=data_dir)
         if not is_offered and not builder.is_prepared():
             raise FileNotFoundError("its download has been withdrawn")
         builder.download_and_prepare()
 
     def items():
-        # The files' own bytes: TensorFlow's decoder of JPEG rounds otherwise than Pillow's.
+        # Read the encoded bytes, because TensorFlow decodes JPEG with other rounding than Pillow.
         decoders = {"image": tfds.decode.SkipDecoding()}
         with _tfds_errors(title, data_dir):
             stream = builder.as_dataset(split=tfds_split, decoders=decoders)
@@ -79,10 +80,10 @@ def tfds_entry(
 
 @contextlib.contextmanager
 def _tfds_errors(title, data_dir):
-    """Turns what TensorFlow Datasets raises into one line."""
+    """Turns errors of TensorFlow Datasets into an OSError with a message of one line."""
     try:
         yield
-    except Exception as error:  # No network, disk, server or package: anything can come.
+    except Exception as error:  # Network, disk, server and package raise errors of any class.
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise OSError(
             f"{title} could be neither read from data_dir={str(data_dir)!r} nor downloaded into "
@@ -91,19 +92,19 @@ def _tfds_errors(title, data_dir):
 
 
 def entry(name, key, split, data_dir, shape, append, num_classes=None):
-    """The cache's entry of one split of images with 256 levels.
+    """Makes the cache entry of one split of images with 256 levels, or finds it.
 
     Args:
-      name: Start of the entry's name.
-      key: As `store.entry` takes it; the shape is added.
+      name: Start of the name of the entry.
+      key: As in `store.entry`. The shape is added to it.
       split: "train" or "test".
-      data_dir: Folder of the sets.
+      data_dir: Folder of the data sets.
       shape: (H, W, C).
-      append: Function of a `store.SplitWriter` that appends the images; it returns
-        {name: reason} of those that cannot be read.
+      append: Function of a `store.SplitWriter` that appends the images. It returns {name: reason}
+        of the images that cannot be read.
       num_classes: Number of classes, or None.
     Returns:
-      Path of the folder.
+      Path of the folder of the entry.
     """
 
     def write(folder):
@@ -118,7 +119,7 @@ def entry(name, key, split, data_dir, shape, append, num_classes=None):
 
 
 def rgb(name, pixels, header):
-    """A picture as colour of 8 bits, [H, W, 3]."""
+    """Converts a picture to 8-bit RGB, [H, W, 3]. Raises a ValueError if that loses information."""
     pixels = pictures.without_opaque_alpha(pixels, header)
     if header.num_bits > 8 or pixels.shape[-1] not in (1, 3):
         raise ValueError(
@@ -129,7 +130,7 @@ def rgb(name, pixels, header):
 
 
 def rgb_of_size(shape, name, pixels, header):
-    """The same, where the size must be this one."""
+    """As `rgb`, and checks that the result has this shape."""
     if pixels.shape[:2] != shape[:2]:
         raise ValueError(
             f"Pictures must be {shape[0]} x {shape[1]}. Received: {name} of {pixels.shape[0]} x "

@@ -1,4 +1,4 @@
-"""Images out of one file that a user names: a picture, or an npz that sample.py wrote."""
+"""Reads images from one file of the user: a picture, or an npz file that sample.py wrote."""
 
 import zipfile
 
@@ -11,17 +11,17 @@ from pixel_cnn_pp.data.images import check_integer_array
 def read_images(path, num_channels, num_levels):
     """Reads images from a picture (PNG, JPEG, WebP, TIFF), or from an npz that sample.py wrote.
 
-    The brightness of a picture is brought from its own range, such as 0 .. 255 or 0 .. 65535, to
-    0 .. L - 1, the inverse of what `plots.image_grid` shows; an npz holds levels.
+    The values of a picture are scaled from their own range, such as 0 .. 255 or 0 .. 65535, to
+    0 .. L - 1. This is the inverse of `plots.image_grid`. The values of an npz are not scaled.
 
     Args:
-      path: File; the array of an npz is called `images` and has the shape [N, H, W, C].
+      path: File. In an npz, the array has the name `images` and the shape [N, H, W, C].
       num_channels: C.
       num_levels: L, at least 2.
     Returns:
-      Integer array [N, H, W, C] in [0, L - 1], N = 1 for a picture.
+      Integer array [N, H, W, C] in [0, L - 1], with N = 1 for a picture.
     Raises:
-      ValueError: If the file holds no images, or other channels or levels.
+      ValueError: If the file holds no images, or images with other channels or levels.
       OSError: If the file cannot be read.
     """
     if str(path).endswith(".npz"):

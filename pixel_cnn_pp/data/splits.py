@@ -1,4 +1,4 @@
-"""What folders and files of arrays have in common: where they lie, crops, a test split."""
+"""Code that folders and files of arrays share: their paths, their crops and their test split."""
 
 import hashlib
 import pathlib
@@ -9,26 +9,29 @@ _TEST_FRACTION = 0.1
 
 
 def located(path, data_dir):
-    """The path, or that in the data directory: a run can go on where its data have moved."""
+    """The path itself if it exists, otherwise the path relative to the data directory.
+
+    Therefore a run can be resumed after its data were moved to another data directory.
+    """
     path = pathlib.Path(path).expanduser()
     moved = pathlib.Path(data_dir) / path
     return moved if moved.exists() and not path.exists() else path
 
 
 def choose_test(names, test_fraction, where):
-    """Which images are the test split: a function of their names alone.
+    """Chooses the images of the test split by their names alone.
 
-    An image is in the test split where the hash of its name, as a number in [0, 1), is below the
-    fraction. So no other image, added or removed, moves it to the other side.
+    An image is in the test split if the hash of its name, as a number in [0, 1), is below the
+    fraction. Therefore an image stays in its split when other images are added or removed.
 
     Args:
-      names: Strings.
+      names: Strings, N of them.
       test_fraction: Fraction in (0, 1), or None for a tenth.
-      where: What is split, for the error.
+      where: Path of the data, for the message.
     Returns:
-      Boolean array [N], with at least one of either kind.
+      Boolean array [N], true for the test split. At least one value is true and one is false.
     Raises:
-      ValueError: If there are less than two names.
+      ValueError: If there are fewer than two names.
     """
     if len(names) < 2:
         raise ValueError(
@@ -39,14 +42,14 @@ def choose_test(names, test_fraction, where):
     digests = [hashlib.sha256(name.encode()).digest() for name in names]
     places = np.array([int.from_bytes(digest[:8], "big") for digest in digests]) / 2**64
     is_test = places < fraction
-    # Of a handful of images, one side can be empty.
+    # With only a few images, one of the splits could be empty.
     is_test[np.argmin(places)] = True
     is_test[np.argmax(places)] = False
     return is_test
 
 
 def check_size(size):
-    """Refuses a size (H, W) of images that no network takes."""
+    """Raises a ValueError if no network accepts images of this size (H, W)."""
     if size[0] % 4 or size[1] % 4 or 0 in size:
         raise ValueError(
             "Height and width must be multiples of 4, or `image_size` must say what to crop the "
@@ -55,6 +58,6 @@ def check_size(size):
 
 
 def check_crop(image_size, crop):
-    """Refuses random crops without a size of the crops."""
+    """Raises a ValueError for random crops without an `image_size`."""
     if crop == "random" and image_size is None:
         raise ValueError("`crop` must go with an `image_size`. Received: crop='random' alone")

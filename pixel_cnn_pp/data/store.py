@@ -1,7 +1,10 @@
-"""Decoded images on disk: made once, memory-mapped, whole or not there, and never out of date.
+"""The cache of decoded images on disk.
 
-An entry has a folder for each split, with images.npy, labels.npy where there are classes, and what
-was found out while they were written.
+Images are decoded once and then memory-mapped. An entry of the cache is either complete or does not
+exist. If the source files change, a new entry is made.
+
+An entry has a folder for each split. The folder holds images.npy, labels.npy if there are classes,
+and a description of the images.
 """
 
 import contextlib
@@ -17,24 +20,24 @@ import tempfile
 import numpy as np
 
 SPLITS = ("train", "test")
-# Part of every key. To be raised where the same sources would be stored in another way.
+# Part of every key. Raise this number when the same sources are to be stored in another way.
 _VERSION = 1
 
 
 def entry(data_dir, name, key, write):
-    """The folder in which `write` has put its files for this key, now or some time before.
+    """Finds the cache entry of a key, or makes it with `write`.
 
-    It is written beside its place and renamed into it, so that it is whole even where the process
-    is killed, and two processes that write the same do not harm each other.
+    The entry is written to a temporary folder, which is renamed when it is complete. Therefore no
+    incomplete entry remains if the process is killed, and two processes may write the same entry.
 
     Args:
-      data_dir: Folder in which `cache` holds all entries; made where it is missing.
+      data_dir: Folder that holds the cache, in its folder `cache`. It is created if it is missing.
       name: Start of the folder's name, for people.
-      key: What the files depend on, as JSON can write it: sources with their sizes and times of
-        change, and options. Anything else makes another entry.
-      write: Function of an empty folder, called where there is no such entry yet.
+      key: Everything that the files depend on, as values that JSON can hold: the sources with their
+        sizes and times of change, and the options. A different key makes a different entry.
+      write: Function of an empty folder. It is called if the entry does not exist.
     Returns:
-      Path of the folder.
+      Path of the folder of the entry.
     Raises:
       OSError: If the folder cannot be written.
     """
@@ -53,13 +56,13 @@ def entry(data_dir, name, key, write):
         try:
             written.rename(folder)
         except OSError:
-            if not folder.is_dir():  # Otherwise another process was faster.
+            if not folder.is_dir():  # If it exists, another process has made the same entry.
                 raise
     return folder
 
 
 def _flush(folder):
-    """Makes the files reach the disk before their folder has its name."""
+    """Writes all files to the disk. This happens before their folder gets its final name."""
     for path in folder.rglob("*"):
         if path.is_file():
             with open(path, "rb+") as file:
@@ -67,28 +70,28 @@ def _flush(folder):
 
 
 def file_state(path):
-    """Size of a file and time of its last change, which tell whether it is still the same.
+    """Size of a file and time of its last change. They show whether the file has changed.
 
     Args:
       path: File.
     Returns:
-      Pair of whole numbers.
+      Pair of whole numbers: bytes and nanoseconds.
     """
     try:
         state = os.stat(path)
-    except FileNotFoundError:  # A link to nowhere: reading it will say so.
+    except FileNotFoundError:  # A broken link. Reading the file will report it.
         return 0, 0
     return state.st_size, state.st_mtime_ns
 
 
 def check_space(folder, num_bytes):
-    """Refuses to begin what will not fit.
+    """Checks that the disk has room for data before they are written.
 
     Args:
-      folder: Existing folder on the disk in question.
-      num_bytes: How much will be written.
+      folder: Existing folder on the disk.
+      num_bytes: Number of bytes that will be written.
     Raises:
-      OSError: If less is free.
+      OSError: If the disk has less free space.
     """
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
@@ -100,14 +103,14 @@ def check_space(folder, num_bytes):
 
 @contextlib.contextmanager
 def array_writer(path, row_shape, dtype):
-    """Writes a .npy file piece by piece, of which nobody needs to know the length beforehand.
+    """Writes an .npy file piece by piece. Its length need not be known at the start.
 
     Args:
       path: File to write.
-      row_shape: Shape behind the first axis, a tuple.
+      row_shape: Shape of one row, without the first axis, a tuple.
       dtype: NumPy dtype.
     Yields:
-      Function of an array [n, *row_shape], which is appended.
+      Function that appends an array [n, *row_shape].
     """
     num_rows = 0
 
@@ -136,13 +139,13 @@ def array_writer(path, row_shape, dtype):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class UncroppedImages:
-    """Images of many sizes, all pixels of all images one after another.
+    """Images of different sizes. One array holds the pixels of all images, one after the other.
 
     Args:
-      values: uint8 or uint16 array [sum(H * W * C)], possibly memory-mapped.
-      sizes: int64 array [N, 2], height and width of each.
-      num_channels: C.
-      num_kept: How many of the channels are shown, the first ones.
+      values: uint8 or uint16 array [sum(H * W * C)]. It may be memory-mapped.
+      sizes: int64 array [N, 2], height and width of each image.
+      num_channels: C, the number of stored channels.
+      num_kept: Number of channels to return, the first ones.
     """
 
     values: np.ndarray
@@ -156,16 +159,16 @@ class UncroppedImages:
         return np.concatenate([[0], ends[:-1]])
 
     def crop(self, index, top, left, height, width):
-        """One crop.
+        """Returns one crop of one image.
 
         Args:
           index: Number of the image.
-          top: Its first row.
-          left: Its first column.
+          top: First row of the crop.
+          left: First column of the crop.
           height: H of the crop.
           width: W of the crop.
         Returns:
-          Array [H, W, C], a view.
+          Array [H, W, num_kept], a view of the stored values.
         """
         (whole_height, whole_width), start = self.sizes[index], self._starts[index]
         image = self.values[start : start + whole_height * whole_width * self.num_channels]
@@ -175,16 +178,16 @@ class UncroppedImages:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredImages:
-    """One split, as it lies in the cache.
+    """One split of a cache entry.
 
     Attributes:
       images: uint8 or uint16 array [N, H, W, C], memory-mapped.
       labels: int32 array [N], or None.
       num_levels: L.
       num_classes: Number of classes, or None.
-      highest: The highest value of all splits.
-      uncropped: UncroppedImages that `images` are the centres of, or None.
-      description: How many images there are, of what, and what was left out; one line.
+      highest: The highest value in all splits.
+      uncropped: UncroppedImages whose central crops are `images`, or None.
+      description: One line: the number and kind of the images, and which files were left out.
     """
 
     images: np.ndarray
@@ -197,14 +200,21 @@ class StoredImages:
 
 
 class SplitWriter:
-    """Writes the images of one split one after another; `split_writer` makes it.
+    """Writes the images of one split, one after the other. `split_writer` makes the writer.
 
     Attributes:
-      left_out: What is not among the images, in words; "" for nothing.
+      left_out: Description of the files that were left out, or "" if there are none.
     """
 
     def __init__(self, size, has_alpha, append_image, append_pixels):
-        """Takes the size (H, W) to write, and what the writers of two arrays or one append with."""
+        """Makes the writer.
+
+        Args:
+          size: (H, W) of the images to write.
+          has_alpha: Whether the last channel is alpha.
+          append_image: Function of `array_writer` that appends to the array of images.
+          append_pixels: The same for the array of uncropped pixels, or None.
+        """
         self.left_out = ""
         self._size = size
         self._append_image = append_image
@@ -216,14 +226,14 @@ class SplitWriter:
         self._lowest_alpha = np.iinfo(np.uint16).max
 
     def __len__(self):
-        """Number of images so far."""
+        """Number of images that were appended."""
         return len(self._labels)
 
     def append(self, pixels, label):
-        """Appends the centre of an image.
+        """Appends the central crop of an image.
 
         Args:
-          pixels: Array [H, W, C], at least of the size that is written.
+          pixels: Array [H, W, C], at least as large as the size of the writer.
           label: Whole number, or None.
         """
         (height, width), whole = self._size, pixels.shape[:2]
@@ -241,7 +251,7 @@ class SplitWriter:
         self._sizes.append(whole)
 
     def finish(self, folder):
-        """Writes what there is beside the pixels."""
+        """Writes the labels, the sizes and the description of the images."""
         if not self._labels:
             raise ValueError(f"Each split must have images. Received: none for {folder.name}")
         if self._labels[0] is not None:
@@ -258,7 +268,7 @@ class SplitWriter:
 
 @contextlib.contextmanager
 def split_writer(folder, split, image_shape, dtype, has_alpha=False, keeps_uncropped=False):
-    """Writes a split into an entry of the cache.
+    """Writes a split to a cache entry.
 
     Args:
       folder: Folder of the entry.
@@ -266,7 +276,7 @@ def split_writer(folder, split, image_shape, dtype, has_alpha=False, keeps_uncro
       image_shape: (H, W, C) of the images to write.
       dtype: uint8 or uint16.
       has_alpha: Whether the last channel is alpha.
-      keeps_uncropped: Whether to write the whole images too.
+      keeps_uncropped: Whether to write the uncropped images too.
     Yields:
       SplitWriter.
     """
@@ -284,11 +294,11 @@ def split_writer(folder, split, image_shape, dtype, has_alpha=False, keeps_uncro
 
 
 def write_about(folder, num_levels, num_classes):
-    """Writes what the splits of an entry have in common.
+    """Writes the properties that all splits of a cache entry share.
 
     Args:
       folder: Folder of the entry.
-      num_levels: L that follows from the files.
+      num_levels: L as found from the source files.
       num_classes: Number of classes, or None.
     """
     about = {"num_levels": num_levels, "num_classes": num_classes}
@@ -296,16 +306,16 @@ def write_about(folder, num_levels, num_classes):
 
 
 def load_stored(folder, split, num_levels=None):
-    """Loads one split of an entry of the cache.
+    """Loads one split of a cache entry.
 
     Args:
       folder: Folder of the entry.
       split: "train" or "test".
-      num_levels: L, or None for that of the entry.
+      num_levels: L, or None for the number of levels of the entry.
     Returns:
       StoredImages.
     Raises:
-      ValueError: If the images have values of `num_levels` or above.
+      ValueError: If the images have values of `num_levels` or more.
     """
     about = json.loads((folder / "about.json").read_text())
     splits = {

@@ -1,7 +1,7 @@
-"""Arrays of images -> `tf.data` streams of whole batches, to train on and to score.
+"""Streams arrays of images as `tf.data` batches, for training and for evaluation.
 
-An epoch is a walk over the images in an order of its own. What it draws, the order, the crops, the
-flips, is a function of the seed, the epoch and the image: never of the batches.
+Every epoch visits the images in another random order. The order, the crops and the flips depend
+only on the seed, the epoch and the image. They do not depend on the batches.
 """
 
 import numpy as np
@@ -13,12 +13,12 @@ _MAX_SEED = 2**32 - 1  # The Mersenne twister of `np.random.RandomState` is seed
 
 
 def epoch_order(num_images, seed, epoch):
-    """The order in which an epoch visits the images, a pure function of its arguments.
+    """The order in which an epoch visits the images. The same arguments give the same order.
 
     Args:
       num_images: N, whole number of at least 1.
-      seed: whole number in [0, 2**32 - 1].
-      epoch: whole number in [0, 2**32 - 1].
+      seed: Whole number in [0, 2**32 - 1].
+      epoch: Whole number in [0, 2**32 - 1].
     Returns:
       int64 array [N], a permutation of 0 .. N - 1.
     Raises:
@@ -30,34 +30,36 @@ def epoch_order(num_images, seed, epoch):
     check_whole_number("num_images", num_images, 1)
     check_whole_number("seed", seed, 0, _MAX_SEED)
     check_whole_number("epoch", epoch, 0, _MAX_SEED)
-    # RandomState, because its stream is frozen (NEP 19) where default_rng's may change with NumPy.
-    # Both words enter the state whole: neighbouring (seed, epoch) share nothing, unlike their sum.
+    # The stream of RandomState never changes (NEP 19). That of default_rng may change with a new
+    # version of NumPy. Seed and epoch are two words, because their sum would be equal for
+    # neighbouring pairs.
     return np.random.RandomState([seed, epoch]).permutation(num_images).astype(np.int64)
 
 
 def train_batches(data, batch_size, seed, epoch, start_image=0, augment="none", worker=(0, 1)):
-    """Streams the whole batches of one epoch in the order of `epoch_order`.
+    """Streams the batches of one epoch in the order of `epoch_order`. All batches are full.
 
-    The images that do not fill a batch, less than `batch_size` of them, are left out; every epoch
-    leaves out others. There are (N - start_image) // batch_size batches. Images are gathered a
-    batch at a time, so that the data may be larger than the memory.
+    There are (N - start_image) // batch_size batches. The last images of the order, which do not
+    fill a batch, are left out. Another epoch leaves out other images. Images are read one batch at
+    a time, so that the data may be larger than the memory.
 
-    Crops of `data.uncropped` and flips are functions of seed, epoch and image: they are the same
-    for every batch size and number of workers.
+    The crops of `data.uncropped` and the flips depend only on the seed, the epoch and the image.
+    They are the same for every batch size and every number of workers.
 
     Args:
       data: `ImageData` of at least `batch_size` images.
       batch_size: B of the global batch, over all replicas of all workers.
-      seed: whole number in [0, 2**32 - 1].
-      epoch: whole number in [0, 2**32 - 1].
-      start_image: How many images of the epoch to skip, in [0, N]; batches of whatever size may
-        have had them. They are never read, and the rest comes in the order of the whole epoch.
-      augment: "none", or "flip" to mirror left and right half of the images.
-      worker: Pair of the index of a worker and the number of workers, W: the stream has the part
-        of every global batch that is this worker's, B / W neighbouring images of it.
+      seed: Whole number in [0, 2**32 - 1].
+      epoch: Whole number in [0, 2**32 - 1].
+      start_image: Number of images to skip at the start of the epoch, in [0, N]. A resumed run
+        skips the images that are already done, whatever the size of their batches was. Skipped
+        images are not read, and the order of the others does not change.
+      augment: "none", or "flip" to mirror a random half of the images from left to right.
+      worker: Pair (index of this worker, number of workers V). Of every global batch, the stream
+        contains the B / V neighbouring images that belong to this worker.
     Returns:
-      `tf.data.Dataset` of `(images, labels)`, or of `images` where the data have no labels:
-      images [B / W, H, W, C] with the dtype of the data, labels int32 [B / W].
+      `tf.data.Dataset` of `(images, labels)`, or of `images` if the data have no labels: images
+      [B / V, H, W, C] with the dtype of the data, labels int32 [B / V].
     Raises:
       ValueError: If the images do not fill one batch, or a number is out of its range.
 
@@ -103,19 +105,21 @@ def train_batches(data, batch_size, seed, epoch, start_image=0, augment="none", 
 
 
 def eval_batches(data, batch_size, worker=(0, 1)):
-    """Streams every image exactly once, in order, in batches of one size.
+    """Streams every image exactly once, in order. All batches have the same size.
+
+    The last batch is padded with copies of the last image.
 
     Args:
       data: `ImageData`.
       batch_size: B of the global batch, over all replicas of all workers.
-      worker: Pair of the index of a worker and the number of workers, W: the stream has the part
-        of every global batch that is this worker's, B / W neighbouring images of it.
+      worker: Pair (index of this worker, number of workers V). Of every global batch, the stream
+        contains the B / V neighbouring images that belong to this worker.
     Returns:
-      `tf.data.Dataset` of `(images, labels, mask)`: images [B / W, H, W, C] with the dtype of the
-      data; labels int32 [B / W], zeros where the data have none; mask bool [B / W], False on the
-      padding that fills the last batch, which repeats the last image.
+      `tf.data.Dataset` of `(images, labels, mask)`: images [B / V, H, W, C] with the dtype of the
+      data; labels int32 [B / V], zeros if the data have no labels; mask bool [B / V], False for
+      padding.
     Raises:
-      ValueError: If `batch_size` is not a whole number of at least 1 that W divides.
+      ValueError: If `batch_size` is not a whole number of at least 1, or not a multiple of V.
 
     >>> from pixel_cnn_pp.data import ImageData
     >>> images = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1)
@@ -137,7 +141,7 @@ def eval_batches(data, batch_size, worker=(0, 1)):
 
 
 def _part_of_batch(batch_size, worker):
-    """The slice of a global batch that a worker assembles."""
+    """The slice of a global batch that belongs to a worker."""
     index, num_workers = worker
     check_whole_number("number of workers", num_workers, 1)
     check_whole_number("index of the worker", index, 0, num_workers - 1)
@@ -150,17 +154,17 @@ def _part_of_batch(batch_size, worker):
     return slice(index * size, (index + 1) * size)
 
 
-# The third word that seeds what an epoch draws beside its order.
+# The third word of the seeds of an epoch's flips and crops. Its order has no third word.
 _FLIPS, _CROPS = 1, 2
 
 
 def _is_flipped(num_images, seed, epoch):
-    """Which images an epoch mirrors, boolean [N]."""
+    """Chooses the images that an epoch mirrors: boolean array [N]."""
     return np.random.RandomState([seed, epoch, _FLIPS]).random_sample(num_images) < 0.5
 
 
 def _crop_corners(data, seed, epoch):
-    """The first row and column of the crop of each image in an epoch, int64 [N, 2]."""
+    """Chooses the crop of each image in an epoch: its first row and column, int64 [N, 2]."""
     sizes = data.uncropped.sizes
     places = np.random.RandomState([seed, epoch, _CROPS]).random_sample(sizes.shape)
     return (places * (sizes - np.array(data.images.shape[1:3]) + 1)).astype(np.int64)
@@ -173,7 +177,7 @@ def _labels(data, rows):
 
 
 def _specs(data, part):
-    """What images, labels and mask of a batch look like."""
+    """Shapes and dtypes of the images, labels and mask of a batch."""
     size = part.stop - part.start
     return [
         tf.TensorSpec((size, *data.images.shape[1:]), data.images.dtype),
@@ -183,7 +187,7 @@ def _specs(data, part):
 
 
 def _stream(num_batches, assemble, specs):
-    """The batches that `assemble` makes of their numbers, made a little ahead of their use."""
+    """Streams the results of `assemble` for batches 0, 1, ... A few batches are made in advance."""
 
     def call(number):
         found = tf.numpy_function(assemble, [number], [spec.dtype for spec in specs])
@@ -192,8 +196,8 @@ def _stream(num_batches, assemble, specs):
         return tuple(found)
 
     options = tf.data.Options()
-    # With TensorFlow's autotuning, an iterator is destroyed only when the tuner's thread wakes,
-    # which it does at intervals that double: each new epoch would wait for seconds.
+    # With autotuning, TensorFlow destroys an iterator only when the tuner's thread wakes up. The
+    # time between two wake-ups doubles again and again, so a new epoch would wait for seconds.
     options.autotune.enabled = False
     stream = tf.data.Dataset.range(num_batches).map(call).prefetch(2)
     return stream.with_options(options)

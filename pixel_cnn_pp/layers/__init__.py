@@ -1,23 +1,25 @@
 """The layers of the networks, in keras.ops.
 
-All tensors are channels-last, [B, H, W, C]. Every layer has two verbs. Calling it maps inputs to
-outputs and changes nothing. `initialize` sets its gains and biases from one whole batch, once, and
-returns the outputs of the layer so initialised.
+All tensors are channels-last, [B, H, W, C]. Every layer of PixelCNN++ can be used in two ways.
+Calling it maps inputs to outputs and changes nothing. `initialize` sets its gains and biases from
+one whole batch, and returns the outputs of the initialised layer.
 
-A layer also has a cached step, which computes the same outputs piece by piece, as soon as the
-pixels before them are known. A layer that sees whole rows has `row`. A layer that also sees what is
-left of a pixel has `row_above` (what the rows above contribute, for all columns at once) and
-`pixel`. What has been computed before, and the effective weights of `step_weights`, are arguments.
-There, a row is a tensor [W, B, F], columns first, because a loop over columns then takes contiguous
-slices; a pixel is [B, F].
+A layer also has methods for a cached step. They compute the same outputs piece by piece, as soon as
+the pixels before them are known. A layer that sees only whole rows has `row`. A layer that also
+sees the pixels on the left has `row_above` and `pixel`. `row_above` computes the contribution of
+the rows above for all columns at once. Earlier results, and the effective weights that
+`step_weights` returns, are arguments of these methods. In these methods, a row is a tensor
+[W, B, F], with the columns first, because then a loop over columns takes contiguous slices. A pixel
+is [B, F].
 
     noise        dropout and noise of an image, as functions of seeds
     convolution  convolutions with a gradient that is fast on CPUs
     weight_norm  weight-normalised layers
-    shifted      weight-normalised convolutions that see nothing below, or to the right
-    blocks, channel_block   the gated residual block, and the block from channels to later channels
-    sample_head  makes samples, for the energy distance
-    masked       masked convolutions of groups of features
+    shifted      weight-normalised convolutions that see only earlier pixels
+    blocks       the gated residual block of PixelCNN++
+    channel_block  a block in which groups of channels read earlier groups
+    sample_head  makes samples of pixels, for the energy distance
+    masked       masked convolutions of PixelCNN
 """
 
 from pixel_cnn_pp.layers.blocks import NONLINEARITIES, GatedResidualBlock, concat_elu

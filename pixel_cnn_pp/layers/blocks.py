@@ -1,4 +1,4 @@
-"""The gated residual block, in which most of PixelCNN++ consists."""
+"""The gated residual block. Most layers of PixelCNN++ are in such blocks."""
 
 import keras
 from keras import ops
@@ -26,8 +26,8 @@ class GatedResidualBlock(keras.layers.Layer):
         value, gate = split(conv_out(c) + h @ hw)
         out = x + value * sigmoid(gate)
 
-    The term of the short-cut input `a` and that of the conditioning `h` are there when the block
-    was built with them.
+    The term with the short-cut input `a` exists only if the block was built with `a`. The same
+    holds for the term with the conditioning `h`.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class GatedResidualBlock(keras.layers.Layer):
         Args:
           convolution: Class of the convolutions, such as `DownShiftedConv2D`.
           nonlinearity: "concat_elu", "elu" or "relu".
-          kernel_size: (height, width) of their filters; None for those of the class.
-          row_channels: How many channels of the short-cut input, the first ones, the cached step
-            knows for a whole row at once; None for as many as x has.
+          kernel_size: (height, width) of the filters. None for the default of the class.
+          row_channels: Number of channels of the short-cut input that the cached step knows for a
+            whole row at once. These are its first channels. None for as many as x has.
           **kwargs: Passed to `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
@@ -80,7 +80,7 @@ class GatedResidualBlock(keras.layers.Layer):
           x: Float tensor [B, H, W, F].
           a: Float tensor [B, H, W, F_a], the short-cut input, or None.
           h: Float tensor [B, F_h], the conditioning, or None.
-          dropout: Function from tensor to tensor, applied behind the first convolution, or None.
+          dropout: Function from tensor to tensor, applied before the second convolution, or None.
 
         Returns:
           Float tensor [B, H, W, F].
@@ -88,28 +88,28 @@ class GatedResidualBlock(keras.layers.Layer):
         return self._forward(apply, x, a, self._condition(h), dropout)
 
     def initialize(self, x, a=None, h=None, dropout=None):
-        """Initialises the layers within, in the order of the forward pass; as `call` otherwise."""
+        """Initialises the inner layers in the order of the forward pass. Otherwise as `call`."""
         return self._forward(initialize, x, a, self._condition(h), dropout)
 
     def num_dropped(self):
-        """Features per position among which dropout drops some: those of the second convolution."""
+        """Number of features per position to which dropout is applied."""
         return self.conv_out.v.shape[2]
 
     def state_sizes(self):
-        """{name: features per position}, the inputs that the cached step keeps for others."""
+        """{name: features per position} of the inputs that the cached step keeps for later."""
         if self.conv_in.kernel_size == (1, 1):
             return {}
         return {layer.name: layer.v.shape[2] for layer in (self.conv_in, self.conv_out)}
 
     def above_sizes(self):
-        """{name: features per position}, what `row_above` returns."""
+        """{name: features per position} of the result of `row_above`."""
         return {layer.name: layer.filters for layer in (self.conv_in, self.conv_out)}
 
     def step_weights(self):
-        """{name of a layer within: its weights}, see `WeightNorm.step_weights`.
+        """{name of an inner layer: its weights}, see `WeightNorm.step_weights`.
 
-        Of a short-cut input [d, r] the part d is known for a whole row at once, the part r only
-        pixel by pixel; the kernel of `skip` comes apart accordingly.
+        A short-cut input has two parts, [d, r]. The part d is known for a whole row at once, and
+        the part r only pixel by pixel. Therefore the kernel of `skip` is also divided into two.
         """
         weights = {layer.name: layer.step_weights() for layer in (self.conv_in, self.conv_out)}
         if self.skip is not None:
@@ -130,14 +130,14 @@ class GatedResidualBlock(keras.layers.Layer):
         """One row of `call` in the downward stream.
 
         Args:
-          weights: What `step_weights` returned.
+          weights: The result of `step_weights`.
           x: [W, B, F].
-          above: {name: [W, B, F']}, what this method returned for the row above; zeros at first.
+          above: {name: [W, B, F']}, returned by this method for the row above. Zeros for row 0.
           a: [W, B, F_a], the short-cut input, or None.
           h: [B, F_h], the conditioning, or None.
 
         Returns:
-          Outputs [W, B, F], and what to hand to the next row as `above`.
+          Outputs [W, B, F], and the argument `above` for the next row.
         """
         inputs = {}
 
@@ -153,16 +153,16 @@ class GatedResidualBlock(keras.layers.Layer):
         return self._forward(run, x, a, h, None), inputs
 
     def row_above(self, weights, above, a, h=None):
-        """What the row above, the downward stream and the conditioning contribute to a row.
+        """Contribution of the row above, the downward stream and the conditioning to a row.
 
         Args:
-          weights: What `step_weights` returned.
-          above: {name: [W, B, F']}, what `pixel` returned for the row above; zeros at first.
+          weights: The result of `step_weights`.
+          above: {name: [W, B, F']}, returned by `pixel` for the row above. Zeros for row 0.
           a: [W, B, F], the short-cut from the downward stream.
           h: [B, F_h], the conditioning, or None.
 
         Returns:
-          {name: [W, B, F']}, of which `pixel` takes a pixel.
+          {name: [W, B, F']}. One pixel of it is the argument `above` of `pixel`.
         """
         terms = {}
         for layer in (self.conv_in, self.conv_out):
@@ -181,15 +181,15 @@ class GatedResidualBlock(keras.layers.Layer):
         """One pixel of `call` in the rightward stream.
 
         Args:
-          weights: What `step_weights` returned.
+          weights: The result of `step_weights`.
           x: [B, F].
-          left: {name: [B, F']}, what this method returned for the pixel on the left; zeros at the
+          left: {name: [B, F']}, returned by this method for the pixel on the left. Zeros at the
             left edge.
-          above: {name: [B, F']}, the pixel of what `row_above` returned.
+          above: {name: [B, F']}, this pixel of the result of `row_above`.
           a: [B, F], the short-cut from the rightward stream, or None.
 
         Returns:
-          Outputs [B, F], and what to hand to the next pixel as `left`.
+          Outputs [B, F], and the argument `left` for the next pixel.
         """
         inputs = {}
 
@@ -204,14 +204,14 @@ class GatedResidualBlock(keras.layers.Layer):
         return self._forward(run, x, a, None, None), inputs
 
     def _condition(self, h):
-        """The conditioning as it is added to the second convolution: [B, F_h] -> [B, 1, 1, 2 F]."""
+        """The term that the conditioning adds: [B, F_h] -> [B, 1, 1, 2 F]."""
         if h is None:
             return None
         hw = ops.cast(self.hw, self.compute_dtype)
         return ops.matmul(ops.cast(h, self.compute_dtype), hw)[:, None, None, :]
 
     def _forward(self, run, x, a, h, dropout):
-        """The equations above; `run` applies a layer within, `h` is projected already."""
+        """The equations of the class. `run` applies an inner layer. `h` is already h @ hw."""
         nonlinearity = NONLINEARITIES[self.nonlinearity]
         c = run(self.conv_in, nonlinearity(x))
         if a is not None:

@@ -1,4 +1,4 @@
-"""The block that connects groups of channels with later groups."""
+"""The block in which groups of channels read earlier groups."""
 
 import keras
 from keras import ops
@@ -19,7 +19,7 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
 
         out[g] = block[g](x[g], a=[a, out[1], ..., out[g - 1]])
 
-    So depth grows with the number of groups, and what a position sees does not.
+    A larger number of groups gives a deeper network, but the receptive field stays the same.
     """
 
     def __init__(self, convolution, num_groups, nonlinearity="concat_elu", **kwargs):
@@ -27,7 +27,7 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
 
         Args:
           convolution: Class of the convolutions, as in `GatedResidualBlock`.
-          num_groups: Into how many groups the channels are divided, at least 2.
+          num_groups: Number of groups of channels, at least 2.
           nonlinearity: "concat_elu", "elu" or "relu".
           **kwargs: Passed to `keras.layers.Layer`.
         """
@@ -37,9 +37,9 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
         self.nonlinearity = nonlinearity
 
     def build(self, x_shape, a_shape=None, h_shape=None):
-        """Creates the weights; shapes as in `GatedResidualBlock`, F a multiple of the groups.
+        """Creates the weights. Shapes are as in `GatedResidualBlock`, with F a multiple of groups.
 
-        The cached step knows all of a short-cut input for a whole row.
+        The cached step knows all channels of a short-cut input for a whole row.
         """
         *sides, filters = x_shape
         assert filters % self.num_groups == 0, "the groups are equal"
@@ -52,7 +52,7 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
                 self.convolution,
                 self.nonlinearity,
                 kernel_size=(1, 1),
-                # Of the rightward stream, the groups are known pixel by pixel only.
+                # The groups of the rightward stream are only known pixel by pixel.
                 row_channels=a_channels or channels,
                 dtype=self.dtype_policy,
                 name=f"group_{group}",
@@ -61,23 +61,23 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
             self.blocks.append(block)
 
     def call(self, x, a=None, h=None, dropout=None):
-        """Applies the block; arguments as in `GatedResidualBlock.call`."""
+        """Applies the block, with the arguments of `GatedResidualBlock.call`."""
         return self._forward(apply, x, a, h, dropout)
 
     def initialize(self, x, a=None, h=None, dropout=None):
-        """Initialises the blocks within, one after the other; as `call` otherwise."""
+        """Initialises the inner blocks, one after the other. Otherwise as `call`."""
         return self._forward(initialize, x, a, h, dropout)
 
     def num_dropped(self):
-        """Features per position among which dropout drops some, of all groups."""
+        """Number of features per position to which dropout is applied, over all groups."""
         return sum(block.num_dropped() for block in self.blocks)
 
     def state_sizes(self):
-        """As in `GatedResidualBlock`: nothing is kept for other positions."""
+        """As in `GatedResidualBlock`. Nothing is kept for other positions."""
         return {}
 
     def above_sizes(self):
-        """{name: {name: features per position}}, what `row_above` returns."""
+        """{name: {name: features per position}} of the result of `row_above`."""
         return {block.name: block.above_sizes() for block in self.blocks}
 
     def step_weights(self):
@@ -85,7 +85,7 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
         return {block.name: block.step_weights() for block in self.blocks}
 
     def row(self, weights, x, above, a=None, h=None):
-        """One row of `call` in the downward stream; as in `GatedResidualBlock`."""
+        """One row of `call` in the downward stream, as in `GatedResidualBlock`."""
 
         def run(block, x, a):
             return block.row(weights[block.name], x, {}, a, h)[0]
@@ -93,11 +93,11 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
         return self._walk(run, x, a), {}
 
     def row_above(self, weights, above, a, h=None):
-        """What the downward stream and the conditioning contribute to a row."""
+        """Contribution of the downward stream and the conditioning to a row."""
         return {block.name: block.row_above(weights[block.name], {}, a, h) for block in self.blocks}
 
     def pixel(self, weights, x, left, above, a=None):
-        """One pixel of `call` in the rightward stream; as in `GatedResidualBlock`."""
+        """One pixel of `call` in the rightward stream, as in `GatedResidualBlock`."""
 
         def run(block, x, a):
             return block.pixel(weights[block.name], x, {}, above[block.name], a)[0]
@@ -107,8 +107,9 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
     def _forward(self, run, x, a, h, dropout):
         drops = [None] * self.num_groups
         if dropout is not None:
-            # The factors of all groups at once: the later ones are not known yet. They wait for x,
-            # as in `Dropout.reserve`.
+            # Dropout is one product for all groups, so its factors are computed before the later
+            # groups are known. Adding a zero that depends on x delays this until x is known, see
+            # `Dropout.reserve`.
             is_nan = ops.cast(ops.isnan(x[..., :1]), x.dtype)
             ones = ops.ones((*ops.shape(x)[:-1], self.num_dropped()), x.dtype) + is_nan
             factors = ops.split(dropout(ones), self.num_groups, axis=-1)
@@ -119,7 +120,7 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
         )
 
     def _walk(self, run, x, a):
-        """The equation above; `run` applies a block to x and its short-cut input."""
+        """The equation of the class. `run` applies a block to x and its short-cut input."""
         outputs = []
         for block, group in zip(self.blocks, ops.split(x, self.num_groups, axis=-1), strict=True):
             inputs = outputs if a is None else [a, *outputs]

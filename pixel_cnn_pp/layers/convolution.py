@@ -10,11 +10,12 @@ def convolve(x, kernel, pads, strides=1):
     Args:
       x: Float tensor [B, H, W, F_in].
       kernel: Float tensor [kh, kw, F_in, F].
-      pads: Zeros (top, bottom), (left, right).
-      strides: Positions of the inputs from one output to the next.
+      pads: Numbers of zeros (top, bottom), (left, right).
+      strides: Distance of the inputs of neighbouring outputs.
 
     Returns:
-      Float tensor [B, (H + top + bottom - kh) / strides + 1, ..., F], rounded down.
+      Float tensor [B, H', W', F], with H' = (H + top + bottom - kh) // strides + 1 and
+      W' = (W + left + right - kw) // strides + 1.
     """
     if strides == 1 and _is_on_cpu():
         return _convolve_on_cpu(x, kernel, pads)
@@ -22,7 +23,7 @@ def convolve(x, kernel, pads, strides=1):
 
 
 def _pad(x, pads):
-    """Zeros (top, bottom), (left, right) around images [B, H, W, F]."""
+    """Adds zeros (top, bottom), (left, right) around images [B, H, W, F]."""
     return ops.pad(x, [(0, 0), *pads, (0, 0)])
 
 
@@ -31,13 +32,13 @@ def _is_on_cpu():
 
 
 def _convolve_on_cpu(x, kernel, pads):
-    """Convolves padded images; the gradient of the kernel is faster than the libraries' own.
+    """Convolves padded images, with a faster gradient of the kernel than that of the libraries.
 
-    The libraries take up to three times as long for it as for the convolution. It is a matrix
-    product for each tap of the filter, of the inputs with the gradient of the outputs. Both have
-    the same padded layout here. So the tap (i, j) shifts all positions of all images by one number:
-    rows [positions, F] are cut off at their ends, and nothing is copied. There must be kh - 1 and
-    kw - 1 zeros in all.
+    The gradient in the libraries takes up to three times as long as the convolution. Here it is one
+    matrix product for each tap of the filter, of the inputs with the gradient of the outputs. Both
+    have the same padded layout. Therefore the tap (i, j) shifts all positions of all images by the
+    same number. The shift takes a slice of the rows [positions, F], without a copy. The padding
+    must add kh - 1 rows and kw - 1 columns in total.
     """
     kernel_height, kernel_width, in_features, features = kernel.shape
     (top, bottom), (left, right) = pads
@@ -49,7 +50,7 @@ def _convolve_on_cpu(x, kernel, pads):
 
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
-            # The inputs' gradient is a convolution again, its filter turned by half a turn.
+            # The gradient of the inputs is a convolution with the filter rotated by 180 degrees.
             upstream = _pad(upstream, ((bottom, top), (right, left)))
             turned = ops.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))
             x_gradient = ops.conv(upstream, turned, padding="valid", data_format="channels_last")
@@ -61,7 +62,7 @@ def _convolve_on_cpu(x, kernel, pads):
                 for j in range(kernel_width):
                     shift = (i - bottom) * width + (j - right)
                     x_rows, y_rows = inputs, outputs_gradient
-                    if (i, j) > (bottom, right):  # shift > 0; as a tensor it cannot be asked
+                    if (i, j) > (bottom, right):  # shift > 0, but `shift` may be a tensor
                         x_rows, y_rows = x_rows[shift:], y_rows[:-shift]
                     elif (i, j) < (bottom, right):
                         x_rows, y_rows = x_rows[:shift], y_rows[-shift:]

@@ -1,11 +1,11 @@
 """Masked convolutions of features in groups, one group for each channel of the image.
 
-Feature i of C channels belongs to group i mod C. At the present position a mask lets a group read
-some groups only, so that channel c of a pixel depends on its earlier channels, and on nothing that
-comes after (van den Oord et al. 2016, section 3.4).
+With C channels, feature i belongs to group i mod C. At the current position, a mask allows a group
+to read only some of the groups. So channel c of a pixel depends only on the earlier channels of the
+pixel and on earlier pixels (van den Oord et al. 2016, section 3.4).
 
-In the cached step, features stand in the order of their groups: those of group 0, then those of
-group 1, and so on.
+In the cached step, features are sorted by group: first those of group 0, then those of group 1, and
+so on.
 """
 
 import keras
@@ -17,13 +17,13 @@ from pixel_cnn_pp.layers.convolution import convolve
 
 @keras.saving.register_keras_serializable("pixel_cnn_pp")
 class MaskedConv2D(keras.layers.Layer):
-    """A convolution that sees the rows above, the left of its own row, and part of its position.
+    """A convolution with mask A or B (van den Oord et al. 2016, section 3.4).
 
-    out = x * (W mask) + b. The mask is 1 above and on the left, 0 below and on the right. At the
-    centre tap it is 1 where the group of the input is less than that of the output (mask A), or is
-    not greater (mask B).
+    out = x * (W mask) + b, where * is the convolution. The mask is 1 above the centre and on its
+    left, and 0 below it and on its right. At the centre tap, mask A is 1 if the group of the input
+    is less than the group of the output. Mask B is 1 if it is less or equal.
 
-    W is stored without the rows below: [kh / 2 + 1, kw, F_in, filters], for a filter of kh x kw.
+    W is stored without the rows below: [kh // 2 + 1, kw, F_in, filters], for a filter of kh x kw.
     """
 
     def __init__(self, filters, size, mask, num_channels, is_output=False, **kwargs):
@@ -34,8 +34,8 @@ class MaskedConv2D(keras.layers.Layer):
           size: Height and width of the filter, an odd number.
           mask: "A" or "B".
           num_channels: C, the number of groups.
-          is_output: Whether the outputs are equal blocks of features, one for each channel, in
-            place of features that take turns.
+          is_output: Whether the outputs are C equal blocks of features, one block for each group.
+            Otherwise output i belongs to group i mod C.
           **kwargs: Passed to `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
@@ -51,7 +51,7 @@ class MaskedConv2D(keras.layers.Layer):
         )
 
     def build(self, input_shape):
-        """Creates w [kh / 2 + 1, kw, F_in, filters] and b [filters]."""
+        """Creates w [kh // 2 + 1, kw, F_in, filters] and b [filters]."""
         in_features, reach = input_shape[-1], self._reach
         self._in_groups = self._groups(in_features)
         self.w = self.add_weight(
@@ -75,11 +75,11 @@ class MaskedConv2D(keras.layers.Layer):
         return convolve(x, self._kernel(), pads) + ops.cast(self.b, self.compute_dtype)
 
     def step_weights(self):
-        """As the methods below take them, features in the order of their groups.
+        """The weights for the methods below, with features sorted by group.
 
         Returns:
-          {"above": kernel of the rows above, "left": that of the pixels on the left,
-          "centre": [for each channel that of the present position], "bias": b}.
+          {"above": kernel of the rows above, "left": kernel of the pixels on the left,
+          "centre": [for each channel, kernel of the current position], "bias": b}.
         """
         in_order = np.argsort(self._in_groups, kind="stable")
         kernel = self.in_group_order(ops.take(self._kernel(), in_order, axis=2))
@@ -98,12 +98,12 @@ class MaskedConv2D(keras.layers.Layer):
         return weights
 
     def row_above(self, weights, rows):
-        """What the rows above contribute to a row of the outputs, the bias included.
+        """Contribution of the rows above to a row of the outputs, including the bias.
 
         Args:
-          weights: What `step_weights` returned.
-          rows: The kh / 2 rows of the inputs above, from top to bottom, each [W, B, F_in]; zeros
-            above the image.
+          weights: The result of `step_weights`.
+          rows: The kh // 2 rows of the inputs above, from top to bottom, each [W, B, F_in]. They
+            are zeros above the image.
 
         Returns:
           [W, B, filters].
@@ -114,12 +114,12 @@ class MaskedConv2D(keras.layers.Layer):
         return x + weights["bias"]
 
     def left(self, weights, pixels):
-        """What the pixels on the left contribute to a pixel of the outputs.
+        """Contribution of the pixels on the left to a pixel of the outputs.
 
         Args:
-          weights: What `step_weights` returned.
-          pixels: Those kw / 2 pixels of the inputs, from left to right, in one tensor
-            [B, kw / 2 * F_in]; zeros outside the image.
+          weights: The result of `step_weights`.
+          pixels: The kw // 2 pixels of the inputs on the left, from left to right, in one tensor
+            [B, kw // 2 * F_in]. They are zeros outside the image.
 
         Returns:
           [B, filters].
@@ -127,12 +127,12 @@ class MaskedConv2D(keras.layers.Layer):
         return ops.matmul(pixels, weights["left"])
 
     def centre(self, weights, channel, x):
-        """What the present position contributes to the outputs of one group.
+        """Contribution of the current position to the outputs of one group.
 
         Args:
-          weights: What `step_weights` returned.
+          weights: The result of `step_weights`.
           channel: The group, a Python integer.
-          x: [B, F], the inputs of all groups that it reads, at least.
+          x: [B, F], the inputs. It must have at least all groups that this group reads.
 
         Returns:
           [B, number of features of the group].
@@ -141,11 +141,11 @@ class MaskedConv2D(keras.layers.Layer):
         return ops.matmul(x[:, : kernel.shape[0]], kernel)
 
     def in_group_order(self, outputs):
-        """Outputs [..., filters] of the whole layer in the order of their groups."""
+        """Sorts the outputs [..., filters] of the whole layer by group."""
         return ops.take(outputs, np.argsort(self._out_groups, kind="stable"), axis=-1)
 
     def of_group(self, channel, outputs):
-        """The outputs of one group, of all of them in the order of their groups, [B, filters]."""
+        """Takes the outputs of one group from outputs [B, filters] that are sorted by group."""
         first, last = np.searchsorted(np.sort(self._out_groups), [channel, channel + 1])
         return outputs[..., int(first) : int(last)]
 
@@ -168,7 +168,7 @@ class MaskedConv2D(keras.layers.Layer):
         return np.arange(num_features) % self.num_channels
 
     def _reads(self, in_groups, out_groups):
-        """Whether groups of inputs are read by groups of outputs, at the centre tap."""
+        """Whether an output of a group reads an input of a group at the centre tap."""
         return in_groups < out_groups if self.mask == "A" else in_groups <= out_groups
 
     def _kernel(self):

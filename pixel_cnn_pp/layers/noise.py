@@ -1,42 +1,44 @@
-"""Randomness as an argument: dropout, and the noise of an image."""
+"""Dropout and the noise of an image, both as functions of a given seed."""
 
 import math
 
 import keras
 from keras import ops
 
-# The least of the uniforms that are drawn as noise, the least normal number of float32.
+# The smallest uniform that is drawn as noise. It is the smallest normal number of float32.
 _SMALLEST_UNIFORM = 2.0**-126
-# More images than any batch has, and how many seeds then have numbers of their own in 31 bits.
+# 31 bits hold the number of an image and the low bits of a seed. No batch has more images than
+# _MAX_IMAGES. _NUM_LOW_SEEDS is the number of seeds that have different low bits.
 _MAX_IMAGES = 2**16
 _NUM_LOW_SEEDS = 2**15
-# An odd number, by which the rest of a seed is spread over the 31 bits of a step's number.
+# The high bits of a seed, times this odd number, are added to the 31 bits of a step's number.
 _SPREAD = 506952113
 
 
 class Dropout:
-    """Dropout whose randomness is an argument: the units of an image depend on its number alone.
+    """Dropout that depends only on a given seed and on the number of the image.
 
-    An image drops the same units in every process, on every device and in every batch, because its
-    random bits are a function of (seed, number of the image, call). All bits are drawn at once: 1,
-    2, 4 or 8 for a unit, where the rate is a multiple of 2^-1, 2^-2, 2^-4 or 2^-8. Any other rate
-    takes 16 bits and is rounded to a multiple of 2^-16 in (0, 1). The units that stay are divided
-    by the probability with which they do stay, so that the mean does not change.
+    The random bits of an image are a function of (seed, number of the image, call). So the same
+    units are dropped in every process, on every device and in every batch. All bits are drawn at
+    once. A unit takes 1, 2, 4 or 8 bits if the rate is a multiple of 2^-1, 2^-2, 2^-4 or 2^-8. For
+    any other rate it takes 16 bits, and the rate is rounded to a multiple of 2^-16 in (0, 1). Units
+    that are kept are divided by the true probability of keeping them, so that the mean does not
+    change.
     """
 
     def __init__(self, rate, seed, num_images, num_units, first_image=0):
         """Draws the bits.
 
         Args:
-          rate: Probability of a unit to be dropped, in (0, 1).
+          rate: Probability that a unit is dropped, in (0, 1).
           seed: Integer tensor [2], such as (seed of the run, number of the step).
-          num_images: B, how many images, also as a tensor.
-          num_units: Units of an image that will be asked for, those of every call rounded up to a
-            multiple of 8, also as a tensor.
-          first_image: Number of the first image, also as a tensor.
+          num_images: B, the number of images, an integer or a tensor.
+          num_units: Number of units of an image over all calls, an integer or a tensor. The number
+            of each call must be rounded up to a multiple of 8.
+          first_image: Number of the first image, an integer or a tensor.
         """
         self._num_bits = next(n for n in (1, 2, 4, 8, 16) if n == 16 or (rate * 2**n).is_integer())
-        # A number of so many bits is kept where it is less.
+        # A unit is kept if its random number of `num_bits` bits is below this limit.
         num_numbers = 2**self._num_bits
         self._threshold = min(max(1, round((1 - rate) * num_numbers)), num_numbers - 1)
         self._keep = self._threshold / num_numbers
@@ -53,25 +55,26 @@ class Dropout:
         self._num_used = 0
 
     def __call__(self, x):
-        """Drops units of a float tensor [B, ...]; returns the same shape and dtype."""
+        """Drops units of a float tensor [B, ...]. The result has the same shape and dtype."""
         return self.reserve(math.prod(ops.shape(x)[1:]))(x)
 
     def reserve(self, num_units):
-        """Takes the next bits, for so many units of an image.
+        """Takes the next random bits, for `num_units` units of each image.
 
         Args:
-          num_units: Their number, also as a tensor.
+          num_units: Number of units, an integer or a tensor.
 
         Returns:
-          Function that drops units of a float tensor [B, ...], the same ones at every call.
+          Function that drops units of a float tensor [B, ...]. Every call drops the same units.
         """
         num_bytes = round_up_to_8(num_units) * self._num_bits // 8
         first, self._num_used = self._num_used, self._num_used + num_bytes
         own_bytes = self._bytes[:, first : self._num_used]
 
         def drop(x):
-            # Adds 0, but makes the numbers depend on x. TensorFlow would otherwise unpack those of
-            # all calls at the start, and they would take more memory than recomputation saves.
+            # This adds 0, but makes the numbers depend on x. Otherwise TensorFlow would unpack the
+            # numbers of all calls at the start of the step. They would take more memory than
+            # recomputation saves.
             is_nan = ops.isnan(ops.reshape(x, (-1,))[0])
             numbers = self._unpack(own_bytes + ops.cast(is_nan, "uint8"))[:, :num_units]
             is_kept = ops.reshape(numbers, ops.shape(x)) < self._threshold
@@ -80,7 +83,7 @@ class Dropout:
         return drop
 
     def _unpack(self, packed):
-        """Bytes [B, n] as numbers of `num_bits` bits each, [B, 8 n / num_bits]."""
+        """Converts bytes [B, n] to numbers of `num_bits` bits each, [B, 8 n / num_bits]."""
         num_images, num_bytes = ops.shape(packed)
         if self._num_bits == 16:
             pairs = ops.reshape(packed, (num_images, num_bytes // 2, 2))
@@ -94,48 +97,48 @@ class Dropout:
 
 
 def image_seeds(seed, num_images, first_image=0):
-    """A seed for every image of a batch: another one for another seed, step or image.
+    """Makes a seed for every image of a batch. It differs for every seed, step and image.
 
     Args:
       seed: Integer tensor [2]: a seed in [0, 2^31 - 1] and the number of a step.
-      num_images: B, how many images, also as a tensor.
-      first_image: Number of the first image within the whole batch, also as a tensor.
+      num_images: B, the number of images, an integer or a tensor.
+      first_image: Number of the first image within the whole batch, an integer or a tensor.
 
     Returns:
       Integer tensor [B, 2] in the dtype of the seed, each number below 2^31.
     """
     images = ops.cast(first_image, seed.dtype) + ops.arange(num_images, dtype=seed.dtype)
     numbers = seed[0] % _NUM_LOW_SEEDS * _MAX_IMAGES + images
-    # TensorFlow's random numbers take 31 bits of each number. The bits of the seed that have no
-    # room beside the number of the image go to the number of the step.
+    # TensorFlow's generator uses 31 bits of each number. The number of the image leaves room for
+    # only some bits of the seed. The other bits are added to the number of the step.
     step = ops.bitwise_and(seed[1] + seed[0] // _NUM_LOW_SEEDS * _SPREAD, 2**31 - 1)
     return ops.stack([numbers, ops.broadcast_to(step, ops.shape(images))], axis=-1)
 
 
 def image_uniforms(seeds, shape):
-    """Uniforms of every image, a function of a seed of its own; not those of any `Dropout`.
+    """Draws uniforms for every image from the seed of the image.
+
+    They are independent of the random bits of `Dropout` with the same seeds.
 
     Args:
-      seeds: Integer tensor [B, 2], as `image_seeds` or `image_digests` returns it.
-      shape: Sizes of the noise of an image, also as tensors.
+      seeds: Integer tensor [B, 2], the result of `image_seeds` or `image_digests`.
+      shape: Shape of the noise of an image, integers or tensors.
 
     Returns:
       float32 tensor [B, *shape] in (0, 1).
     """
 
     def draw(seed):
-        # Those of dropout are not negative.
+        # The second number is negative. In the seeds of dropout it is not.
         seed = FixedSeed(ops.stack([seed[0], -1 - seed[1]]))
-        # 0 itself would send a logarithm to -inf.
+        # The smallest value is not 0, because its logarithm is -inf.
         return keras.random.uniform(shape, _SMALLEST_UNIFORM, dtype="float32", seed=seed)
 
     return ops.map(draw, ops.convert_to_tensor(seeds))
 
 
 def image_digests(images):
-    """A seed for every image that is a function of its levels.
-
-    Two images that differ hardly ever have the same one.
+    """Makes a seed for every image from its levels. Different images almost never share a seed.
 
     Args:
       images: Tensor [B, H, W, C] of whole numbers.
@@ -144,8 +147,8 @@ def image_digests(images):
       int32 tensor [B, 2].
     """
     levels = ops.cast(ops.reshape(images, (ops.shape(images)[0], -1)), "int32")
-    # Odd multiples of the golden ratio's 32 bits, mixed so that weights are no multiples of each
-    # other; products and sums wrap around.
+    # The weights start as odd multiples of the first 32 bits of the golden ratio. They are mixed,
+    # so that no weight is a multiple of another. Products and sums wrap around.
     weights = (2 * ops.arange(ops.shape(levels)[1], dtype="int32") + 1) * -1640531535
     weights = ops.bitwise_xor(weights, ops.right_shift(weights, 15)) * 739982445
     digests = ops.sum(levels * weights, axis=-1)
@@ -153,19 +156,19 @@ def image_digests(images):
 
 
 def round_up_to_8(number):
-    """The multiple of 8 that is not less, also of a tensor."""
+    """Rounds an integer or an integer tensor up to a multiple of 8."""
     return (number + 7) // 8 * 8
 
 
 class FixedSeed(keras.random.SeedGenerator):
-    """Hands one given seed, an integer tensor [2], to a function of `keras.random`."""
+    """A seed generator for `keras.random` that always returns one given integer tensor [2]."""
 
     def __init__(self, seed):
-        """Keeps the seed; there is no variable, as other generators have."""
+        """Keeps the seed. Unlike other generators, this one has no variable."""
         self._seed = seed
 
     def next(self, ordered=True):
-        """The seed, the same at every call."""
-        # JAX insists on the dtype of its keys; TensorFlow takes any integers.
+        """Returns the seed, the same at every call."""
+        # JAX requires one dtype for its keys. TensorFlow accepts any integers.
         is_jax = keras.backend.backend() == "jax"
         return ops.cast(self._seed, "uint32") if is_jax else self._seed

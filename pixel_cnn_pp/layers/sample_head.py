@@ -1,4 +1,4 @@
-"""The layers behind the network that make a sample, for the energy distance."""
+"""The layers after the network that make a sample of a pixel, for the energy distance."""
 
 import keras
 from keras import ops
@@ -11,15 +11,15 @@ _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 
 @_SERIALIZE
 class SampleHead(keras.layers.Layer):
-    """From the features of a pixel and noise to a sample of it (the release's `energy_distance`).
+    """Makes a sample of a pixel from its features and noise (the release's `energy_distance`).
 
         f = features + dense(noise)
         sample = tanh(dense(concat_elu(dense(concat_elu(f)))))
 
-    with init_scale 0.1 in the last layer, as there.
+    The last layer has init_scale 0.1, as in the release.
     """
 
-    # As many features, and as many numbers of noise, as in the release.
+    # Numbers of features and of noise values for a pixel, as in the release.
     NUM_FEATURES = 64
     NUM_NOISE = 4
 
@@ -46,12 +46,12 @@ class SampleHead(keras.layers.Layer):
             layer.build((*features_shape[:-1], 2 * size))
 
     def call(self, features, noise):
-        """Samples of pixels.
+        """Makes samples of pixels.
 
         Args:
           features: Float tensor [..., NUM_FEATURES].
-          noise: Float tensor [..., NUM_NOISE] in (-1, 1), its leading axes at least those of
-            `features`, against which they broadcast.
+          noise: Float tensor [..., NUM_NOISE] in (-1, 1). `features` is broadcast to its leading
+            axes.
 
         Returns:
           Tensor [..., C] in [-1, 1], in the dtype of the variables.
@@ -59,16 +59,16 @@ class SampleHead(keras.layers.Layer):
         return self._forward(apply, features, noise)
 
     def initialize(self, features, noise):
-        """Initialises the layers within, in the order of the forward pass; as `call` otherwise."""
+        """Initialises the inner layers in the order of the forward pass. Otherwise as `call`."""
         return self._forward(initialize, features, noise)
 
     def step_weights(self):
-        """{name of a layer within: its weights}, see `WeightNorm.step_weights`."""
+        """{name of an inner layer: its weights}, see `WeightNorm.step_weights`."""
         layers = (self.noise_in, self.hidden, self.output_layer)
         return {layer.name: layer.step_weights() for layer in layers}
 
     def step(self, weights, features, noise):
-        """`call` with weights computed before, on pixels [B, F]."""
+        """As `call`, with the weights of `step_weights`, on pixels [B, F]."""
         return self._forward(lambda layer, x: layer.step(weights[layer.name], x), features, noise)
 
     def _forward(self, run, features, noise):

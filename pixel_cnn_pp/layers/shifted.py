@@ -1,4 +1,4 @@
-"""Convolutions that cannot see ahead: what they see ends at, or above, the present position."""
+"""Convolutions that see no later pixels. Their filters end at, or above, the current position."""
 
 import keras
 from keras import ops
@@ -10,34 +10,34 @@ _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 
 
 def down_shift(x):
-    """Moves every row one down, zeros above: [B, H, W, F] -> [B, H, W, F]."""
+    """Moves every row down by one. Row 0 becomes zeros: [B, H, W, F] -> [B, H, W, F]."""
     return ops.pad(x[:, :-1], [[0, 0], [1, 0], [0, 0], [0, 0]])
 
 
 def right_shift(x):
-    """Moves every column one to the right, zeros on the left: [B, H, W, F] -> [B, H, W, F]."""
+    """Moves every column right by one. Column 0 becomes zeros: [B, H, W, F] -> [B, H, W, F]."""
     return ops.pad(x[:, :, :-1], [[0, 0], [0, 0], [1, 0], [0, 0]])
 
 
 def _convolve_row(x, kernel, pads, strides):
-    """Convolves a row [W, B, F_in] with a kernel [kw, 1, F_in, F], zeros beyond the row's ends."""
+    """Convolves a row [W, B, F_in] with a kernel [kw, 1, F_in, F], with zeros around the row."""
     x = ops.pad(x, (pads, (0, 0), (0, 0)))
     return ops.conv(x[None], kernel, (strides, 1), padding="valid", data_format="channels_last")[0]
 
 
 class _ShiftedConv2D(WeightNormConv2D):
-    """A convolution that pads by itself, so that its filter ends at the present position."""
+    """A convolution that pads its inputs so that its filter ends at the current position."""
 
     def __init__(self, filters, kernel_size, strides=1, **kwargs):
-        kwargs.pop("padding", None)  # stands in the configuration of the base class
+        kwargs.pop("padding", None)  # `get_config` of the base class has it
         super().__init__(filters, kernel_size, strides, padding="valid", **kwargs)
 
     def _pads(self):
-        """Zeros (top, bottom), (left, right)."""
+        """Numbers of zeros (top, bottom), (left, right)."""
         raise NotImplementedError
 
     def linear(self, inputs, kernel):
-        """The convolution of the padded inputs."""
+        """Convolves the padded inputs."""
         return convolve(inputs, kernel, self._pads(), self.strides)
 
     def compute_output_shape(self, input_shape):
@@ -48,13 +48,13 @@ class _ShiftedConv2D(WeightNormConv2D):
 
 @_SERIALIZE
 class DownShiftedConv2D(_ShiftedConv2D):
-    """A convolution that sees its own row and those above, to the left and right alike.
+    """A convolution that sees its own row and the rows above, on the left and on the right.
 
     A filter of even width sees one column more to the right than to the left.
     """
 
     def __init__(self, filters, kernel_size=(2, 3), strides=1, **kwargs):
-        """Makes the layer; arguments as in `WeightNormConv2D`, but for the padding."""
+        """Makes the layer, with the arguments of `WeightNormConv2D` except padding."""
         super().__init__(filters, kernel_size, strides, **kwargs)
 
     def _pads(self):
@@ -62,7 +62,7 @@ class DownShiftedConv2D(_ShiftedConv2D):
         return (height - 1, 0), ((width - 1) // 2, width // 2)
 
     def step_weights(self):
-        """As `row` takes them: the rows of the filter beside each other, the present one first."""
+        """The weights for `row`. The rows of the filter are joined, the current row first."""
         weights = super().step_weights()
         rows = ops.unstack(weights["kernel"], axis=0)[::-1]  # [kw, F_in, filters] each
         kernel = ops.concatenate(rows, axis=1)
@@ -73,9 +73,9 @@ class DownShiftedConv2D(_ShiftedConv2D):
         """One row of the outputs.
 
         Args:
-          weights: What `step_weights` returned.
-          *rows: The rows of the inputs under the filter, the present one first and then upwards,
-            each [W, B, F_in]; zeros above the image.
+          weights: The result of `step_weights`.
+          *rows: The rows of the inputs under the filter, each [W, B, F_in]. The current row comes
+            first, then the rows above it from bottom to top. They are zeros above the image.
 
         Returns:
           [W / strides, B, filters].
@@ -90,7 +90,7 @@ class DownRightShiftedConv2D(_ShiftedConv2D):
     """A convolution that sees nothing below and nothing to the right of its position."""
 
     def __init__(self, filters, kernel_size=(2, 2), strides=1, **kwargs):
-        """Makes the layer; arguments as in `WeightNormConv2D`, but for the padding."""
+        """Makes the layer, with the arguments of `WeightNormConv2D` except padding."""
         super().__init__(filters, kernel_size, strides, **kwargs)
 
     def _pads(self):
@@ -98,7 +98,7 @@ class DownRightShiftedConv2D(_ShiftedConv2D):
         return (height - 1, 0), (width - 1, 0)
 
     def step_weights(self):
-        """Apart, as `row_above` and `pixel` take them: the two rows of the filter."""
+        """The weights for `row_above` and `pixel`: the two rows of the filter, separately."""
         assert self.kernel_size[0] <= 2, "the cached step knows of one row above"
         weights = super().step_weights()
         *above, kernel = ops.unstack(weights["kernel"], axis=0)  # [kw, F_in, filters] each
@@ -108,11 +108,11 @@ class DownRightShiftedConv2D(_ShiftedConv2D):
         return weights
 
     def row_above(self, weights, x_above):
-        """What the row above contributes to a row of the outputs, the bias included.
+        """Contribution of the row above to a row of the outputs, including the bias.
 
         Args:
-          weights: What `step_weights` returned.
-          x_above: The row above of the inputs, [W, B, F_in]; zeros above the image.
+          weights: The result of `step_weights`.
+          x_above: The row of the inputs above, [W, B, F_in]. It is zeros above the image.
 
         Returns:
           [W / strides, B, filters].
@@ -124,10 +124,10 @@ class DownRightShiftedConv2D(_ShiftedConv2D):
         """One pixel of the outputs.
 
         Args:
-          weights: What `step_weights` returned.
-          above: Its pixel of `row_above`, [B, filters].
-          *pixels: The pixels of the inputs under the filter in the present row, from left to
-            right, each [B, F_in]; zeros outside the image.
+          weights: The result of `step_weights`.
+          above: This pixel of the result of `row_above`, [B, filters].
+          *pixels: The pixels of the inputs under the filter in the current row, from left to
+            right, each [B, F_in]. They are zeros outside the image.
 
         Returns:
           [B, filters].
@@ -137,10 +137,10 @@ class DownRightShiftedConv2D(_ShiftedConv2D):
 
 
 class _ShiftedConv2DTranspose(WeightNormConv2DTranspose):
-    """A transposed convolution of which the part is kept that does not look ahead."""
+    """A transposed convolution. Its outputs are cropped to the part that sees no later pixels."""
 
     def __init__(self, filters, kernel_size, strides=2, **kwargs):
-        kwargs.pop("padding", None)  # stands in the configuration of the base class
+        kwargs.pop("padding", None)  # `get_config` of the base class has it
         super().__init__(filters, kernel_size, strides, padding="valid", **kwargs)
 
     def _first_column(self):
@@ -165,7 +165,7 @@ class DownShiftedConv2DTranspose(_ShiftedConv2DTranspose):
     """The transposed convolution of the downward stream."""
 
     def __init__(self, filters, kernel_size=(2, 3), strides=2, **kwargs):
-        """Makes the layer; arguments as in `WeightNormConv2DTranspose`, but for the padding."""
+        """Makes the layer, with the arguments of `WeightNormConv2DTranspose` except padding."""
         super().__init__(filters, kernel_size, strides, **kwargs)
 
     def _first_column(self):
@@ -175,9 +175,10 @@ class DownShiftedConv2DTranspose(_ShiftedConv2DTranspose):
         """One row of the outputs.
 
         Args:
-          weights: What `step_weights` returned.
-          x: The row [W, B, F_in] of the inputs that it comes from.
-          offset: Which of the rows that come from it, in [0, strides - 1], also as a tensor.
+          weights: The result of `step_weights`.
+          x: The row of the inputs that gives this row, [W, B, F_in].
+          offset: A row of the inputs gives `strides` rows of the outputs. This is the number of the
+            row among them, in [0, strides - 1], an integer or a tensor.
 
         Returns:
           [strides * W, B, filters].
@@ -201,14 +202,14 @@ class DownRightShiftedConv2DTranspose(_ShiftedConv2DTranspose):
     """The transposed convolution of the rightward stream."""
 
     def __init__(self, filters, kernel_size=(2, 2), strides=2, **kwargs):
-        """Makes the layer; arguments as in `WeightNormConv2DTranspose`, but for the padding."""
+        """Makes the layer, with the arguments of `WeightNormConv2DTranspose` except padding."""
         super().__init__(filters, kernel_size, strides, **kwargs)
 
     def _first_column(self):
         return 0
 
     def step_weights(self):
-        """As `row` and `pixel` take them: for each row of the filter a matrix for all columns."""
+        """The weights for `row` and `pixel`: for each row of the filter, one matrix."""
         assert self.kernel_size == (self.strides, self.strides), "filters do not overlap"
         kernel = ops.transpose(self.kernel(), (0, 3, 1, 2))  # [kh, F_in, kw, filters]
         kernel = ops.reshape(kernel, (self.strides, -1, self.strides * self.filters))
@@ -216,10 +217,10 @@ class DownRightShiftedConv2DTranspose(_ShiftedConv2DTranspose):
         return {"kernel": kernel, "bias": bias}
 
     def row(self, weights, x):
-        """The last of the rows of the outputs that come from a row.
+        """The last of the rows of the outputs that one row of the inputs gives.
 
         Args:
-          weights: What `step_weights` returned.
+          weights: The result of `step_weights`.
           x: [W, B, F_in].
 
         Returns:
@@ -234,10 +235,10 @@ class DownRightShiftedConv2DTranspose(_ShiftedConv2DTranspose):
         return ops.reshape(outputs, (self.strides * width, batch_size, self.filters))
 
     def pixel(self, weights, x):
-        """The pixels that come from a pixel, in the first of their rows.
+        """The pixels of the outputs that one pixel of the inputs gives in the first of its rows.
 
         Args:
-          weights: What `step_weights` returned.
+          weights: The result of `step_weights`.
           x: [B, F_in].
 
         Returns:

@@ -9,18 +9,18 @@ _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 KERNEL_STDDEV = 0.05
 # Added to the variance in the data-dependent initialisation, as in the last release.
 _VARIANCE_EPSILON = 1e-10
-# Floor of the squared norm of v, as in the original release's convolutions.
+# Lower limit of the squared norm of v, as in the original release's convolutions.
 _MIN_SQUARED_NORM = 1e-12
 
 
 class WeightNorm(keras.layers.Layer):
-    """Base of the layers with a weight-normalised kernel.
+    """Base class of the layers with a weight-normalised kernel.
 
-    out = linear(x, W) + b,  W = g v / ||v||, the norm over all axes of v but that of the output
-    channels (Salimans & Kingma 2016, equation 2). Fresh weights: v ~ N(0, 0.05^2), g = 1, b = 0.
+    out = linear(x, W) + b,  W = g v / ||v|| (Salimans & Kingma 2016, equation 2). The norm is over
+    all axes of v except that of the output channels. Fresh weights: v ~ N(0, 0.05^2), g = 1, b = 0.
 
-    Subclasses create their weights by `_add_weights` and define `linear`; those that look at a
-    part of its result only override `crop`.
+    Subclasses create their weights with `_add_weights` and define `linear`. A subclass that returns
+    only a part of the result of `linear` overrides `crop`.
     """
 
     def __init__(self, filters, init_scale=1.0, **kwargs):
@@ -39,7 +39,7 @@ class WeightNorm(keras.layers.Layer):
         self._norm_axes = [axis for axis in range(len(kernel_shape)) if axis != output_axis]
         self._gain_shape = [1] * len(kernel_shape)
         self._gain_shape[output_axis] = self.filters
-        # The kernel is normalised in the variables' own precision: no automatic cast.
+        # There is no automatic cast, because the kernel is normalised in the variables' precision.
         self.v = self.add_weight(
             shape=kernel_shape,
             initializer=keras.initializers.RandomNormal(stddev=KERNEL_STDDEV),
@@ -77,7 +77,7 @@ class WeightNorm(keras.layers.Layer):
     def initialize(self, inputs):
         """Sets g and b so that the outputs have mean 0 and deviation `init_scale` per channel.
 
-        With t the outputs under the present g and b, before any crop, and moments over batch and
+        With t the outputs for the current g and b, before any crop, and moments over batch and
         space: s = init_scale / sqrt(var[t] + 1e-10); g <- g s; b <- (b - mean[t]) s.
 
         Args:
@@ -95,7 +95,7 @@ class WeightNorm(keras.layers.Layer):
         return self(inputs)
 
     def step_weights(self):
-        """{name: tensor}, what the cached step computes with; made once, not once per pixel."""
+        """The weights for the cached step, {name: tensor}. They are made once for all pixels."""
         return {"kernel": self.kernel(), "bias": ops.cast(self.b, self.compute_dtype)}
 
     def get_config(self):
@@ -113,14 +113,14 @@ class WeightNormDense(WeightNorm):
 
     def linear(self, inputs, kernel):
         """Matrix product over the last axis."""
-        # With two axes only: TensorFlow 2.20 and 2.21 write past their buffers in the product of a
-        # [B, 1, W, F] with a matrix on CPUs (tensorflow issue 117700).
+        # The product has only two axes. For [B, 1, W, F] times a matrix on a CPU, TensorFlow 2.20
+        # and 2.21 write beyond their buffers (tensorflow issue 117700).
         positions = ops.reshape(inputs, (-1, inputs.shape[-1]))
         outputs = ops.matmul(positions, kernel)
         return ops.reshape(outputs, (*ops.shape(inputs)[:-1], self.filters))
 
     def step(self, weights, x):
-        """The layer on a row [W, B, F_in] or on a pixel [B, F_in], with weights computed before."""
+        """Applies the layer to a row [W, B, F_in] or a pixel [B, F_in], with `step_weights`."""
         return self.linear(x, weights["kernel"]) + weights["bias"]
 
     def compute_output_shape(self, input_shape):
@@ -129,7 +129,7 @@ class WeightNormDense(WeightNorm):
 
 
 class _WeightNormConv(WeightNorm):
-    """What convolutions and transposed convolutions share: filter size, strides, padding."""
+    """Base class of convolutions and transposed convolutions: filter size, strides, padding."""
 
     def __init__(self, filters, kernel_size=(3, 3), strides=1, padding="same", **kwargs):
         """Makes the layer.
@@ -139,7 +139,7 @@ class _WeightNormConv(WeightNorm):
           kernel_size: (height, width) of the filter.
           strides: 1, or 2 to halve (transposed: to double) height and width.
           padding: "same" or "valid".
-          **kwargs: `init_scale`, and what `keras.layers.Layer` takes.
+          **kwargs: `init_scale`, and arguments of `keras.layers.Layer`.
         """
         super().__init__(filters, **kwargs)
         self.kernel_size = tuple(kernel_size)
@@ -175,8 +175,9 @@ class WeightNormConv2D(_WeightNormConv):
 class WeightNormConv2DTranspose(_WeightNormConv):
     """Weight-normalised transposed convolution.
 
-    Sizes grow to strides * size ("same") or strides * size + filter - 1 ("valid", in which the
-    last strides - 1 rows and columns receive nothing but the bias), as in the original release.
+    The outputs have strides * size rows and columns with "same", and strides * size + filter - 1
+    with "valid". With "valid", the last strides - 1 rows and columns are only the bias. This is as
+    in the original release.
     """
 
     def build(self, input_shape):
@@ -196,10 +197,10 @@ class WeightNormConv2DTranspose(_WeightNormConv):
 
 
 def apply(layer, *args, **kwargs):
-    """Runs a layer, one of the two ways in which a network passes through its layers."""
+    """Applies a layer. A network takes this function or `initialize` as its argument `run`."""
     return layer(*args, **kwargs)
 
 
 def initialize(layer, *args, **kwargs):
-    """Initialises a layer from its inputs and runs it, the other way."""
+    """Initialises a layer from its inputs, and applies it."""
     return layer.initialize(*args, **kwargs)

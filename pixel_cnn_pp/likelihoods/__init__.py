@@ -1,13 +1,14 @@
 """The mathematics of the likelihoods, in keras.ops.
 
-scale        levels and the scale [-1, 1]; bits/dim
-base         what a model asks of its likelihood: a new likelihood is a subclass, in a new file
-logistic     one logistic: the mass of a level, the floor of its scale
-mixture      the discretized mixture of logistics, PixelCNN++'s own
-dequantized  the continuous mixture on dequantized data
-softmax      softmax over all levels, and Bernoulli
-energy       the energy distance, which has no likelihood
-mixture_statistics, distributions   mode and mean; the mixture in TensorFlow Probability
+scale               conversion between levels and the scale [-1, 1]; bits/dim
+base                the base class; add a new likelihood as a subclass in a new file
+logistic            one logistic: the mass of a level, the lower limit of its scale
+mixture             the discretized mixture of logistics of PixelCNN++
+dequantized         the continuous mixture on dequantized data
+softmax             softmax over all levels, and Bernoulli
+energy              the energy distance, which has no likelihood
+mixture_statistics  mode and mean of a mixture
+distributions       the mixture as a TensorFlow Probability distribution
 """
 
 from pixel_cnn_pp.likelihoods.base import Likelihood

@@ -1,4 +1,4 @@
-"""What a model asks of its likelihood."""
+"""The base class of the likelihoods."""
 
 import abc
 
@@ -11,16 +11,17 @@ class Likelihood(abc.ABC):
     A subclass is one likelihood. Its raw parameters are a vector of P numbers for each pixel. The
     probability of channel c of a pixel is a function of this vector and of the earlier channels.
 
-    Everything that depends on the kind of likelihood is answered here, so that no other code has to
-    ask which kind it holds.
+    Everything that depends on the kind of likelihood is defined in this class. So other code need
+    not know which kind a model has.
 
     Attributes:
-      name: What the likelihood is called in messages.
+      name: Name of the likelihood in messages.
       unit: Unit of the mean loss, as it is printed after the number.
-      loss_name: Name of the loss in tags and columns.
-      controls: Which of `sampling.sample`'s controls have a meaning here, a tuple of names among
+      loss_name: Name of the loss in TensorBoard's tags and in columns of tables.
+      controls: The controls of `sampling.sample` that this likelihood has, a tuple of names among
         "temperature", "log_scale_offset" and "mode".
-      why_no_log_prob: What to tell a user who asks for a likelihood; None where there is one.
+      why_no_log_prob: None, or the error message for a user who asks for `log_prob` if there is
+        none.
     """
 
     name = ""
@@ -42,12 +43,12 @@ class Likelihood(abc.ABC):
     @property
     @abc.abstractmethod
     def num_params(self):
-        """P, how many raw parameters a pixel has."""
+        """P, the number of raw parameters of a pixel."""
 
     @property
     @abc.abstractmethod
     def num_uniforms(self):
-        """How many uniforms `draw` takes for a pixel."""
+        """The number of uniforms that `draw` takes for a pixel."""
 
     @abc.abstractmethod
     def log_prob(self, raw_params, levels, noise=None):
@@ -56,8 +57,8 @@ class Likelihood(abc.ABC):
         Args:
           raw_params: Float tensor [..., P].
           levels: Tensor [..., C], whole numbers in [0, L - 1].
-          noise: Float tensor of uniforms in (0, 1) of the shape that `noise_shape` says, or None
-            where it says None.
+          noise: Float tensor of uniforms in (0, 1), [B, *noise_shape] for whole images. None if
+            `noise_shape` is None.
 
         Returns:
           Tensor [...], nats.
@@ -86,8 +87,8 @@ class Likelihood(abc.ABC):
     def draw(self, raw_params, channel, earlier, uniforms, controls):
         """Draws one channel of pixels, given its earlier channels.
 
-        With the controls at (1, 0, 0) the draws follow `log_pmf`. The same uniforms are handed over
-        for all channels of a pixel.
+        With the controls (1, 0, 0), the draws follow `log_pmf`. All channels of a pixel get the
+        same uniforms. Each channel uses its own part of them.
 
         Args:
           raw_params: Float tensor [..., P].
@@ -101,7 +102,7 @@ class Likelihood(abc.ABC):
         """
 
     def loss(self, raw_params, images, noise=None):
-        """What training minimises, for whole images: minus the log-likelihood.
+        """The loss of whole images that training minimises: minus the log-likelihood.
 
         Args:
           raw_params: Float tensor [B, H, W, P].
@@ -109,16 +110,16 @@ class Likelihood(abc.ABC):
           noise: As in `log_prob`.
 
         Returns:
-          Tensor [B], nats. For a loss that is no likelihood: a number without a unit.
+          Tensor [B], nats. A loss that is not a likelihood has no unit.
         """
         return -ops.sum(self.log_prob(raw_params, images, noise), axis=(1, 2))
 
     def noise_shape(self, height, width):
-        """The sizes of the noise that the loss of an image takes; None if it takes none."""
+        """Shape of the noise for the loss of one image, a tuple. None if it needs no noise."""
         return None
 
     def require_log_prob(self):
-        """Refuses to score images where there is no likelihood.
+        """Checks that there is a likelihood, before images are scored.
 
         Raises:
           ValueError: If there is none.
@@ -127,13 +128,13 @@ class Likelihood(abc.ABC):
             raise ValueError(self.why_no_log_prob)
 
     def check_params(self, raw_params):
-        """Refuses raw parameters of another number than P.
+        """Checks that there are P raw parameters for each pixel.
 
         Args:
           raw_params: Float tensor [..., P].
 
         Raises:
-          ValueError: If the last axis is of another size.
+          ValueError: If the last axis has another size.
         """
         if raw_params.shape[-1] != self.num_params:
             raise ValueError(
@@ -143,18 +144,18 @@ class Likelihood(abc.ABC):
             )
 
     def using(self, weights):
-        """The same likelihood for a cached step, with weights that were computed before.
+        """The same likelihood for a cached step. If it has layers, they use the given weights.
 
         Args:
-          weights: The step's weights, `{name of a layer: its weights}`.
+          weights: The weights of the step, {name of a layer: its weights}.
 
         Returns:
-          Likelihood; this one, unless it has layers of its own.
+          Likelihood. It is this object, unless the likelihood has layers.
         """
         return self
 
     def distribution(self, raw_params):
-        """The distribution of whole images as TensorFlow Probability has it.
+        """The distribution of whole images, for TensorFlow Probability.
 
         Args:
           raw_params: Float tensor [B, H, W, P].

@@ -1,4 +1,4 @@
-"""The continuous mixture of logistics on dequantized data, whose likelihood is a bound."""
+"""The continuous mixture of logistics on dequantized data. Its likelihood is a lower bound."""
 
 import math
 
@@ -12,28 +12,29 @@ from pixel_cnn_pp.likelihoods.scale import to_unit_scale
 class DequantizedMixture(DiscretizedMixture):
     """The continuous mixture of logistics on dequantized data (Salimans et al. 2017, 3.4.2).
 
-    The density p of the mixture's logistics, without bins, at x + u - 1/2 with u uniform in (0, 1),
-    in units of a level. By Jensen's inequality
+    Let p be the density of the mixture of logistics, in units of a level, and u uniform in (0, 1).
+    Let P(x) be the integral of p over the bins of the channels. By Jensen's inequality
 
-        E[log p(x + u - 1/2)] <= log P(x),  P(x) the integral of p over the bins of the channels,
+        E[log p(x + u - 1/2)] <= log P(x).
 
-    so `log_prob` bounds a likelihood from below. One draw of u for every sub-pixel estimates it. A
-    mean is shifted by earlier channels as they are in the data, not by their dequantized values.
+    So the expected value of `log_prob` is a lower bound of a log-likelihood. `log_prob` estimates
+    it with one draw of u for every sub-pixel. Earlier channels shift a mean by their levels in the
+    data, and not by their dequantized values.
 
-    Drawn values are rounded to levels and clipped. So pixels are drawn with the mass of the bins,
-    the outermost bins being open-ended, and `log_pmf` is that mass.
+    Drawn values are rounded to levels and clipped. So the probability of a drawn level is the mass
+    of its bin, where the outermost bins are open-ended. `log_pmf` is the log of this mass.
     """
 
     name = "likelihood dequantized"
     unit = "bits/dim (bound)"
-    distribution = base.Likelihood.distribution  # its draws have other probabilities than log_prob
+    distribution = base.Likelihood.distribution  # none, because draws do not follow `log_prob`
 
     def noise_shape(self, height, width):
         """[H, W, C]: one uniform for each sub-pixel."""
         return (height, width, self.num_channels)
 
     def log_prob(self, raw_params, levels, noise=None):
-        """Log-density of dequantized pixels, channels summed: the bound from one draw of noise.
+        """Log-density of dequantized pixels, channels summed. It estimates the bound from one draw.
 
         log p = -(x - mean) / s - 2 softplus(-(x - mean) / s) - log(s) - log((L - 1) / 2)
 

@@ -19,7 +19,7 @@ class DiscretizedLogisticMixture(tfd.Distribution):
     open-ended at 0 and L - 1 (Salimans et al. 2017, sections 2.1 and 2.2). Means and scales are in
     the scale in which level 0 is -1 and level L - 1 is 1.
 
-    Batch shape: what the leading axes of the parameters broadcast to. Event shape: [C].
+    Batch shape: the broadcast shape of the leading axes of the parameters. Event shape: [C].
 
     Example:
 
@@ -175,7 +175,7 @@ class DiscretizedLogisticMixture(tfd.Distribution):
             return tf.random.stateless_uniform(
                 tf.concat([[n], batch_shape, [last_axis]], axis=0),
                 seed=seed,
-                # 0 itself would send a logarithm to -inf.
+                # The smallest value is not 0, because its logarithm is -inf.
                 minval=np.finfo(params.loc.dtype.as_numpy_dtype).tiny,
                 dtype=params.loc.dtype,
             )
@@ -207,20 +207,20 @@ class DiscretizedLogisticMixture(tfd.Distribution):
 
 
 def _to_tensor(value, dtype_hint):
-    """Converts all but variables, which are read when they are used: tapes see them."""
+    """Converts a value to a tensor. Variables stay variables, so that gradient tapes see them."""
     if isinstance(value, tf.Variable):
         return value
     return tf.convert_to_tensor(value, dtype_hint=dtype_hint)
 
 
 def _check_arguments(mixture_logits, loc, log_scale, coeffs, num_levels):
-    """Checks what must be known when the distribution is made; returns the number of channels."""
+    """Checks the arguments of the constructor, and returns the number of channels."""
     if not isinstance(num_levels, (int, np.integer)) or num_levels < 2:
         raise ValueError(
             f"num_levels must be a whole number, at least 2. Received: num_levels={num_levels!r}"
         )
     if loc.dtype not in (tf.float32, tf.float64):
-        # In bfloat16 the bins of 256 levels have no width.
+        # bfloat16 cannot represent the width of the bins of 256 levels.
         raise ValueError(
             f"Parameters must be float32 or float64. Received: loc of dtype {loc.dtype.name}"
         )

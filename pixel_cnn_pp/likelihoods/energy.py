@@ -1,11 +1,11 @@
-"""The energy distance, by which the release can train in place of a likelihood."""
+"""The energy distance, a loss without a likelihood. It is an option of the original release."""
 
 from keras import ops
 
 from pixel_cnn_pp.likelihoods import base
 from pixel_cnn_pp.likelihoods.scale import from_unit_scale, level_dtype, to_unit_scale
 
-# Samples for which the energy distance is computed, as in the release.
+# Number of samples for the energy distance, as in the release.
 _NUM_SAMPLES = 10
 
 
@@ -15,8 +15,8 @@ def energy_distance(images, samples, num_levels):
         d(a, b) = sum{ (1e-10 + sum{ ((a - b) (L - 1) / 2)^2 : channels })^0.75 : positions }
         2 mean{ d(x, s[i]) : i } - mean{ d(s[i], s[j]) : i < j }
 
-    An estimate without bias of a distance between distributions that is 0 where they are the same,
-    up to a constant: the mean distance between images, which has no gradient.
+    Up to a constant, this is an unbiased estimate of a distance between two distributions, which is
+    0 if they are equal. The constant is the mean distance between images, which has no gradient.
 
     Args:
       images: Float tensor [B, H, W, C] in [-1, 1].
@@ -24,7 +24,7 @@ def energy_distance(images, samples, num_levels):
       num_levels: L.
 
     Returns:
-      Tensor [B], one number an image.
+      Tensor [B], one number without a unit for each image.
     """
     num_samples = samples.shape[0]
 
@@ -34,7 +34,7 @@ def energy_distance(images, samples, num_levels):
 
     to_images = ops.mean(distance(images[None] - samples), axis=0)
     between = 0.0
-    # By the distance in their order, so that the largest tensor is that of the samples.
+    # Each step pairs sample i with sample i + shift. So no tensor is larger than `samples`.
     for shift in range(1, num_samples):
         between = between + ops.sum(distance(samples[shift:] - samples[:-shift]), axis=0)
     num_pairs = num_samples * (num_samples - 1) / 2
@@ -42,9 +42,9 @@ def energy_distance(images, samples, num_levels):
 
 
 class EnergyDistance(base.Likelihood):
-    """Samples instead of probabilities: a head makes a sample of a pixel from raw parameters.
+    """A model of samples instead of probabilities. A head makes samples from the raw parameters.
 
-    It has no `log_prob`. Its loss is `energy_distance` between the image and 10 samples of it.
+    It has no `log_prob`. Its loss is `energy_distance` between an image and 10 samples for it.
     """
 
     name = "energy_distance"
@@ -69,24 +69,24 @@ class EnergyDistance(base.Likelihood):
 
     @property
     def num_params(self):
-        """The number of features that the head takes."""
+        """P, the number of features that the head takes for a pixel."""
         return self._head.NUM_FEATURES
 
     @property
     def num_uniforms(self):
-        """The noise that the head takes."""
+        """The number of noise values that the head takes for a pixel."""
         return self._head.NUM_NOISE
 
     def noise_shape(self, height, width):
-        """[S, H, W, 4], S the number of samples."""
+        """(S, H, W, 4), where S is the number of samples."""
         return (_NUM_SAMPLES, height, width, self._head.NUM_NOISE)
 
     def log_prob(self, raw_params, levels, noise=None):
-        """Raises ValueError: there is no likelihood."""
+        """Raises a ValueError, because there is no likelihood."""
         self.require_log_prob()
 
     def log_pmf(self, raw_params, channel, earlier):
-        """Raises ValueError: there is no likelihood."""
+        """Raises a ValueError, because there is no likelihood."""
         self.require_log_prob()
 
     def loss(self, raw_params, images, noise=None):
@@ -105,7 +105,7 @@ class EnergyDistance(base.Likelihood):
         return likelihood
 
     def draw(self, raw_params, channel, earlier, uniforms, controls):
-        """A channel of the sample that the uniforms make; the controls have no meaning."""
+        """Returns a channel of the sample that the uniforms determine. The controls do nothing."""
         self.check_params(raw_params)
         values = self._sample(raw_params, 2 * uniforms - 1)[..., channel]
         levels = from_unit_scale(values, self.num_levels)

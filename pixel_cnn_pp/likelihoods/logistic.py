@@ -1,4 +1,4 @@
-"""The logistic distribution of one sub-pixel: mass of a level, mean level, floor of its scale."""
+"""The logistic distribution of one sub-pixel: mass of a level, mean level, limit of its scale."""
 
 import math
 
@@ -7,14 +7,14 @@ from keras import ops
 
 from pixel_cnn_pp.likelihoods.scale import to_unit_scale
 
-# Floor of the log-scales of up to 256 levels, as in the original release.
+# Lower limit of the log-scales for up to 256 levels, as in the original release.
 _MIN_LOG_SCALE = -7.0
-# How many levels a sum looks at in one go. This bounds the memory; it does not change the result.
+# Number of levels that a sum takes at a time. It limits the memory and does not change the result.
 _CHUNK = 256
 
 
 def min_log_scale(num_levels):
-    """The floor of a logistic's log-scale in the scale [-1, 1].
+    """The lower limit of a logistic's log-scale, in the scale [-1, 1].
 
     Up to 256 levels it is -7, as in the original release. With more levels it is
     -7 - log((L - 1) / 255), so that the narrowest logistic has the same width in levels at every L:
@@ -39,13 +39,13 @@ def logistic_bin_log_mass(levels, loc, log_scale, num_levels):
 
         sigmoid(a) - sigmoid(b) = sigmoid(a) * sigmoid(-b) * (1 - exp(-(a - b))),
 
-    so the logarithm is a sum of terms that lose no digits in either tail:
+    so the logarithm is a sum of terms that are precise in both tails:
 
         log P = -softplus(-a) - softplus(b) + log(-expm1(-(a - b))).
 
     The outermost bins are open-ended (Salimans et al. 2017, equation 2): level 0 drops the terms of
-    the lower edge, level L - 1 those of the upper one. The original release takes the density in
-    the middle of the bin where the mass is under 1e-5; this is exact instead.
+    the lower edge, and level L - 1 drops the terms of the upper edge. If the mass is below 1e-5,
+    the original release uses the density in the middle of the bin. This function is exact instead.
 
     Args:
       levels: Tensor that broadcasts against `loc`, whole numbers in [0, L - 1].
@@ -62,9 +62,9 @@ def logistic_bin_log_mass(levels, loc, log_scale, num_levels):
     distance = to_unit_scale(levels, num_levels, loc.dtype) - loc
     upper = (distance + half_bin) * inverse_scale
     lower = (distance - half_bin) * inverse_scale
-    # a - b by its closed form: the difference of the two edges would cancel.
+    # a - b is computed in closed form, because the difference of the two edges loses digits.
     width = 2 * half_bin * inverse_scale
-    # exp(-log_scale) underflows beyond log_scale = 80; the floor keeps the logarithm finite there.
+    # exp(-log_scale) underflows above log_scale = 80. The limit keeps the logarithm finite there.
     width = ops.maximum(width, float(np.finfo("float32").tiny))
 
     is_bottom = levels < 0.5

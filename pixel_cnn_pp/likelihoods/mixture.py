@@ -1,4 +1,4 @@
-"""The mixture of logistics over the channels of a pixel, and the likelihood that is made of it."""
+"""The mixture of logistics over the channels of a pixel, and the likelihood that uses it."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from pixel_cnn_pp.likelihoods import base, logistic
 from pixel_cnn_pp.likelihoods.logistic import logistic_bin_log_mass
 from pixel_cnn_pp.likelihoods.scale import from_unit_scale, level_dtype, to_unit_scale
 
-# Any logistic so wide has all its draws but the median at the ends.
+# With such a log-scale, all draws except the median are clipped to -1 or 1.
 _MAX_DRAWN_LOG_SCALE = 80.0
 
 
@@ -41,7 +41,7 @@ class LogisticMixture:
     Attributes:
       num_channels: C, at least 1.
       num_levels: L, at least 2.
-      min_log_scale: Floor of the log-scales that `split` returns; None for
+      min_log_scale: Lower limit of the log-scales that `split` returns. None for
         `logistic.min_log_scale(L)`.
     """
 
@@ -54,12 +54,12 @@ class LogisticMixture:
         return 1 + 2 * self.num_channels + _num_coeffs(self.num_channels)
 
     def split(self, raw_params):
-        """Reads the raw outputs of the network as the parameters of a mixture.
+        """Converts the raw outputs of the network to the parameters of a mixture.
 
-        The last axis is a row of groups of K numbers: the mixture logits, then for every channel
-        its means, its log-scales and its share of the coefficients, dealt in order. For C = 3 this
-        is the layout of the original release. Log-scales have a floor and coefficients go through
-        tanh, as there.
+        The last axis consists of groups of K numbers. First come the mixture logits, and then for
+        every channel its means, its log-scales and its part of the coefficients. For C = 3 this is
+        the layout of the original release. As in the release, log-scales have a lower limit, and
+        coefficients are the tanh of the raw outputs.
 
         Args:
           raw_params: Float tensor [..., (1 + 2 C + C (C - 1) / 2) K].
@@ -110,7 +110,7 @@ class LogisticMixture:
         values = ops.split(values, self.num_channels, axis=-1)  # each [..., 1]
         loc = ops.stack(
             [
-                # The zeros give every channel the leading axes of the levels.
+                # Adding zeros gives every channel the leading axes of the levels.
                 self.conditional_loc(params, channel, values) + ops.zeros_like(values[0])
                 for channel in range(self.num_channels)
             ],
@@ -155,7 +155,7 @@ class LogisticMixture:
         return ops.logsumexp(log_weights[..., None, :] + log_mass, axis=-1)
 
     def sample(self, params, mixture_uniforms, logistic_uniforms):
-        """Draws pixels: the component first, then channel by channel; a function of the uniforms.
+        """Draws pixels as a function of uniforms: first the component, then channel after channel.
 
         The component is the argmax of logits - log(-log(u)). A channel is rounded to the nearest
         level before it shifts the means of the later channels, so that the draws follow `log_prob`.
@@ -191,7 +191,7 @@ class LogisticMixture:
           Float tensor [..., 1], clipped to [-1, 1].
         """
         noise = ops.log(uniforms) - ops.log1p(-uniforms)
-        # exp overflows beyond 88, and infinity times the noise 0 of the median is no number.
+        # exp overflows above 88, and infinity times 0, the noise of the median, is NaN.
         scale = ops.exp(ops.minimum(params.log_scale[..., channel, :], _MAX_DRAWN_LOG_SCALE))
         return ops.clip(self.conditional_loc(params, channel, earlier) + scale * noise, -1.0, 1.0)
 
@@ -242,11 +242,12 @@ class LogisticMixture:
 class DiscretizedMixture(base.Likelihood):
     """The likelihood of `LogisticMixture`, with K components for each pixel.
 
-    Draws are made from the mixture logits m and the log-scales s as the controls change them:
+    The controls change the mixture logits m and the log-scales s from which pixels are drawn to
 
-        m / temperature,  s + log(temperature) - log_scale_offset,
+        m / temperature,  s + log(temperature) - log_scale_offset.
 
-    and in the mode "map" a drawn component gives its mode (Kolesnikov & Lampert 2017, section 4.2).
+    With the mode "map", a component is drawn, and the result is the mode of this component
+    (Kolesnikov & Lampert 2017, section 4.2).
     """
 
     name = "likelihood logistic_mixture"
@@ -284,7 +285,7 @@ class DiscretizedMixture(base.Likelihood):
         return self.mixture.log_pmf(self._split(raw_params), channel, earlier)
 
     def draw(self, raw_params, channel, earlier, uniforms, controls):
-        """As in `base.Likelihood`; the component is the same for all channels of a pixel."""
+        """As in `base.Likelihood`. All channels of a pixel have the same component."""
         params = self._split(raw_params)
         temperature, log_scale_offset, is_map = (controls[i] for i in range(3))
         params = params._replace(
@@ -305,7 +306,7 @@ class DiscretizedMixture(base.Likelihood):
 
     def distribution(self, raw_params):
         """As in `base.Likelihood`."""
-        # Only here: the likelihoods run on Keras's JAX backend too, without TensorFlow.
+        # This import is here, because the likelihoods also run on JAX, without TensorFlow.
         from pixel_cnn_pp.likelihoods import distributions
 
         self.check_params(raw_params)
@@ -317,5 +318,5 @@ class DiscretizedMixture(base.Likelihood):
 
 
 def _num_coeffs(num_channels):
-    """Pairs (channel, earlier channel) of a pixel."""
+    """Number of pairs (channel, earlier channel) of a pixel."""
     return num_channels * (num_channels - 1) // 2

@@ -8,20 +8,22 @@ from pixel_cnn_pp.likelihoods.logistic import logistic_bin_log_mass
 from pixel_cnn_pp.likelihoods.mixture import MixtureParams
 from pixel_cnn_pp.likelihoods.scale import from_unit_scale, level_dtype, to_unit_scale
 
-# How many levels the search for the mode tries in one go; bounds the memory, not the result.
+# Number of levels that the search for the mode tries at a time. It only limits the memory.
 _CHUNK = 256
-# Up to this many levels `mean` sums over earlier channels exactly; above, over as many quantiles.
+# Up to this many levels, `mean` sums over all levels of earlier channels. With more levels, it sums
+# over this many quantiles.
 _MAX_NODES = 16
 
 
 def mode(mixture, params):
     """The most probable pixel.
 
-    Starts from the best pixel of which every channel is a component's own centre, level 0 or
-    level L - 1 (the open-ended bins, where much mass can lie), and then sets one channel after
-    the other to its most probable level given the rest, by trying all L of them. Exact for
-    C = 1; for more channels a pixel that no change of a single channel improves, which after
-    the few sweeps made here is nearly always the global maximum.
+    The search starts from several pixels and takes the best of them. In these pixels, every channel
+    is the centre of a component, level 0 or level L - 1. The bins of the last two are open-ended
+    and can have much mass. Then the search sets one channel after the other to its most probable
+    level given the other channels. For this it tries all L levels. It repeats this a few times.
+
+    The result is exact for C = 1. For more channels, it is nearly always the global maximum.
 
     Args:
       mixture: LogisticMixture.
@@ -56,9 +58,9 @@ def mode(mixture, params):
 def mean(mixture, params):
     """The expected level of every channel.
 
-    Exact for C = 1 and for L <= 16. Otherwise the later channels average over 16 quantiles of
-    each earlier one and leave the rounding of their own draws out, an error well under one
-    level.
+    The result is exact for C = 1 and for L <= 16. Otherwise the mean of a later channel is an
+    average over 16 quantiles of each earlier channel, which are not rounded to levels. The error is
+    well below one level.
 
     Args:
       mixture: LogisticMixture.
@@ -99,7 +101,7 @@ def _best(mixture, params, candidates):
 
 
 def _nodes(mixture, loc, log_scale, is_exact):
-    """n values of a channel and their probabilities, to average over: [..., n, N, K] each."""
+    """n values of a channel and their probabilities, for an average: [..., n, N, K] each."""
     loc, log_scale = loc[..., None, :, :], log_scale[..., None, :, :]
     if is_exact:
         levels = ops.arange(mixture.num_levels)[:, None, None]  # [n, 1, 1]
@@ -113,13 +115,13 @@ def _nodes(mixture, loc, log_scale, is_exact):
 
 
 def _nearest_level(mixture, values):
-    """Rounds values of the scale [-1, 1] to the nearest level, in the same scale."""
+    """Rounds values to the nearest level. Values and result are in the scale [-1, 1]."""
     levels = from_unit_scale(values, mixture.num_levels)
     return to_unit_scale(levels, mixture.num_levels, values.dtype)
 
 
 def _insert_axis(params):
-    """Gives every parameter a leading axis of one behind the batch: one pixel, many candidates."""
+    """Adds an axis of size 1 after the batch axes, so that one pixel has many candidates."""
     return MixtureParams(
         params.mixture_logits[..., None, :],
         params.loc[..., None, :, :],
@@ -129,9 +131,10 @@ def _insert_axis(params):
 
 
 def _cross(nodes, values):
-    """Joins nodes, a list of [..., N, K] per channel, with a new channel's n values [..., n, N, K].
+    """Combines nodes, a list of [..., N, K] for each channel, with n values of a new channel.
 
-    Returns the longer list, the new channel's values last: each [..., n N, K].
+    The values have the shape [..., n, N, K]. Returns the list with the new channel at its end. Each
+    element has the shape [..., n N, K].
     """
     nodes = [_merge_nodes(node[..., None, :, :] + 0 * values) for node in nodes]
     return [*nodes, _merge_nodes(values)]

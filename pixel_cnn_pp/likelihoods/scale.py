@@ -1,7 +1,7 @@
-"""Levels and the scale [-1, 1]: the door between integers and the network.
+"""Conversion between levels and the scale [-1, 1].
 
-Integers in [0, L - 1] come in and go out. The scale [-1, 1], in which the network and its mixture
-live, exists only between these functions.
+Images outside the network are integers in [0, L - 1]. The network and its mixture use the scale
+[-1, 1]. These functions are the only conversions between the two.
 """
 
 import math
@@ -10,7 +10,7 @@ from keras import ops
 
 
 def level_dtype(num_levels):
-    """The integer dtype of images with `num_levels` levels: uint8 where it is wide enough."""
+    """The integer dtype of images with `num_levels` levels: uint8 for up to 256, otherwise int32."""
     return "uint8" if num_levels <= 256 else "int32"
 
 
@@ -30,7 +30,7 @@ def to_unit_scale(levels, num_levels, dtype="float32"):
 
 
 def from_unit_scale(values, num_levels):
-    """Maps [-1, 1] to the nearest whole number in [0, L - 1]; values outside go to the ends.
+    """Maps [-1, 1] to the nearest whole number in [0, L - 1]. Values outside are clipped.
 
     Args:
       values: Float tensor of any shape.

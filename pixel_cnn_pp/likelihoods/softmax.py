@@ -1,4 +1,4 @@
-"""Likelihoods that give every level a probability of its own: softmax, and Bernoulli for two."""
+"""Likelihoods with a free probability for every level: softmax, and Bernoulli for two levels."""
 
 import abc
 
@@ -18,11 +18,11 @@ class _Categorical(base.Likelihood):
 
     @abc.abstractmethod
     def _parts(self, raw_params):
-        """The raw parameters, taken apart once for all channels: a list of tensors [..., L]."""
+        """Divides the raw parameters into a list of tensors [..., L], once for all channels."""
 
     @abc.abstractmethod
     def _logits(self, parts, channel, earlier):
-        """Logits [..., L] of a channel; `earlier` lists the earlier ones, [...] in [-1, 1]."""
+        """Logits [..., L] of a channel. `earlier` lists the earlier channels, [...] in [-1, 1]."""
 
     def log_prob(self, raw_params, levels, noise=None):
         """Exact log-probability; arguments as in `base.Likelihood`."""
@@ -33,7 +33,7 @@ class _Categorical(base.Likelihood):
         log_prob = 0.0
         for channel in range(self.num_channels):
             logits = self._logits(parts, channel, values)
-            # One operation of the backend, with its gradient: the logits are many.
+            # This is one operation of the backend, which saves time, because there are many logits.
             log_prob = log_prob - ops.sparse_categorical_crossentropy(
                 ops.cast(levels[..., channel], "int32"), logits, from_logits=True
             )
@@ -44,18 +44,18 @@ class _Categorical(base.Likelihood):
         return ops.log_softmax(self._logits_given(raw_params, channel, earlier), axis=-1)
 
     def draw(self, raw_params, channel, earlier, uniforms, controls):
-        """Draws the number of levels v whose P(x <= v) is at most the channel's uniform.
+        """Draws a level by inverting the cumulative distribution, as in `base.Likelihood`.
 
-        Arguments as in `base.Likelihood`; the temperature divides the logits, and the mode "map"
-        takes the most probable level.
+        The level is the number of levels v for which P(x <= v) is at most the channel's uniform.
+        The logits are divided by the temperature. The mode "map" takes the most probable level.
         """
         temperature, _, is_map = (controls[i] for i in range(3))
         logits = self._logits_given(raw_params, channel, earlier)
-        # The greatest is 0: a low temperature sends the others to -inf, and none to inf.
+        # The greatest logit becomes 0, so that no logit overflows to inf at a low temperature.
         logits = (logits - ops.max(logits, axis=-1, keepdims=True)) / temperature
         cumulated = ops.cumsum(ops.softmax(logits, axis=-1), axis=-1)
         is_below = ops.cast(cumulated <= uniforms[..., channel : channel + 1], "int32")
-        # The sum of all may be rounded to less than a uniform.
+        # The sum of all probabilities may be rounded to less than the uniform.
         level = ops.minimum(ops.sum(is_below, axis=-1), self.num_levels - 1)
         best = ops.cast(ops.argmax(logits, axis=-1), "int32")
         return ops.cast(ops.where(is_map > 0, best, level), level_dtype(self.num_levels))
@@ -95,7 +95,7 @@ class LinearSoftmax(_Categorical):
 
 
 class Softmax(_Categorical):
-    """A softmax of each channel, for a network that sees the earlier channels itself.
+    """A softmax for each channel, for a network that reads the earlier channels itself.
 
     P(x) = prod{ softmax(raw[c])[x[c]] : c } (van den Oord et al. 2016, section 2.3). The raw
     parameters are the logits of channel 0, then those of channel 1, and so on.
@@ -116,7 +116,7 @@ class Softmax(_Categorical):
 
 
 class Bernoulli(base.Likelihood):
-    """P(x[c] = 1) = sigmoid(raw[c]), for two levels and a network that sees earlier channels."""
+    """P(x[c] = 1) = sigmoid(raw[c]), for two levels and a network that reads earlier channels."""
 
     name = "likelihood bernoulli"
 
@@ -150,9 +150,9 @@ class Bernoulli(base.Likelihood):
         return -ops.softplus(ops.stack([logit, -logit], axis=-1))
 
     def draw(self, raw_params, channel, earlier, uniforms, controls):
-        """1 where P(0) is at most the channel's uniform; as in `base.Likelihood` otherwise.
+        """Draws level 1 if P(0) is at most the channel's uniform, as in `base.Likelihood`.
 
-        The temperature divides the logit, and the mode "map" takes the more probable level.
+        The logit is divided by the temperature. The mode "map" takes the more probable level.
         """
         temperature, _, is_map = (controls[i] for i in range(3))
         self.check_params(raw_params)

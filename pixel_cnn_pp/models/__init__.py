@@ -1,10 +1,12 @@
-"""The models: each is one file, and answers the contract of `base.AutoregressiveModel`.
+"""The models. Each is a subclass of `base.AutoregressiveModel` in a file of its own.
 
-base          the contract, and what follows from it
-step          the contract of the cached step
-inputs        checks of images and labels
-pixel_cnn_pp  PixelCNN++ for whole images; pixel_cnn_pp_step: its cached step
-pixel_cnn     PixelCNN of van den Oord et al. 2016
+base               the methods that a model defines, and the methods that follow from them
+step               the methods of a cached step
+inputs             checks of images and labels
+recompute          saves memory by computing parts of a network again for their gradient
+pixel_cnn_pp       PixelCNN++ for whole images
+pixel_cnn_pp_step  the cached step of PixelCNN++
+pixel_cnn          PixelCNN of van den Oord et al. 2016
 """
 
 from pixel_cnn_pp.models.base import AutoregressiveModel

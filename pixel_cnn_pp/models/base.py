@@ -1,4 +1,4 @@
-"""The contract: what every model answers, and what follows from its answers."""
+"""The base class of all models: what a model defines, and what follows from it."""
 
 import abc
 import dataclasses
@@ -12,23 +12,23 @@ from pixel_cnn_pp.models import inputs
 
 
 class AutoregressiveModel(keras.Model):
-    """A distribution of integer images, sub-pixel after sub-pixel in raster order.
+    """A distribution of integer images, as a product over sub-pixels in raster order.
 
     log p(x) = sum{ log p(x[i] | x[0], ..., x[i - 1]) : i }, over rows, columns, channels.
 
-    A model defines `conditionals` and `cached_step`, and sets `likelihood` in its constructor.
-    Everything else follows: likelihoods, training, checkpoints, sampling, export.
+    A subclass defines `conditionals` and `cached_step`, and sets `likelihood` in its constructor.
+    Scoring, training, checkpoints, sampling and export need nothing else.
 
-    It is an ordinary `keras.Model`: after `compile(optimizer)`, `fit` on images, or on pairs
-    (images, labels), minimises the mean loss of `likelihood` in bits/dim, and `evaluate` returns
-    it.
+    The model is an ordinary `keras.Model`. After `compile(optimizer)`, `fit` minimises the mean
+    loss of `likelihood` in bits/dim, and `evaluate` returns it. Both take images, or pairs (images,
+    labels).
 
     Attributes:
-      title: What the model is called in what is printed.
+      title: Name of the model in printed text.
       config: The configuration, one of the dataclasses of `config`.
       likelihood: `likelihoods.Likelihood`.
-      recompute: Whether gradients compute again what they can, instead of keeping it in memory.
-      side_multiple: What height and width of an image must be multiples of.
+      recompute: Whether gradients compute parts of the network again to save memory.
+      side_multiple: Height and width of an image must be multiples of this number.
       reads_channels: Whether raw parameters depend on the earlier channels of their own pixel.
     """
 
@@ -37,11 +37,12 @@ class AutoregressiveModel(keras.Model):
     reads_channels = False
 
     def __init__(self, config, recompute=False, **kwargs):
-        """Keeps the arguments; a subclass makes its layers after it.
+        """Keeps the arguments. A subclass calls this first, and then makes its layers.
 
         Args:
           config: The configuration.
-          recompute: Less memory for more time, with the same numbers.
+          recompute: Whether gradients compute parts of the network again. This takes less memory
+            and more time, and gives the same numbers.
           **kwargs: `dtype` ("float32", "mixed_bfloat16", "float64") and `name`, as for any
             `keras.Model`. The likelihood is always computed in the dtype of the variables.
         """
@@ -50,19 +51,21 @@ class AutoregressiveModel(keras.Model):
         self.recompute = recompute
         self._seed_generator = keras.random.SeedGenerator()
 
-    # What a model defines
+    # The methods that a model defines
 
     @abc.abstractmethod
     def conditionals(self, images, condition=None, training=False, seed=None, first_image=0):
-        """Raw parameters of every pixel's distribution; each depends on the pixels before it only.
+        """Computes the raw parameters of every sub-pixel's distribution.
+
+        The distribution of a sub-pixel depends only on the sub-pixels before it.
 
         Args:
-          images: Integer, or float, tensor [B, H, W, C] of whole numbers in [0, L - 1].
-          condition: Integer tensor [B], labels in [0, num_classes - 1]; None for none.
+          images: Integer or float tensor [B, H, W, C] of whole numbers in [0, L - 1].
+          condition: Integer tensor [B], labels in [0, num_classes - 1], or None.
           training: Whether dropout is active.
-          seed: Integer tensor [2] that determines the dropout; not None where that is active.
-          first_image: Number of the first image within the whole batch, also as a tensor: the
-            dropout of an image depends on its number, not on how a batch is divided.
+          seed: Integer tensor [2] that determines the dropout. It may be None if there is none.
+          first_image: Number of the first image within the whole batch, an integer or a tensor. The
+            dropout of an image depends on its number, and not on how a batch is divided.
 
         Returns:
           Float tensor [B, H, W, P] in the dtype of the variables, see `likelihood`.
@@ -71,13 +74,15 @@ class AutoregressiveModel(keras.Model):
     @property
     @abc.abstractmethod
     def cached_step(self):
-        """A `step.Step` that computes the same numbers."""
+        """Makes a `step.Step`, which computes the same raw parameters pixel after pixel."""
 
     def initialize(self, images, labels=None, seed=0):
-        """Data-dependent initialisation, on one whole batch; of most models nothing but the checks.
+        """Data-dependent initialisation from one whole batch.
 
-        Under a distribution strategy, call it in its scope and not inside `run`: in there, every
-        replica would get weights of its own.
+        By default this only checks its arguments. A model with such an initialisation overrides it.
+
+        Under a distribution strategy, call this in the strategy's scope and not inside `run`.
+        Inside `run`, every replica would get different weights.
 
         Args:
           images: Tensor [B, H, W, C] as in `call`.
@@ -89,24 +94,24 @@ class AutoregressiveModel(keras.Model):
         """
         self.check_inputs(images, labels)
 
-    # What follows
+    # The methods that follow from them
 
     def __call__(self, images, labels=None, **kwargs):
-        """Checks the inputs, then runs `call`, in which Keras would wrap an error in more lines."""
+        """Checks the inputs, then runs `call`. Keras would add lines to an error inside `call`."""
         images, labels = inputs.unpack(images, labels)
         self.check_inputs(images, labels)
         return super().__call__(images, labels, **kwargs)
 
     def call(self, images, labels=None, training=False, seed=None, first_image=0):
-        """The raw parameters of images, see `conditionals`.
+        """Computes the raw parameters of images, see `conditionals`.
 
         Args:
-          images: Tensor [B, H, W, C] as in `conditionals`, or a pair (images, labels), the form in
-            which `fit` hands them on.
-          labels: Integer tensor [B] in [0, num_classes - 1]; None for an unconditional model.
+          images: Tensor [B, H, W, C] as in `conditionals`, or a pair (images, labels), which is
+            what `fit` passes.
+          labels: Integer tensor [B] in [0, num_classes - 1]. None for an unconditional model.
           training: Whether dropout is active.
-          seed: Integer tensor [2] that determines the dropout, or None to let the model draw on a
-            generator of its own.
+          seed: Integer tensor [2] that determines the dropout. With None, the model takes a seed
+            from its own generator.
           first_image: As in `conditionals`.
 
         Returns:
@@ -121,7 +126,7 @@ class AutoregressiveModel(keras.Model):
         return self.conditionals(images, labels, training, seed, first_image)
 
     def log_prob(self, images, labels=None):
-        """Exact log-likelihood of integer images; of dequantized data a lower bound of it.
+        """Log-likelihood of integer images. It is exact, or a lower bound for dequantized data.
 
         Args:
           images: Tensor [B, H, W, C] as in `call`.
@@ -137,12 +142,12 @@ class AutoregressiveModel(keras.Model):
         return self.log_prob_of(self(images, labels), images)
 
     def log_prob_of(self, raw_params, images, noise=None):
-        """Log-likelihood of images under the raw parameters that the network gave for them.
+        """Log-likelihood of images, given their raw parameters.
 
         Args:
-          raw_params: Float tensor [B, H, W, P], what `call` returned.
+          raw_params: Float tensor [B, H, W, P], the result of `call`.
           images: Tensor [B, H, W, C] as in `call`.
-          noise: What `noise` returned; None for that of the images.
+          noise: The result of `noise`. None means `noise(images)`.
 
         Returns:
           Tensor [B], nats.
@@ -154,15 +159,15 @@ class AutoregressiveModel(keras.Model):
         return -self.loss_of(raw_params, images, noise)
 
     def loss_of(self, raw_params, images, noise=None):
-        """What training minimises: minus the log-likelihood, or what the likelihood has for it.
+        """The loss that training minimises: minus the log-likelihood, or the energy distance.
 
         Args:
-          raw_params: Float tensor [B, H, W, P], what `call` returned.
+          raw_params: Float tensor [B, H, W, P], the result of `call`.
           images: Tensor [B, H, W, C] as in `call`.
-          noise: What `noise` returned; None for that of the images.
+          noise: The result of `noise`. None means `noise(images)`.
 
         Returns:
-          Tensor [B], nats, or of the energy distance a number without a unit.
+          Tensor [B], nats. The energy distance has no unit.
         """
         images = ops.convert_to_tensor(images)
         noise = self.noise(images) if noise is None else noise
@@ -173,17 +178,18 @@ class AutoregressiveModel(keras.Model):
         return keras.remat(loss)(raw_params) if self.recompute else loss(raw_params)
 
     def noise(self, images, seed=None, first_image=0):
-        """The noise that the loss of images takes, where the likelihood takes any.
+        """Draws the noise that the loss of images needs.
 
         Args:
           images: Tensor [B, H, W, C] as in `call`.
           seed: Integer tensor [2], such as (seed of the run, number of the step), as in `call`.
-            None makes the noise of an image a function of its levels, so that its bound does not
-            depend on the other images, nor on how often it is computed.
+            With None, the noise of an image depends only on its levels. Then its score is the same
+            every time, whatever the other images are.
           first_image: Number of the first image within the whole batch, as in `call`.
 
         Returns:
-          Tensor of uniforms in (0, 1), [B, *likelihood.noise_shape(H, W)], or None.
+          Tensor of uniforms in (0, 1), [B, *likelihood.noise_shape(H, W)]. None if the likelihood
+          needs no noise.
         """
         num_images, height, width, _ = ops.shape(images)
         shape = self.likelihood.noise_shape(height, width)
@@ -211,13 +217,14 @@ class AutoregressiveModel(keras.Model):
         return _bits_per_dim(-self.log_prob(images, labels), images)
 
     def distribution(self, raw_params):
-        """The distribution of every pixel given those before it, as TensorFlow Probability has it.
+        """The distribution of every pixel given the earlier pixels, for TensorFlow Probability.
 
-        Its `log_prob` of the images that `raw_params` came from is the model's. (A sample of it is
-        not a sample of the model: that takes pixel after pixel, see `sampling.sample`.)
+        For the images from which `raw_params` was computed, its `log_prob` is that of the model.
+        A sample of this distribution is not a sample of the model, because each pixel must be drawn
+        given the drawn ones. Use `sampling.sample` for that.
 
         Args:
-          raw_params: Float tensor [B, H, W, P], what `call` returned.
+          raw_params: Float tensor [B, H, W, P], the result of `call`.
 
         Returns:
           `tfp.distributions.Distribution`, batch shape [B], event shape [H, W, C].
@@ -246,14 +253,14 @@ class AutoregressiveModel(keras.Model):
         return ops.one_hot(labels, self.config.num_classes, dtype=self.compute_dtype)
 
     def check_inputs(self, images, labels=None):
-        """Refuses what is not an image or a label, in one line; values where they are known.
+        """Checks images and labels. Their values are only checked outside compiled functions.
 
         Args:
-          images: What stands for images [B, H, W, C].
-          labels: What stands for labels [B], or None.
+          images: The value to check, which should be images [B, H, W, C].
+          labels: The value to check, which should be labels [B], or None.
 
         Raises:
-          ValueError: If they are not of the form that `call` asks for.
+          ValueError: If they are not of the form that `call` asks for. The message has one line.
         """
         channels, num_levels = self.config.image_shape[-1], self.config.num_levels
         inputs.check_images(images, channels, num_levels, self.side_multiple)
@@ -262,7 +269,7 @@ class AutoregressiveModel(keras.Model):
     # Keras
 
     def compile(self, *args, jit_compile="auto", **kwargs):
-        """As `keras.Model.compile`; on TensorFlow, "auto" stands for no XLA.
+        """As `keras.Model.compile`, except that on TensorFlow "auto" means no XLA.
 
         XLA takes minutes to compile so many layers, and is not faster on a CPU.
         """
@@ -271,32 +278,32 @@ class AutoregressiveModel(keras.Model):
         super().compile(*args, jit_compile=jit_compile, **kwargs)
 
     def compile_from_config(self, config):
-        """Compiles a loaded model as it was; Keras leaves that to those who override `compile`."""
+        """Compiles a loaded model as before. Keras needs this, because `compile` is overridden."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
     def fit(self, x=None, y=None, *args, **kwargs):
-        """Trains as `keras.Model.fit` does; `x` images, `y` labels, or `x` a stream of both."""
+        """As `keras.Model.fit`. `x` has images and `y` labels, or `x` is a stream of both."""
         self._check_arrays(x, y)
         return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        """Mean bits/dim as `keras.Model.evaluate` gives a loss; arguments as in `fit`."""
+        """As `keras.Model.evaluate`, with the arguments of `fit`. Returns the mean bits/dim."""
         self._check_arrays(x, y)
         return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
-        """Raw parameters; `x` images, a pair (images, labels), or a stream of either."""
+        """Computes raw parameters. `x` has images or a pair (images, labels), or is a stream."""
         self._check_arrays(x, None)
         return super().predict(x, *args, **kwargs)
 
     def predict_on_batch(self, x):
-        """Raw parameters of one batch; `x` images, or a pair (images, labels)."""
+        """Computes raw parameters of one batch. `x` has images or a pair (images, labels)."""
         self._check_arrays(x, None)
         return super().predict_on_batch(x)
 
     def train_step(self, *args):
-        """One step of `fit`: the labels are an input of the network, not its target."""
+        """One step of `fit`. The labels are an input of the network and not its target."""
         *state, data = args
         return super().train_step(*state, self._as_inputs(data))
 
@@ -306,18 +313,19 @@ class AutoregressiveModel(keras.Model):
         return super().test_step(*state, self._as_inputs(data))
 
     def predict_step(self, *args):
-        """One step of `predict`, which gives raw parameters."""
+        """One step of `predict`. Returns raw parameters."""
         *state, data = args
         return super().predict_step(*state, self._as_inputs(data))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean bits/dim of a batch, or the mean of the weighted ones."""
+        """Mean bits/dim of a batch, weighted by `sample_weight` if it is given."""
         images = x[0] if isinstance(x, list | tuple) else x
         noise = self.noise(images, self._seed_generator.next()) if training else None
         bits_per_dim = _bits_per_dim(self.loss_of(y_pred, images, noise), images)
         if sample_weight is not None:
             bits_per_dim = bits_per_dim * ops.cast(sample_weight, bits_per_dim.dtype)
-        # Keras sums over replicas: this divides by their number. It has no public name.
+        # Keras sums losses over replicas. This method divides by their number. It is private, and
+        # Keras has no public one.
         return self._aggregate_additional_loss(ops.mean(bits_per_dim))
 
     def get_config(self):
@@ -335,20 +343,20 @@ class AutoregressiveModel(keras.Model):
         return cls(**{**values, "config": config.model_config(values["config"])})
 
     def _as_inputs(self, data):
-        """What `fit` was given, (images, labels, weights) or less, as ((images, labels), ...)."""
+        """Converts data of `fit`, (images, labels, weights) or less, to ((images, labels), ...)."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         if self.config.num_classes is None or labels is None:
             return images, None, weights
         return (images, labels), None, weights
 
     def _check_arrays(self, x, y):
-        """Checks what `fit` and its like got as arrays: in a compiled step there are no values."""
+        """Checks arrays that are given to `fit`. In a compiled step, values cannot be checked."""
         x, y = inputs.unpack(x, y)
         if hasattr(x, "shape"):
             self.check_inputs(x, y if self.config.num_classes is not None else None)
 
 
 def _bits_per_dim(nats, images):
-    """Bits/dim [B] of images [B, H, W, C], of which H and W may be unknown as yet."""
+    """Bits/dim [B] of images [B, H, W, C]. H and W may be unknown when the graph is traced."""
     num_dims = ops.cast(math.prod(ops.shape(images)[1:]), nats.dtype)
     return likelihoods.bits_per_dim(nats, num_dims)

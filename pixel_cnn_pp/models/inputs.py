@@ -1,4 +1,4 @@
-"""Checks of what a user gives a model: images and labels, in one line of error."""
+"""Checks of the images and labels that a user gives to a model."""
 
 import keras
 import numpy as np
@@ -6,25 +6,25 @@ from keras import ops
 
 
 def unpack(images, labels):
-    """The two, also where they come as a pair, the form in which `fit` hands them on."""
+    """Returns (images, labels). `fit` passes both as one pair in the first argument."""
     if isinstance(images, list | tuple) and len(images) == 2:
         return images
     return images, labels
 
 
 def check_images(images, num_channels, num_levels, side_multiple):
-    """Refuses what is not a batch of images.
+    """Checks that a value is a batch of images.
 
-    The values are checked where they are known: not inside a compiled function.
+    Inside a compiled function, only the shape and the dtype are checked.
 
     Args:
-      images: What stands for images [B, H, W, C].
+      images: The value to check, which should be images [B, H, W, C].
       num_channels: C.
       num_levels: L.
-      side_multiple: What H and W must be multiples of.
+      side_multiple: H and W must be multiples of this number.
 
     Raises:
-      ValueError: If it has another shape, or values that are not whole numbers in [0, L - 1].
+      ValueError: If the shape is wrong, or a value is not a whole number in [0, L - 1].
     """
     _check_is_array("images", images)
     shape = tuple(images.shape)
@@ -47,21 +47,21 @@ def is_side(side, side_multiple):
 
 
 def describe_sides(side_multiple):
-    """The rule of `is_side` in words."""
+    """The rule of `is_side` in words, for messages."""
     return "at least 1" if side_multiple == 1 else f"multiples of {side_multiple}"
 
 
 def check_labels(labels, images_shape, num_classes):
-    """Refuses what is not a label for each image; of an unconditional model, any label.
+    """Checks that there is a label for each image, or no label for an unconditional model.
 
     Args:
-      labels: What stands for labels [B], or None.
-      images_shape: (B, H, W, C), None for what is not known.
-      num_classes: Number of classes, or None.
+      labels: The value to check, which should be labels [B], or None.
+      images_shape: (B, H, W, C), with None for a size that is unknown.
+      num_classes: Number of classes, or None for an unconditional model.
 
     Raises:
-      ValueError: If labels are missing or too many, have another shape, or values that are not
-        whole numbers in [0, num_classes - 1].
+      ValueError: If labels are missing, or given to an unconditional model, or have another shape,
+        or if a value is not a whole number in [0, num_classes - 1].
     """
     if labels is not None:
         _check_is_array("labels", labels)
@@ -121,9 +121,9 @@ def _numpy_dtype(values):
 
 
 def _summary(values, kind):
-    """Smallest and greatest value, and whether all are whole; None where there are no values.
+    """Smallest and greatest value, and whether all are whole. None inside a compiled function.
 
-    Tensors are summed up where they are, so that three numbers come to the host, not the images.
+    Tensors are reduced on their device. Only three numbers are copied to the host.
     """
     if isinstance(values, np.ndarray):
         is_whole = kind != "f" or np.array_equal(values, np.round(values))

@@ -40,8 +40,8 @@ class PixelCNN(AutoregressiveModel):
 
         Args:
           config: `config.PixelCNNConfig`.
-          recompute: Whether gradients compute residual blocks and likelihood again instead of
-            keeping what is within them.
+          recompute: Whether gradients compute the residual blocks and the likelihood again, instead
+            of keeping their intermediate results in memory.
           **kwargs: As in `AutoregressiveModel`.
         """
         super().__init__(config, recompute, **kwargs)
@@ -62,7 +62,7 @@ class PixelCNN(AutoregressiveModel):
             MaskedConv2D(config.nr_output_filters, 1, "B", name=f"hidden_{i}", **arguments)
             for i in range(2)
         ]
-        # What the likelihood computes with is not rounded to bfloat16.
+        # The inputs of the likelihood must not be rounded to bfloat16.
         arguments["dtype"] = self.variable_dtype
         self.output_layer = MaskedConv2D(
             self.likelihood.num_params, 1, "B", is_output=True, name="output", **arguments
@@ -70,7 +70,7 @@ class PixelCNN(AutoregressiveModel):
         self.build((None, *config.image_shape))
 
     def build(self, input_shape):
-        """Creates the weights. The constructor has called it: the configuration says all shapes."""
+        """Creates the weights. The constructor calls it, because it knows all shapes."""
         if self.built:
             return
         config = self.config
@@ -86,7 +86,7 @@ class PixelCNN(AutoregressiveModel):
         self.built = True
 
     def conditionals(self, images, condition=None, training=False, seed=None, first_image=0):
-        """As in `AutoregressiveModel`; the network has no dropout."""
+        """As in `AutoregressiveModel`. The network has no dropout."""
         x = self.input_layer(self.scale(images))
         h = [] if self.config.num_classes is None else [self.one_hot(condition)]
         for block in self.blocks:
@@ -174,7 +174,7 @@ class ResidualBlock(keras.layers.Layer):
 
 
 class _Rows(NamedTuple):
-    """What is kept of the rows above.
+    """The tensors of the rows above that the current row needs.
 
     image: The three rows above of the scaled image, from top to bottom, each [W, B, C].
     blocks: For each block the inputs of its 3x3 convolution in the row above, [W, B, h].
@@ -185,9 +185,9 @@ class _Rows(NamedTuple):
 
 
 class _Left(NamedTuple):
-    """What is kept of the pixels on the left.
+    """The tensors of the pixels on the left that the current pixel needs.
 
-    image: The three pixels on the left of the scaled image, [B, 3 C].
+    image: The three pixels of the scaled image on the left, [B, 3 C].
     blocks: For each block the inputs of its 3x3 convolution in the pixel on the left, [B, h].
     """
 
@@ -196,19 +196,19 @@ class _Left(NamedTuple):
 
 
 class _Context(NamedTuple):
-    """`_Rows`, and what they contribute to each convolution of the row, a list of [W, B, F]."""
+    """`_Rows`, and their contributions to each convolution of the row, a list of [W, B, F]."""
 
     rows: Any
     above: Any
 
 
 class _Pixel(NamedTuple):
-    """A pixel of which some channels are known.
+    """A pixel. Some of its channels are known.
 
     left: `_Left` of the pixels on its left.
-    convs: What the rows above and the pixels on the left contribute to each convolution, [B, F].
-    read: [for each layer its inputs so far, [B, F]], groups in order.
-    logits: The raw parameters so far, [B, P].
+    convs: Contributions of the rows above and the pixels on the left to each convolution, [B, F].
+    read: For each layer its known inputs, [B, F], in the order of the groups.
+    logits: The known raw parameters, [B, P].
     """
 
     left: Any
@@ -263,11 +263,11 @@ class _PixelCNNStep(Step):
         model = self._model
         if channel == 0:
             pixel = self._begin_pixel(weights, context, pixel, column)
-        known = iter(pixel.read)  # of the layers in their order, none for channel 0
+        known = iter(pixel.read)  # the known inputs of each layer, in order; empty for channel 0
         read = []
 
         def run(layer, weights, x):
-            """The outputs of the layer's group, from the new ones of its inputs."""
+            """Computes the layer's outputs of one group. `x` has the inputs that are new."""
             read.append(x if channel == 0 else ops.concatenate([next(known), x], axis=-1))
             return layer.centre(weights, channel, read[-1])
 
@@ -297,7 +297,7 @@ class _PixelCNNStep(Step):
         """As in `Step`."""
         num_channels = self._model.config.image_shape[-1]
         image = [pixel.left.image[:, num_channels:], self._model.scale(levels)]
-        # Of a block, the layers are `down`, `conv` and `up`.
+        # A block has three layers: `down`, `conv` and `up`.
         conv_inputs = pixel.read[1 : 3 * len(self._model.blocks) : 3]
         return _Left(ops.concatenate(image, axis=-1), list(conv_inputs))
 

@@ -1,4 +1,4 @@
-"""PixelCNN++: from a configuration to the network, for whole images."""
+"""PixelCNN++ for whole images. The network is made from its configuration."""
 
 from functools import partial
 from typing import NamedTuple
@@ -24,10 +24,13 @@ from pixel_cnn_pp.models.recompute import recomputed
 
 
 class Stage(NamedTuple):
-    """The layers at one resolution, in pairs: of the downward and of the rightward stream.
+    """The layers at one resolution, in pairs (downward stream, rightward stream).
 
-    encoder: Blocks before a coarser resolution, decoder: those after it. halve, double: The way to
-    that resolution and back; None at the coarsest.
+    Attributes:
+      encoder: Blocks before the coarser resolution.
+      decoder: Blocks after the coarser resolution.
+      halve: Layers that lead to the coarser resolution. None at the coarsest one.
+      double: Layers that lead back from the coarser resolution. None at the coarsest one.
     """
 
     encoder: list
@@ -40,10 +43,11 @@ class Stage(NamedTuple):
 class PixelCNNPP(AutoregressiveModel):
     """PixelCNN++ (Salimans et al. 2017): an autoregressive model of integer images.
 
-    Two streams pass through the network. The downward one sees all rows above a pixel. The
-    rightward one also sees what is left of it in its row. Three stages of gated residual blocks go
-    down in resolution and three go up again, and a short-cut leads from each layer of the first
-    half to its mirror image in the second (section 2.4, figure 2). The variants of sections 3.3 and
+    The network has two streams. The downward stream sees all rows above a pixel. The rightward
+    stream also sees the pixels on the left in the same row. The first half of the network has three
+    stages of gated residual blocks, at lower and lower resolution. The second half has three stages
+    at higher and higher resolution. A short-cut leads from each layer of the first half to the
+    corresponding layer of the second half (section 2.4, figure 2). The variants of sections 3.3 and
     3.4 and the release's energy distance are fields of the configuration.
 
     Example:
@@ -65,8 +69,8 @@ class PixelCNNPP(AutoregressiveModel):
 
         Args:
           config: `config.ModelConfig`.
-          recompute: Whether gradients compute residual blocks and likelihood again instead of
-            keeping what is within them.
+          recompute: Whether gradients compute the residual blocks and the likelihood again, instead
+            of keeping their intermediate results in memory.
           **kwargs: As in `AutoregressiveModel`.
         """
         super().__init__(config, recompute, **kwargs)
@@ -97,17 +101,17 @@ class PixelCNNPP(AutoregressiveModel):
             strides=2,
         )
         if config.receptive_field == "full":
-            # Every resolution has one more layer on the way up than on the way down, because the
-            # short-cut of the strided layer ends there too.
+            # The decoder has one more block at each finer resolution than the encoder, because the
+            # short-cut of the strided layer also needs a block.
             encoder = (blocks * nr_resnet + halve) * 2 + blocks * nr_resnet
             decoder = blocks * nr_resnet + (double + blocks * (nr_resnet + 1)) * 2
         else:
-            # With the release's filters the fields would be 12x7 and 16x9: on their way through the
-            # last block of the rightward stream, both the row above and the column on the left come
-            # on top of what the downward stream sees. So the rightward filters have one row, and
-            # the downward stream starts from a column less on the left.
+            # With the release's filters, the receptive fields would be 12x7 and 16x9. The last
+            # block of the rightward stream would see one more row above and one more column on the
+            # left than the downward stream. So the rightward filters have only one row, and the
+            # first filter of the downward stream has one column less on the left.
             small_blocks = block_pair(GatedResidualBlock, {"kernel_size": (1, 2)})
-            # What stands between two blocks sees no position but its own (section 3.3).
+            # The layers between two blocks see only their own position (section 3.3).
             between = {
                 "plain": [],
                 "nin": block_pair(GatedResidualBlock, kernel_size=(1, 1)) * 3,
@@ -119,7 +123,7 @@ class PixelCNNPP(AutoregressiveModel):
             decoder = []
         self.encoder_down, self.encoder_right = _streams("encoder", encoder, policy)
         self.decoder_down, self.decoder_right = _streams("decoder", decoder, policy)
-        # What the likelihood computes with is not rounded to bfloat16.
+        # The inputs of the likelihood must not be rounded to bfloat16.
         policy = {"dtype": self.variable_dtype}
         self.head = None
         if config.energy_distance:
@@ -142,11 +146,11 @@ class PixelCNNPP(AutoregressiveModel):
         return mixture(*size, config.nr_logistic_mix, config.min_log_scale)
 
     def build(self, input_shape):
-        """Creates the weights. The constructor has called it: the configuration says all shapes."""
+        """Creates the weights. The constructor calls it, because it knows all shapes."""
         if self.built:
             return
         config = self.config
-        image_shape = (None, None, None, config.image_shape[-1] + 1)  # the channel of ones
+        image_shape = (None, None, None, config.image_shape[-1] + 1)  # one more channel, of ones
         hidden_shape = (None, None, None, config.nr_filters)
         h_shape = None if config.num_classes is None else (None, config.num_classes)
         for layer in (self.input_above, self.input_row_above, self.input_left):
@@ -178,12 +182,14 @@ class PixelCNNPP(AutoregressiveModel):
         return self._forward(layers.apply, images, condition, dropout)
 
     def initialize(self, images, labels=None, seed=0):
-        """Data-dependent initialisation of all gains and biases, once, on one whole batch.
+        """Data-dependent initialisation of all gains and biases, from one whole batch.
 
-        Layer after layer in the order of the forward pass, each on the outputs of its initialised
-        predecessors, dropout as in training (Salimans & Kingma 2016, section 3). Under a
-        distribution strategy, call it in its scope and not inside `run`: in there, every replica
-        would get weights of its own.
+        The layers are initialised one after the other in the order of the forward pass. The inputs
+        of a layer are the outputs of the initialised layers before it. Dropout is as in training
+        (Salimans & Kingma 2016, section 3).
+
+        Under a distribution strategy, call this in the strategy's scope and not inside `run`.
+        Inside `run`, every replica would get different weights.
 
         Args:
           images: Tensor [B, H, W, C] as in `call`.
@@ -217,24 +223,24 @@ class PixelCNNPP(AutoregressiveModel):
         return ops.pad(x, [*[(0, 0)] * (len(x.shape) - 1), (0, 1)], constant_values=1)
 
     def output(self, output_layer, right):
-        """The raw parameters from the last of the rightward stream."""
-        # elu whatever the nonlinearity of the blocks, as in the original release.
+        """The raw parameters, from the output of the rightward stream."""
+        # As in the original release, this is elu for any nonlinearity of the blocks.
         return output_layer(ops.cast(ops.elu(right), self.variable_dtype))
 
     def walk(self, step, x, level=0):
-        """Takes `x` through the stages from one resolution on, and back to it.
+        """Passes `x` through the stages of one resolution and of all coarser ones.
 
-        This is the plan of the network. What is taken through it is up to `step`: whole images, a
-        row of the downward stream, or a pixel of the rightward stream.
+        This method defines the order of the layers. `step` defines what passes through them: whole
+        images, a row of the downward stream, or a pixel of the rightward stream.
 
         Args:
           step: Object with `encode(pair, x)`, `decode(pair, x, skip)` and
-            `coarser(stage, x, walk)`, each of which returns the next x.
-          x: What `step` takes.
+            `coarser(stage, x, walk)`. Each returns the next x.
+          x: Input of the first layer, in the form that `step` takes.
           level: Number of the resolution, 0 for the finest.
 
         Returns:
-          What `step` makes of x.
+          The output of the last layer, in the same form.
         """
         stage = self.stages()[level]
         skips = [x]
@@ -252,7 +258,7 @@ class PixelCNNPP(AutoregressiveModel):
         return x
 
     def _forward(self, run, images, labels, dropout):
-        """One pass through the network; `run` applies its layers, or initialises them."""
+        """One pass through the network. `run` is `layers.apply` or `layers.initialize`."""
         x = self.scale(images)
         down = layers.down_shift(run(self.input_above, x))
         right = layers.down_shift(run(self.input_row_above, x)) + layers.right_shift(
@@ -263,7 +269,7 @@ class PixelCNNPP(AutoregressiveModel):
         return self.output(partial(run, self.output_layer), right)
 
     def stages(self):
-        """The layers by resolution, a list of `Stage`, the finest first."""
+        """The layers of each resolution, a list of `Stage` that begins with the finest."""
         encoder = list(zip(self.encoder_down, self.encoder_right, strict=True))
         decoder = list(zip(self.decoder_down, self.decoder_right, strict=True))
         if self.config.receptive_field != "full":
@@ -282,7 +288,7 @@ class PixelCNNPP(AutoregressiveModel):
         return [*stages, Stage(encoder[2 * n + 2 :], None, None, decoder[:n])]
 
     def _dropout(self, images, seed, first_image=0):
-        """The dropout of a pass of images [B, H, W, C]."""
+        """The dropout for one pass of images [B, H, W, C]."""
         num_images, height, width, _ = ops.shape(images)
         num_units = sum(
             layers.round_up_to_8(_num_dropped(block, height // 2**level, width // 2**level))
@@ -294,9 +300,9 @@ class PixelCNNPP(AutoregressiveModel):
 
 
 class _WholeImages:
-    """A pass of whole images; what goes through the stages is (downward, rightward) [B, H, W, F].
+    """The `step` of `PixelCNNPP.walk` for whole images. x is (downward, rightward) [B, H, W, F].
 
-    `run` applies the layers, or initialises them; `recompute` as in `PixelCNNPP`.
+    `run` is `layers.apply` or `layers.initialize`. `recompute` is as in `PixelCNNPP`.
     """
 
     def __init__(self, run, h, dropout, recompute):
@@ -306,7 +312,7 @@ class _WholeImages:
         self._recompute = recompute
 
     def _run_block(self, block, x, *a):
-        """A block on x and the parts of its short-cut input, all [B, H, W, F]."""
+        """Applies a block to x and the parts of its short-cut input, all [B, H, W, F]."""
         dropout = None
         if self._dropout is not None:
             height, width = ops.shape(x)[1:3]
@@ -338,12 +344,12 @@ class _WholeImages:
 
 
 def _num_dropped(block, height, width):
-    """Units of an image among which a block drops some: the inputs of its second convolution."""
+    """Number of units of an image to which a block applies dropout."""
     return block.num_dropped() * height * width
 
 
 def _streams(part, pairs, policy):
-    """The layers of the downward and of the rightward stream of one half of the network."""
+    """Makes the layers of both streams, for one half of the network."""
     down = [make(name=f"{part}_down_{i}", **policy) for i, (make, _) in enumerate(pairs)]
     right = [make(name=f"{part}_right_{i}", **policy) for i, (_, make) in enumerate(pairs)]
     return down, right

@@ -1,9 +1,9 @@
-"""The cached step of PixelCNN++: its raw parameters, pixel after pixel.
+"""The cached step of PixelCNN++, which computes the raw parameters pixel after pixel.
 
-The downward stream of a row depends on the rows above alone, so it is computed for a whole row at
-once. So is what the row above contributes to the rightward stream. Only the rest of the rightward
-stream is computed pixel by pixel. A layer at a coarser resolution runs on every second row and
-column, or on every fourth.
+The downward stream of a row depends only on the rows above. So it is computed for a whole row at
+once. The contribution of the row above to the rightward stream is also computed for a whole row.
+Only the rest of the rightward stream is computed pixel by pixel. A layer at a coarser resolution
+runs only on every second row and column, or on every fourth.
 """
 
 from functools import partial
@@ -15,21 +15,21 @@ from keras import ops
 
 from pixel_cnn_pp.models.step import Step
 
-# A field of the tuples below that a resolution has no use for.
+# Value of the fields below that a resolution does not use.
 _NOTHING = ()
 
 
 class _Kept(NamedTuple):
-    """What a stream keeps at one resolution for the positions that come later.
+    """The tensors that a stream keeps at one resolution for later positions.
 
     The downward stream keeps rows for the next row. The rightward stream keeps pixels for the next
     pixel and for the next row.
 
     blocks: {name of a block: {name of a layer: its inputs}}.
     image: Inputs of the first layers, at the finest resolution.
-    output: What the resolution hands to the finer one.
+    output: Output of the resolution, which is the input of the finer one.
     halve: Inputs of the layer that leads to the coarser resolution.
-    pending: Of the two pixels that come from one of the coarser resolution, the second one.
+    pending: One pixel of the coarser resolution gives two pixels. This is the second one.
     """
 
     blocks: Any
@@ -40,11 +40,11 @@ class _Kept(NamedTuple):
 
 
 class _FromAbove(NamedTuple):
-    """What the rows above, and the downward stream, contribute to the rightward stream of a row.
+    """Contributions of the rows above and of the downward stream to the rightward stream of a row.
 
-    blocks: {name of a block: what its `row_above` returned}.
-    input: The contribution to what enters the resolution.
-    double: What comes back from the coarser resolution, in rows in which it is complete.
+    blocks: {name of a block: result of its `row_above`}.
+    input: The contribution to the input of the resolution.
+    double: The result of the coarser resolution, in rows in which it is complete.
     """
 
     blocks: Any
@@ -53,31 +53,31 @@ class _FromAbove(NamedTuple):
 
 
 class _State(NamedTuple):
-    """What is kept of the rows above, at one resolution: `_Kept` of rows [W, B, F], two of them."""
+    """The tensors kept of the rows above, at one resolution: a `_Kept` of rows for each stream."""
 
     down: Any
     right: Any
 
 
 class _Context(NamedTuple):
-    """What `begin_row` computes: [`_State`] and [packed `_FromAbove`], the finest first."""
+    """The result of `begin_row`: [`_State`] and [packed `_FromAbove`], the finest first."""
 
     states: Any
     above: Any
 
 
 class _Pixel(NamedTuple):
-    """A pixel of which `step` has computed channel 0. kept: [`_Kept`]; raw_params: [B, P]."""
+    """A pixel after `step` of channel 0. kept: [`_Kept`]; raw_params: [B, P]."""
 
     kept: Any
     raw_params: Any
 
 
 class PixelCNNPPStep(Step):
-    """The cached step of `PixelCNNPP`. All channels of a pixel are computed with channel 0."""
+    """The cached step of `PixelCNNPP`. The call for channel 0 computes all channels of a pixel."""
 
     def __init__(self, model):
-        """Reads the plan of the model."""
+        """Keeps the model and reads the sizes of its layers."""
         self._model = model
         self._down, self._right, self._above = _sizes(model)
 
@@ -86,12 +86,12 @@ class PixelCNNPPStep(Step):
         return {layer.name: layer.step_weights() for layer in self._model.layers}
 
     def initial_state(self, batch_size, width, condition=None):
-        """As in `Step`; W is a multiple of 4."""
+        """As in `Step`. W is a multiple of 4."""
         assert width % 4 == 0, "the coarsest layers see every fourth column"
         states = []
         for level, (down, right) in enumerate(zip(self._down, self._right, strict=True)):
             zeros = partial(self._zeros, (width >> level, batch_size))
-            right = right._replace(pending=_NOTHING)  # is for the next pixel only
+            right = right._replace(pending=_NOTHING)  # because only the next pixel needs it
             states.append(_State(*(keras.tree.map_structure(zeros, x) for x in (down, right))))
         return states
 
@@ -144,12 +144,12 @@ class PixelCNNPPStep(Step):
         return ops.zeros((*shape, num_features), self._model.compute_dtype)
 
     def _enter_row(self, step):
-        """The downward stream's input for a row; keeps what the rightward one takes from above."""
+        """Computes the input of the downward stream, and keeps what the rightward stream needs."""
         model, weights = self._model, step.weights
         image_above = step.state.right.image
         num_rows = model.input_above.kernel_size[0]
         down, row_above = (
-            # Shifting down fills with zeros, where a layer would give its bias.
+            # Row 0 is 0, because `down_shift` fills it with zeros. The layer would give its bias.
             ops.where(step.row > 0, layer.row(weights[layer.name], *rows), 0)
             for layer, rows in (
                 (model.input_above, (image_above, step.state.down.image)[:num_rows]),
@@ -163,9 +163,10 @@ class PixelCNNPPStep(Step):
 
 
 class _RowStep:
-    """The downward stream of one row, [W, B, F], at one resolution and all coarser ones.
+    """The `step` of `walk` for one row of the downward stream, [W, B, F].
 
-    On its way it computes what the rightward stream of the row gets from above.
+    It works at one resolution and all coarser ones. It also computes the contributions of the rows
+    above and of the downward stream to the rightward stream of this row.
     """
 
     def __init__(self, weights, h, above_sizes, states, row):
@@ -208,7 +209,7 @@ class _RowStep:
             return step.results()
 
         def hold():
-            # The pixels of coarser resolutions are there already, and look at nothing from above.
+            # The pixels of coarser resolutions exist already, and need nothing from above.
             width, batch_size = (x.shape[0], ops.shape(x)[1])
             above = [
                 ops.zeros((width >> level, batch_size, _total(sizes)), x.dtype)
@@ -219,7 +220,7 @@ class _RowStep:
         states, above = ops.cond(is_even, compute, hold)
         self._coarser_states, self._coarser_above = states, above
         self._halve = x
-        # On odd rows the coarser row is complete; on even ones it comes pixel by pixel.
+        # On odd rows the coarser row is complete. On even rows it is computed pixel by pixel.
         self._double = ops.cond(
             is_even,
             lambda: ops.zeros_like(x),
@@ -228,9 +229,9 @@ class _RowStep:
         return double.row(self.weights[double.name], states[0].down.output, self.row % 2)
 
     def results(self):
-        """The states and what comes from above, of this resolution and of the coarser ones.
+        """The states and the `_FromAbove` of this resolution and of the coarser ones.
 
-        The states have the downward stream of this row, and the rightward one of the row above.
+        The states have the downward stream of this row, and the rightward stream of the row above.
         """
         down = _Kept(self._kept, self.image, self.output, self._halve)
         above = _pack_features(_FromAbove(self._above, self.input_above, self._double))
@@ -239,9 +240,10 @@ class _RowStep:
 
 
 class _PixelStep:
-    """The rightward stream of one pixel, [B, F], at one resolution and all coarser ones.
+    """The `step` of `walk` for one pixel of the rightward stream, [B, F].
 
-    `left` is what was kept of the pixel on the left.
+    It works at one resolution and all coarser ones. `left` has the tensors that were kept of the
+    pixel on the left.
     """
 
     def __init__(self, weights, sizes, above, left, row, column):
@@ -296,16 +298,17 @@ class _PixelStep:
         return present
 
     def kept(self):
-        """What is kept of this pixel: `_Kept` of this resolution, and the coarser ones, packed."""
+        """The `_Kept` of this pixel, of this resolution and the coarser ones, packed."""
         kept = _Kept(self._kept, _NOTHING, self.output, self._halve, self._pending)
         return [kept, *self._coarser_left]
 
 
 def _sizes(model):
-    """How many features are kept, and come from above, at each resolution, the finest first.
+    """Numbers of features in the tuples above, for each resolution, the finest first.
 
     Returns:
-      Lists of `_Kept` (downward stream), `_Kept` (rightward) and `_FromAbove`, of integers.
+      Lists of `_Kept` (downward stream), `_Kept` (rightward stream) and `_FromAbove`. Their fields
+      are integers instead of tensors.
     """
     filters, channels = model.config.nr_filters, model.config.image_shape[-1]
     down, right, above = [], [], []
@@ -330,11 +333,11 @@ def _total(sizes):
 
 
 def _pack_features(tensors):
-    """Joins a nest of tensors on their last axis: a loop carries one tensor at less cost."""
+    """Joins a nest of tensors on their last axis. A loop runs faster with one tensor than many."""
     return ops.concatenate(keras.tree.flatten(tensors), axis=-1)
 
 
 def _unpack_features(packed, sizes):
-    """Undoes `_pack_features`; `sizes` is the nest of their numbers of features."""
+    """The inverse of `_pack_features`. `sizes` is the nest of the numbers of features."""
     ends = np.cumsum(keras.tree.flatten(sizes))[:-1]
     return keras.tree.pack_sequence_as(sizes, ops.split(packed, ends.tolist(), axis=-1))

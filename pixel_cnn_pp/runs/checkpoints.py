@@ -1,13 +1,14 @@
-"""What is on disk: the configuration of a run, and its checkpoints.
+"""The files of a run: its configuration and its checkpoints.
 
     RUN_DIR/config.json
-    RUN_DIR/checkpoints/step_000001234/state.json      where training stood, of which network
+    RUN_DIR/checkpoints/step_000001234/state.json      progress of the training, and the model
                                        weights.npz     the weights
                                        averages.npz    their Polyak averages, under the same names
                                        optimizer.npz   the optimizer's slots and step
 
-A checkpoint is written under another name and gets its own when it is complete and on the disk, so
-that one that was cut short is never read. Arrays are keyed by the name of the variable.
+A checkpoint is written under a temporary name. It is renamed when it is complete and on the disk.
+Therefore an incomplete checkpoint is never read. In the files, the key of an array is the name of
+its variable.
 """
 
 import dataclasses
@@ -26,13 +27,13 @@ _WEIGHTS_FILES = {"ema": "averages.npz", "raw": "weights.npz"}
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """Where training stands.
+    """The progress of a training.
 
     Attributes:
-      step: Updates done.
-      epoch: Whole epochs done.
-      num_images: Images of the next epoch that are done, 0 between two epochs.
-      image_loss_sum: Sum of their losses, bits/dim.
+      step: Number of updates that are done.
+      epoch: Number of complete epochs that are done.
+      num_images: Number of images that are done in the current epoch. It is 0 between two epochs.
+      image_loss_sum: Sum of the losses of these images, bits/dim.
     """
 
     step: int
@@ -42,7 +43,7 @@ class TrainingState:
 
 
 def save_config(run_dir, run):
-    """Writes the configuration of a run, creating its directory.
+    """Writes the configuration of a run. Creates its directory if necessary.
 
     Args:
       run_dir: Path of the run.
@@ -68,7 +69,7 @@ def load_config(run_dir):
       RunConfig.
 
     Raises:
-      ValueError: If there is none, or it cannot be read as one.
+      ValueError: If there is no configuration, or it is not valid.
     """
     path = pathlib.Path(run_dir) / "config.json"
     try:
@@ -94,21 +95,21 @@ def latest(run_dir):
 
 
 def save(run_dir, model, optimizer, state, keep=2):
-    """Writes a checkpoint, and removes those that are too old to keep.
+    """Writes a checkpoint, and removes old checkpoints.
 
     Args:
       run_dir: Path of the run.
       model: AutoregressiveModel.
       optimizer: Keras optimizer, built on the model's weights, with `use_ema`.
       state: TrainingState.
-      keep: How many checkpoints stay, this one included.
+      keep: Number of checkpoints to keep, including this one.
 
     Returns:
       Path of the checkpoint.
 
     Raises:
-      FloatingPointError: If a weight is not finite; nothing is written then.
-      OSError: If it cannot be written; the earlier checkpoints stay.
+      FloatingPointError: If a weight is not finite. Then nothing is written.
+      OSError: If the checkpoint cannot be written. Then the earlier checkpoints remain.
     """
     weights = {_key(weight): np.asarray(weight) for weight in model.weights}
     for key, value in weights.items():
@@ -119,10 +120,10 @@ def save(run_dir, model, optimizer, state, keep=2):
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".incomplete_*"):
         shutil.rmtree(leftover)
-    # Twelve digits: more steps than any run has, so that names sort as numbers.
+    # No run has more steps than twelve digits can count. So the names sort like the numbers.
     complete = folder / f"step_{state.step:012d}"
     text = json.dumps({**dataclasses.asdict(state), "model": dataclasses.asdict(model.config)})
-    if complete.exists():  # a run that did no other step; it may have ended an epoch
+    if complete.exists():  # no step was done since, but an epoch may have ended
         _write_state(complete, text)
         return complete
     incomplete = folder / f".incomplete_{complete.name}"
@@ -134,7 +135,7 @@ def save(run_dir, model, optimizer, state, keep=2):
         _write_state(incomplete, text)
         _sync_folder(incomplete)
     except OSError:
-        shutil.rmtree(incomplete, ignore_errors=True)  # gives a full disk back what it took
+        shutil.rmtree(incomplete, ignore_errors=True)  # frees the space if the disk is full
         raise
     incomplete.rename(complete)
     _sync_folder(folder)
@@ -144,21 +145,22 @@ def save(run_dir, model, optimizer, state, keep=2):
 
 
 def restore(run_dir, model, optimizer, num_images=None, batch_size=None):
-    """Sets model and optimizer to the newest checkpoint of a run.
+    """Loads the newest checkpoint of a run into a model and its optimizer.
 
     Args:
       run_dir: Path of the run.
       model: AutoregressiveModel of the run's configuration.
       optimizer: Keras optimizer as in `save`.
-      num_images: Images of an epoch. This and `batch_size` are needed where an earlier version
-        stopped within an epoch: it summed the losses in another way.
-      batch_size: Size of the global batches to go on with.
+      num_images: Number of images in an epoch. This and `batch_size` are needed only for a
+        checkpoint that an earlier version wrote within an epoch, because that version summed the
+        losses in another way.
+      batch_size: Size of the global batches after resuming.
 
     Returns:
       TrainingState.
 
     Raises:
-      ValueError: If there is no checkpoint, it is damaged, or it is of another network.
+      ValueError: If there is no checkpoint, or it is damaged or of another network.
     """
     checkpoint = _require_latest(run_dir)
     values = _load_state(checkpoint, model)
@@ -171,7 +173,7 @@ def restore(run_dir, model, optimizer, num_images=None, batch_size=None):
 
 
 def load(run_dir, weights="ema"):
-    """A trained model from its directory.
+    """Loads a trained model from the directory of its run.
 
     Args:
       run_dir: Path of the run.
@@ -181,8 +183,8 @@ def load(run_dir, weights="ema"):
       AutoregressiveModel.
 
     Raises:
-      ValueError: If `weights` is another word, the directory holds no run or no checkpoint, or the
-        checkpoint is damaged or of another configuration.
+      ValueError: If `weights` is another word, if the directory holds no run or no checkpoint, or
+        if the checkpoint is damaged or of another configuration.
     """
     if weights not in _WEIGHTS_FILES:
         raise ValueError(
@@ -209,7 +211,7 @@ def averages(model, optimizer):
       List of the optimizer's variables, in the order of `model.trainable_variables`.
     """
     by_name = {variable.name: variable for variable in optimizer.variables}
-    # Keras names a slot after the path of its weight.
+    # The name that Keras gives to a slot contains the path of its weight.
     return [by_name[_average_name(weight)] for weight in model.trainable_variables]
 
 
@@ -218,16 +220,21 @@ def _average_name(weight):
 
 
 def _key(weight):
-    """The name of a weight within its model: its path without the name of the model."""
+    """The path of a weight without the name of the model."""
     return weight.path.split("/", 1)[1]
 
 
 def _split_variables(model, optimizer, as_arrays=True):
-    """The variables of an optimizer: averages by the key of their weight, the others by name."""
+    """The variables of an optimizer, as two dicts.
+
+    The first has the averages, and its keys are the keys of their weights. The second has all other
+    variables, and its keys are their names.
+    """
     convert = np.asarray if as_arrays else lambda variable: variable
     average_variables = averages(model, optimizer)
     average_names = {variable.name for variable in average_variables}
-    # Slots are named after the model too, and Keras numbers the models of a process.
+    # The names of slots contain the name of the model. Keras adds a number to that name, which is
+    # another one in another process.
     prefix = f"{model.name}_"
     return (
         {
@@ -252,7 +259,11 @@ def _require_latest(run_dir):
 
 
 def _load_state(checkpoint, model):
-    """Where training stood, a dict; refuses another network's checkpoint, naming what differs."""
+    """Reads state.json as a dict, and checks that the checkpoint is of the same network.
+
+    Raises:
+      ValueError: If it is of another network. The message names the fields that differ.
+    """
     path = checkpoint / "state.json"
     try:
         values = json.loads(path.read_text())
@@ -274,16 +285,17 @@ def _load_state(checkpoint, model):
 
 
 def _in_images(values, num_images=None, batch_size=None):
-    """Values of a TrainingState, also those of a version that summed the losses of steps.
+    """Converts the values of a state.json to the fields of a TrainingState.
 
-    That version kept `loss_sum` and not the size of its batches B. It follows from the counts: with
-    N // B steps an epoch, step = epoch * (N // B) + num_images / B. Where no B fulfils that, the
-    size of the batches changed on the way, and the size to go on with stands in.
+    An earlier version stored `loss_sum`, the sum of the losses of steps instead of images. It did
+    not store the batch size B, which must be found from the counts. An epoch has N // B steps, so
+    step = epoch * (N // B) + num_images / B. If no B satisfies this equation, the batch size
+    changed during the run. Then B is taken to be `batch_size`.
 
     Args:
-      values: As they are in a state.json, but for the model.
-      num_images: Images of an epoch, N; None where the sum is of no interest.
-      batch_size: The global batch to go on with.
+      values: The values in a state.json, without the model.
+      num_images: Number of images in an epoch, N. None if the sum of the losses is not needed.
+      batch_size: Size of the global batches after resuming.
     Returns:
       A dict, field -> value.
     """
@@ -303,7 +315,7 @@ def _in_images(values, num_images=None, batch_size=None):
 
 
 def _assign(path, variables):
-    """Sets variables to the arrays of a file, all of them or none."""
+    """Sets variables to the arrays of a file. If one of them does not fit, none is changed."""
     try:
         with np.load(path) as file:
             arrays = {key: file[key] for key in file.files}
@@ -329,7 +341,7 @@ def _shape(arrays, key):
 
 
 def _write_state(checkpoint, text):
-    """Writes the state.json of a checkpoint, which is the old one or the new one at any time."""
+    """Replaces the state.json of a checkpoint. At any time the file is complete, old or new."""
     incomplete = checkpoint / ".incomplete_state.json"
     _write(incomplete, lambda file: file.write(text.encode()))
     incomplete.replace(checkpoint / "state.json")
@@ -340,7 +352,7 @@ def _write_arrays(path, arrays):
 
 
 def _write(path, write):
-    """Writes a file and sees to it that its bytes are on the disk."""
+    """Writes a file, and waits until its bytes are on the disk."""
     with open(path, "wb") as file:
         write(file)
         file.flush()
@@ -348,7 +360,7 @@ def _write(path, write):
 
 
 def _sync_folder(path):
-    """Sees to it that the names in a folder are on the disk."""
+    """Waits until the names of the files in a folder are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Which devices a run trains on: GPUs of this machine, those of several machines, or the CPU."""
+"""The devices that a run trains on: GPUs of one or several machines, or the CPU."""
 
 import contextlib
 import json
@@ -11,31 +11,36 @@ import threading
 
 import tensorflow as tf
 
-# What the task types of a cluster may be here: all replicas train, in step.
+# The allowed task types of a cluster. All replicas train synchronously, so there are no others.
 _TASK_TYPES = ("chief", "worker")
-# A host's name or number, that of IPv6 in brackets, and a port.
+# Name or IP address of a host, and a port. An IPv6 address is in brackets.
 _ADDRESS = re.compile(r"([^\s:\[\]]+|\[[^\s\[\]]+\]):[0-9]{1,5}")
 
 
 def make_strategy(nr_gpu=None, peer_timeout=600, log=print):
-    """The strategy for a number of GPUs, on this machine or, with TF_CONFIG set, on several.
+    """Makes the distribution strategy for the devices that a run trains on.
 
-    TF_CONFIG is TensorFlow's standard description of a cluster, set on every machine alike but for
-    the index: '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker",
-    "index": 0}}'. To be called before anything else is computed.
+    If the environment variable TF_CONFIG is set, the run trains on several machines. TF_CONFIG is
+    TensorFlow's standard description of a cluster. It is the same on every machine except for the
+    index: '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker",
+    "index": 0}}'.
+
+    This function must be called before TensorFlow computes anything.
 
     Args:
-      nr_gpu: How many GPUs of each machine to train on, at least 0; None for all that it has. On a
-        machine without a GPU: the CPU, and how many logical devices of it where TensorFlow was told
-        to make several, None for one.
-      peer_timeout: Seconds after which a worker that misses others of its cluster gives up.
-      log: Function of a line, told where training falls back to the CPU.
+      nr_gpu: Number of GPUs of each machine to train on, at least 0. None for all GPUs. A machine
+        without a GPU trains on its CPU. There, it is the number of logical CPU devices to use, if
+        TensorFlow was configured to make several, and None means one.
+      peer_timeout: Seconds that a worker waits for the other workers before it gives up.
+      log: Function of a string. It gets a line if the run trains on the CPU instead of a GPU, and
+        a line while this worker waits for the others.
 
     Returns:
       `tf.distribute.MirroredStrategy`, or `tf.distribute.MultiWorkerMirroredStrategy`.
 
     Raises:
-      ValueError: If the machine has GPUs, but fewer, or TF_CONFIG is not of this form.
+      ValueError: If the machine has GPUs, but fewer than `nr_gpu`, or if TF_CONFIG has another
+        form.
     """
     if not os.environ.get("TF_CONFIG", "-").strip():
         del os.environ["TF_CONFIG"]  # TensorFlow would read it as JSON
@@ -53,7 +58,7 @@ def make_strategy(nr_gpu=None, peer_timeout=600, log=print):
             f"Received: nr_gpu={nr_gpu}"
         )
     if cluster is not None:
-        # This strategy takes all GPUs that it sees.
+        # MultiWorkerMirroredStrategy uses all visible GPUs.
         tf.config.set_visible_devices(physical_gpus[:nr_gpu], "GPU")
         message = (
             f"Gave up: not all workers of TF_CONFIG were there within {peer_timeout} s "
@@ -68,7 +73,7 @@ def make_strategy(nr_gpu=None, peer_timeout=600, log=print):
 
 
 def num_workers(strategy):
-    """How many processes train together under a strategy."""
+    """Number of processes that train together under a strategy."""
     if strategy.cluster_resolver is None:
         return 1
     cluster = strategy.cluster_resolver.cluster_spec()
@@ -76,17 +81,17 @@ def num_workers(strategy):
 
 
 def worker_index(strategy):
-    """The number of this process among them, in [0, num_workers - 1]; 0 is the chief."""
+    """Index of this process, in [0, num_workers - 1]. Process 0 is the chief."""
     resolver = strategy.cluster_resolver
     if resolver is None or resolver.task_type is None:
         return 0
-    # The chief comes first, and there is one at most.
+    # The chief comes first. There is at most one.
     has_chief = resolver.task_type == "worker" and "chief" in resolver.cluster_spec().jobs
     return resolver.task_id + has_chief
 
 
 def _cluster(tf_config):
-    """The addresses of a cluster of several workers; None where there is none."""
+    """The addresses of the workers in TF_CONFIG, or None if there are not several workers."""
     if not tf_config:
         return None
     try:
@@ -117,7 +122,8 @@ def _cluster(tf_config):
     return addresses if len(addresses) > 1 else None
 
 
-# A process of its own: (process to end, seconds, message). It ends with its standard input.
+# Code of a separate process, with the arguments (process to end, seconds, message). It waits until
+# its standard input is closed, and ends the other process if this takes too long.
 _WATCH = """
 import os, select, signal, sys
 pid, seconds, message = sys.argv[1:]
@@ -129,17 +135,17 @@ if not select.select([sys.stdin], [], [], float(seconds))[0]:
 
 @contextlib.contextmanager
 def _gives_up(seconds, message):
-    """Ends the process with one line where the block takes longer than that.
+    """A context that ends this process with a message if it takes longer than `seconds`.
 
-    TensorFlow waits for the other workers in C++ and lets no other Python thread run meanwhile, so
-    that another process keeps the time, and Ctrl-C ends this one at once.
+    TensorFlow waits for the other workers in C++, and no other Python thread can run meanwhile.
+    Therefore a second process measures the time, and Ctrl-C ends this process at once.
     """
     watch = subprocess.Popen(
         [sys.executable, "-c", _WATCH, str(os.getpid()), str(seconds), message],
         stdin=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is not for it
+        start_new_session=True,  # so that Ctrl-C does not reach it
     )
-    # Python lets the main thread alone have a say in signals.
+    # In Python, only the main thread can set signal handlers.
     is_main = threading.current_thread() is threading.main_thread()
     if is_main:
         previous = signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What a pass over the training images has come to: how far it is, its losses, its speed."""
+"""The progress, losses and speed of one pass over the training images."""
 
 import time
 
@@ -8,27 +8,28 @@ from pixel_cnn_pp.runs import checkpoints
 
 
 class Epoch:
-    """What a pass over the training images has come to, in part before a run was resumed.
+    """The progress, losses and speed of one pass over the training images.
 
-    It counts images, so that a run may be resumed with batches of another size. Steps are counted
-    for what is shown: those before the resume as if they had been of the present size.
+    A run may be resumed in the middle of an epoch, and with another batch size. Therefore an epoch
+    counts images. It also counts steps, to show the progress to the user. That count treats the
+    images from before the resume as if they had come in batches of the current size.
 
     Attributes:
-      number: 1 for the first epoch of a run.
-      num_images: Images done.
-      num_steps: Steps of the whole epoch.
-      is_stopped: Whether a worker wished to stop behind the last step.
+      number: Number of the epoch. The first epoch of a run has number 1.
+      num_images: Number of images that are done.
+      num_steps: Number of steps in the whole epoch.
+      is_stopped: Whether a worker asked to stop after the last step.
     """
 
     def __init__(self, state, num_images, batch_size, loss_unit):
-        """Begins where a TrainingState stands.
+        """Begins an epoch, or continues it from a stored state.
 
         Args:
           state: TrainingState.
-          num_images: Images of the whole epoch, N.
-          batch_size: That of the global batch; what is left of N in the end, less than a batch,
-            is left out.
-          loss_unit: What the losses are, such as "bits/dim".
+          num_images: Number of training images, N.
+          batch_size: Size of the global batch. The last images, which do not fill a batch, are left
+            out.
+          loss_unit: Unit of the losses, such as "bits/dim".
         """
         self.number = state.epoch + 1
         self.num_images = state.num_images
@@ -40,12 +41,12 @@ class Epoch:
         self._loss_unit = loss_unit
         self._image_loss_sum = state.image_loss_sum
         self._gradient_norms = []
-        self._seconds = []  # of each step
+        self._seconds = []  # time of each step
         self._seconds_waited = 0.0
         self._last = None
 
     def timed(self, batches):
-        """The batches, the time that they take to come and to be used being kept."""
+        """Yields the batches, and measures the time of each step and the time spent waiting."""
         iterator = iter(batches)
         while not self.is_done:
             start = time.perf_counter()
@@ -55,7 +56,7 @@ class Epoch:
             self._seconds.append(time.perf_counter() - start)
 
     def add(self, result):
-        """Counts a step."""
+        """Adds a step, given its StepResult."""
         self._last = result
         self._num_left -= 1
         self.num_images += self._batch_size
@@ -64,51 +65,54 @@ class Epoch:
         self.is_stopped = result.is_last
 
     def state(self, step):
-        """Where training stands behind the last step: its TrainingState."""
+        """The TrainingState after the last step. `step` is the number of updates of the run."""
         return checkpoints.TrainingState(
             step, self.number - 1, self.num_images, self._image_loss_sum
         )
 
     def describe_last(self):
-        """The last step in words."""
+        """The loss of the last step, as text."""
         return f"{self._last.bits_per_dim:.4f} {self._loss_unit}"
 
     @property
     def num_done(self):
-        """Steps done."""
+        """Number of steps that are done."""
         return self.num_steps - self._num_left
 
     @property
     def is_done(self):
-        """Whether the images that are left do not fill a batch."""
+        """Whether the epoch is done: the remaining images do not fill a batch."""
         return self._num_left == 0
 
     @property
     def mean_bits_per_dim(self):
-        """Over all images of the epoch, also those before a run was resumed."""
+        """Mean loss, over all images of the epoch, including those before the run was resumed."""
         return self._image_loss_sum / self.num_images
 
     @property
     def has_speed(self):
-        """Whether a step was timed since the start or the resume; what follows is of those."""
+        """Whether a step was done since the run was started or resumed.
+
+        The properties below are about these steps only, and need at least one.
+        """
         return bool(self._seconds)
 
     @property
     def mean_gradient_norm(self):
-        """Mean over the steps."""
+        """Mean of the gradient norms of the steps."""
         return float(np.mean(self._gradient_norms))
 
     @property
     def seconds_per_step(self):
-        """From one batch to the next, the median: the first step compiles itself."""
+        """Median time of a step. The mean would include compiling, which the first step does."""
         return float(np.median(self._seconds))
 
     @property
     def images_per_second(self):
-        """Of all replicas together."""
+        """Images per second, of all replicas together."""
         return self._batch_size / self.seconds_per_step
 
     @property
     def data_wait_share(self):
-        """Part of the time that passed before a batch was there, in [0, 1]."""
+        """Fraction of the time that was spent waiting for batches, in [0, 1]."""
         return self._seconds_waited / sum(self._seconds)

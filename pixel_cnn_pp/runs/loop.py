@@ -1,4 +1,4 @@
-"""The training of a run from its start, or its newest checkpoint, to its last epoch."""
+"""The training loop of a run, from its start or its newest checkpoint to its last epoch."""
 
 import dataclasses
 import hashlib
@@ -16,34 +16,36 @@ from pixel_cnn_pp.runs import checkpoints, devices, monitoring, refusals, sample
 from pixel_cnn_pp.runs.epoch import Epoch
 from pixel_cnn_pp.runs.trainer import Trainer
 
-# Seconds between two lines within an epoch, where no progress bar is shown.
+# Seconds between two lines of the log within an epoch, if no progress bar is shown.
 _SECONDS_BETWEEN_LINES = 60
-# Steps between two points of TensorBoard's curves within an epoch.
+# Number of steps between two points of TensorBoard's curves within an epoch.
 _STEPS_BETWEEN_POINTS = 50
 
 
 def train(run, train_data, test_data, strategy=None, log=print):
     """Trains a run to its last epoch, from the start or from its newest checkpoint.
 
-    Writes into the directory of the run: its configuration, checkpoints, samples and completions
-    (PNG and npz) and TensorBoard's event files. Of several workers only the first one writes; all
-    read a resumed run from there, so that the directory must be on a disk that all of them see.
+    The directory of the run gets its configuration, checkpoints, samples and completions (PNG and
+    npz), and TensorBoard's event files. If there are several workers, only the first one writes
+    these files. When a run is resumed, all workers read the checkpoint from this directory.
+    Therefore it must be on a disk that all of them share.
 
-    SIGTERM and Ctrl-C let the present step end and save it before the function returns.
+    After SIGTERM or Ctrl-C, the current step is finished, a checkpoint is written, and the function
+    returns.
 
     Args:
       run: RunConfig.
       train_data: ImageData to train on.
       test_data: ImageData that is scored after every epoch, with the averaged weights.
-      strategy: `tf.distribute.Strategy`; None for that of `run.training.nr_gpu`.
-      log: Function of a line.
+      strategy: `tf.distribute.Strategy`. None to make it from `run.training.nr_gpu`.
+      log: Function of a string, called with one line at a time.
 
     Raises:
-      ValueError: If the data do not fit the model, the directory holds a run already and
-        `load_params` is off, or it holds none and `load_params` is on, or a batch does not fit
-        into the memory.
-      FloatingPointError: If the loss is not finite; the checkpoints stay as they are.
-      OSError: If the directory cannot be written, the disk is too small, or another worker is
+      ValueError: If the data do not fit the model, if the directory holds a run but `load_params`
+        is False, if it holds no run but `load_params` is True, or if a batch does not fit into the
+        memory.
+      FloatingPointError: If the loss is not finite. The earlier checkpoints remain.
+      OSError: If the directory cannot be written, if the disk is too small, or if another worker is
         lost.
     """
     training = run.training
@@ -65,7 +67,7 @@ def train(run, train_data, test_data, strategy=None, log=print):
         )
     is_chief = devices.worker_index(strategy) == 0
     if is_chief:
-        # What cannot be written is reported before the model is built.
+        # Check that the directory can be written before time is spent on building the model.
         run_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=run_dir):
             pass
@@ -84,7 +86,7 @@ def train(run, train_data, test_data, strategy=None, log=print):
 
 
 class _Loop:
-    """The loop around a Trainer: epochs, checkpoints, what is told of them."""
+    """The loop around a Trainer. It runs the epochs, writes checkpoints and reports progress."""
 
     def __init__(self, trainer, run, train_data, test_data, log):
         self._trainer = trainer
@@ -100,7 +102,7 @@ class _Loop:
         self._likelihood = trainer.model.likelihood
 
     def start(self):
-        """Brings the model where training is to start: initialised, or at its checkpoint."""
+        """Prepares the model: loads its checkpoint, or initialises it for a new run."""
         trainer, training, train_data = self._trainer, self._run.training, self._train_data
         if training.load_params:
             num_images = len(train_data.images)
@@ -124,11 +126,11 @@ class _Loop:
             refusals.check_disk(self._run_dir, trainer.model, training.keep)
             checkpoints.save_config(self._run_dir, self._run)
             if not training.load_params:
-                # What a full disk would spoil is tried before time is spent.
+                # Write a first checkpoint now, so that an error shows before time is spent.
                 trainer.save(self._run_dir, self._state, training.keep)
 
     def run(self):
-        """Trains to the last epoch, or to the step behind which a signal asks to stop."""
+        """Trains to the last epoch, or until a signal asks to stop."""
         max_epochs = self._run.training.max_epochs
         if self._state.epoch >= max_epochs:
             self._log(f"All {max_epochs} epochs are done; --max_epochs says how many to train.")
@@ -156,7 +158,7 @@ class _Loop:
                     return
 
     def _digest(self):
-        """What all workers must agree on, as a string."""
+        """A string of everything that must be the same in all workers."""
         training = dataclasses.replace(self._run.training, save_dir="-", peer_timeout=1.0)
         settings = dataclasses.replace(self._run.data, data_dir="-")
         run = config.RunConfig(self._run.model, settings, training)
@@ -166,7 +168,7 @@ class _Loop:
         return f"{config.to_json(run)} {self._state} {len(order)} {digest}"
 
     def _train_epoch(self, epoch, stop, monitor):
-        """Trains on what is left of an epoch."""
+        """Trains on the remaining images of an epoch."""
         training, trainer = self._run.training, self._trainer
         batches = data.train_batches(
             self._train_data,
@@ -177,7 +179,8 @@ class _Loop:
             augment=training.augment,
             worker=trainer.worker,
         )
-        # A bar on a terminal; elsewhere, and of other workers, a line now and then.
+        # A terminal shows a progress bar. A log file, and every worker but the first, gets a line
+        # from time to time.
         bar = tqdm(
             desc=f"epoch {epoch.number}",
             initial=epoch.num_done,
@@ -224,7 +227,7 @@ class _Loop:
                     self._save()
 
     def _finish_epoch(self, epoch, monitor):
-        """Scores the test images, writes what is due, and tells."""
+        """Ends an epoch: scores the test images, reports, and writes checkpoint and samples."""
         training, trainer = self._run.training, self._trainer
         test = trainer.evaluate(self._test_data)
         step = trainer.step
@@ -239,7 +242,7 @@ class _Loop:
             f"epoch {epoch.number}/{training.max_epochs}  step {step}  "
             f"train {epoch.mean_bits_per_dim:.4f}  test {test.mean:.4f} {test.unit}"
         )
-        # Resumed where the images that are left do not fill a batch, an epoch has no step.
+        # If a run is resumed when the remaining images do not fill a batch, no step was timed.
         if epoch.has_speed:
             scalars |= {
                 "train/gradient_norm": epoch.mean_gradient_norm,
@@ -264,7 +267,11 @@ class _Loop:
                 self._pictures.write(trainer, epoch.number, monitor)
 
     def _save(self, must=False):
-        """Writes a checkpoint; one that fails is told of, and fatal only where it must be there."""
+        """Writes a checkpoint, and returns whether this worker wrote one.
+
+        If the checkpoint cannot be written, this raises an OSError if `must` is True. Otherwise it
+        logs a line and training continues.
+        """
         self._saved_at = time.monotonic()
         if not self._is_chief:
             return False
@@ -283,7 +290,7 @@ class _Loop:
 
 
 def _describe(run, train_data, test_data, trainer):
-    """One line on what is trained on what."""
+    """One line that describes the data and the model."""
     height, width, channels = run.model.image_shape
     num_replicas = trainer.strategy.num_replicas_in_sync
     return (
@@ -295,7 +302,7 @@ def _describe(run, train_data, test_data, trainer):
 
 
 def _describe_time(seconds):
-    """Seconds as a person says them, such as 1 h 05 min."""
+    """A time in words, such as 1 h 05 min."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return f"{seconds:.0f} s"
@@ -305,4 +312,4 @@ def _describe_time(seconds):
 
 
 def _say_nothing(line):
-    """The log of a worker that leaves the reports to another."""
+    """The log function of all workers but the first."""

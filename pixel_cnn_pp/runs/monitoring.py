@@ -1,6 +1,6 @@
-"""What TensorBoard shows of a run: numbers, pictures, hyper-parameters, the graph, a profile.
+"""Writes what TensorBoard shows: numbers, pictures, hyper-parameters, the graph and a profile.
 
-The numbers are also read back, for tables and curves of several runs.
+`read_scalars` reads the numbers back, for tables and curves of several runs.
 """
 
 import dataclasses
@@ -12,14 +12,14 @@ from tensorboard.plugins.hparams import api as hparams
 
 
 class Monitor:
-    """Writes the event files of a run, RUN_DIR/tensorboard; a context that ends with the run."""
+    """A context that writes the event files of a run, in RUN_DIR/tensorboard."""
 
     def __init__(self, run, is_chief=True):
         """Opens a new event file.
 
         Args:
           run: RunConfig.
-          is_chief: Whether this process writes at all; of several workers one does.
+          is_chief: Whether this process writes. Only one of several workers does.
         """
         self._directory = str(_folder(run.training.save_dir))
         self._writer = (
@@ -35,7 +35,7 @@ class Monitor:
         self._has_graph = False
 
     def __enter__(self):
-        """The monitor itself."""
+        """Returns the monitor."""
         return self
 
     def __exit__(self, *exception):
@@ -44,19 +44,19 @@ class Monitor:
         self._writer.close()
 
     def write_scalars(self, values, step):
-        """Writes numbers, and what was written before, to the disk.
+        """Writes numbers. They are on the disk when the method returns.
 
         Args:
           values: {tag: number}.
-          step: The number of updates that they belong to.
+          step: The number of updates at which the numbers were measured.
         """
         with self._writer.as_default():
             for tag, value in values.items():
                 tf.summary.scalar(tag, value, step=step)
-        self._writer.flush()  # a run that is killed later keeps its curves
+        self._writer.flush()  # so that a run that is killed later keeps its curves
 
     def write_picture(self, tag, picture, step):
-        """Writes a picture, uint8 [H, W, 3]."""
+        """Writes a picture, uint8 [H, W, 3], for a number of updates."""
         with self._writer.as_default():
             tf.summary.image(tag, picture[None], step=step)
 
@@ -71,14 +71,14 @@ class Monitor:
             hparams.hparams(values, trial_id=run.training.save_dir)
 
     def write_graph(self, graph):
-        """Writes a `tf.Graph`, the first time only."""
+        """Writes a `tf.Graph`. Only the first call has an effect."""
         if not self._has_graph:
             with self._writer.as_default():
                 tf.summary.graph(graph)
         self._has_graph = True
 
     def count_step(self):
-        """To be called before every step: starts and ends the profile where it was asked for."""
+        """Counts a step, and starts or ends the profile. It must be called before every step."""
         self._num_steps += 1
         if self._num_steps == self._profiled.start and self._profiled:
             tf.profiler.experimental.start(self._directory)
@@ -93,17 +93,17 @@ class Monitor:
 
 
 def read_scalars(run_dir):
-    """The numbers that a run has written, also before it was resumed.
+    """Reads the numbers that a run has written, including those from before it was resumed.
 
     Args:
       run_dir: Path of the run.
 
     Returns:
-      {tag: {step: number}}, steps ascending; of a step that was done again, as after a run was
-      killed, the later number.
+      {tag: {step: number}}, steps in ascending order. A step can be done twice, if a run was killed
+      and resumed. Then the result has the later number.
     """
     found = {}
-    # Their names begin with the time at which they were opened.
+    # The name of a file contains the time at which it was opened, so sorting puts later files last.
     for path in sorted(_folder(run_dir).glob("events.out.tfevents.*")):
         for event in event_file_loader.EventFileLoader(str(path)).Load():
             for value in event.summary.value:
@@ -114,5 +114,5 @@ def read_scalars(run_dir):
 
 
 def _folder(run_dir):
-    """Where the event files of a run lie."""
+    """The folder of the event files of a run."""
     return pathlib.Path(run_dir) / "tensorboard"

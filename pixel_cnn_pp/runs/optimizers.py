@@ -1,4 +1,4 @@
-"""The optimizers of the release: Adamax or its own Adam, a decaying rate, Polyak averages."""
+"""The optimizers of the original release: Adamax, or its variant of Adam, with Polyak averages."""
 
 import math
 
@@ -11,12 +11,18 @@ _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 class DecayPerStep(keras.optimizers.schedules.LearningRateSchedule):
     """learning_rate(t) = initial * decay ** (t + 1) at step t = 0, 1, ...
 
-    The original release decays before its first step. The exponent is formed in logarithms: in
-    float32, 0.999995 itself is off by enough to be 3 % out after a million steps.
+    The rate decays before the first step, as in the original release. The power is computed with
+    logarithms, because 0.999995 rounded to float32 would give an error of 3 % after a million
+    steps.
     """
 
     def __init__(self, initial_learning_rate, decay_per_step):
-        """Makes the schedule from its two positive numbers."""
+        """Makes the schedule.
+
+        Args:
+          initial_learning_rate: Learning rate before the first decay, a positive number.
+          decay_per_step: Factor per step, a positive number.
+        """
         self.initial_learning_rate = initial_learning_rate
         self.decay_per_step = decay_per_step
 
@@ -34,11 +40,14 @@ class DecayPerStep(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class _FewOperations:
-    """What is the same for every weight, computed once: averages bit for bit as Keras has them.
+    """Computes the values that are the same for every weight only once in a step.
 
-    Keras computes it anew for each of them, which makes half of the operations of a step, and a
-    user waits for all of these to be traced before the first one. What a class returns from
-    `_rates(learning_rate, dtype)` is handed to its `update_step` in place of a learning rate.
+    Keras computes them again for each weight. That is half of the operations of a step, and the
+    user has to wait until all operations are traced. The Polyak averages are equal to those of
+    Keras bit for bit.
+
+    A subclass defines `_rates(learning_rate, dtype)`. Its result is passed to `update_step` instead
+    of a learning rate.
     """
 
     def _bias(self, beta, dtype):
@@ -46,15 +55,15 @@ class _FewOperations:
         step = keras.ops.cast(self.iterations + 1, dtype)
         return 1 - keras.ops.power(keras.ops.cast(beta, dtype), step)
 
-    # Private: of Keras's public methods, `update_step` sees a single weight.
+    # This overrides a private method, because the public `update_step` handles only one weight.
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         rates = self._rates(learning_rate, trainable_variables[0].dtype)
         super()._backend_update_step(grads, trainable_variables, rates)
 
-    # Private: Keras has no public method that updates the averages.
+    # This overrides a private method, because Keras has no public one that updates the averages.
     def _update_model_variables_moving_average(self, trainable_variables):
         dtype = trainable_variables[0].dtype
-        # The first step overwrites what an average starts from.
+        # The first step sets the averages to the weights.
         is_later = keras.ops.cast(self.iterations != 0, dtype)
         momentum = keras.ops.multiply(is_later, self.ema_momentum)
         rest = keras.ops.subtract(1, momentum)
@@ -65,7 +74,7 @@ class _FewOperations:
 
 @_SERIALIZE
 class Adamax(_FewOperations, keras.optimizers.Adamax):
-    """Keras's Adamax (Kingma and Ba 2015, algorithm 2); on TensorFlow one operation a weight.
+    """Keras's Adamax (Kingma and Ba 2015, algorithm 2). TensorFlow uses one operation per weight.
 
     m <- b1 m + (1 - b1) g;  u <- max(b2 u, |g|)
     p <- p - lr / (1 - b1^t) * m / (u + epsilon),  t = 1 at the first step
@@ -88,7 +97,7 @@ class Adamax(_FewOperations, keras.optimizers.Adamax):
                 var=variable.handle,
                 m=m.value.handle,
                 v=u.value.handle,
-                beta1_power=zero,  # the rate is corrected already
+                beta1_power=zero,  # because the rate already has the correction
                 lr=learning_rate,
                 beta1=beta_1,
                 beta2=beta_2,
@@ -105,7 +114,7 @@ class Adamax(_FewOperations, keras.optimizers.Adamax):
 
 @_SERIALIZE
 class ReleaseAdam(_FewOperations, keras.optimizers.Adam):
-    """Adam as the last release has it, with epsilon inside the root (its `adam_updates`).
+    """Adam as in the original release (its `adam_updates`), with epsilon inside the root.
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
     p <- p - lr * (m / (1 - b1^t)) / sqrt(v / (1 - b2^t) + epsilon),  t = 1 at the first step
@@ -129,13 +138,13 @@ class ReleaseAdam(_FewOperations, keras.optimizers.Adam):
 
 
 def make_optimizer(training):
-    """The optimizer of a run, its learning rate decaying by the step, with Polyak averages.
+    """Makes the optimizer of a run, with a decaying learning rate and Polyak averages.
 
     Args:
       training: TrainingConfig.
 
     Returns:
-      Adamax, or Adam with the constants of the last release.
+      `Adamax`, or `ReleaseAdam` with the constants of the original release.
     """
     arguments = {
         "learning_rate": DecayPerStep(training.learning_rate, training.lr_decay),

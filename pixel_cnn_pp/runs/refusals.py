@@ -1,4 +1,4 @@
-"""What a run cannot be trained on, or breaks by, told in one line."""
+"""Checks before a training starts, and error messages of one line."""
 
 import contextlib
 import dataclasses
@@ -9,7 +9,16 @@ import tensorflow as tf
 
 @contextlib.contextmanager
 def one_line_errors(num_workers, training):
-    """Says in one line what TensorFlow says in many where a user can do something about it."""
+    """A context that shortens errors of TensorFlow to one line, if the user can fix their cause.
+
+    Args:
+      num_workers: Number of processes that train together.
+      training: TrainingConfig.
+
+    Raises:
+      ValueError: If a batch does not fit into the memory of a device.
+      ConnectionError: If another worker is lost.
+    """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
@@ -28,13 +37,17 @@ def one_line_errors(num_workers, training):
 
 
 def _reason(error):
-    """What went wrong, of a message that may open with paragraphs on where in the graph it did."""
+    """The cause of an error. A message may first have paragraphs that locate it in the graph."""
     return error.message.strip().split("\n\n")[-1].partition("\n")[0][:200]
 
 
 def check_disk(run_dir, model, keep):
-    """Refuses a disk without room for the checkpoints that are kept, and one that is written."""
-    # Weights, averages and two slots of the optimizer, float32.
+    """Checks that the disk has room for `keep` checkpoints and one that is being written.
+
+    Raises:
+      OSError: If it has not.
+    """
+    # A checkpoint has weights, averages and two slots of the optimizer, all in float32.
     checkpoint_bytes = 4 * 4 * model.count_params()
     stored = run_dir.glob("checkpoints/step_*/*.npz")
     needed = (keep + 1) * checkpoint_bytes - sum(path.stat().st_size for path in stored)
@@ -47,7 +60,11 @@ def check_disk(run_dir, model, keep):
 
 
 def check_data(run, train_data, test_data):
-    """Refuses data of another kind than the model's."""
+    """Checks that the shape, levels and classes of the data are those of the model.
+
+    Raises:
+      ValueError: If they are not.
+    """
     model = run.model
     for name, images in (("train", train_data), ("test", test_data)):
         found = dataclasses.replace(

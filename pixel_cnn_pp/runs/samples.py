@@ -7,23 +7,24 @@ import numpy as np
 
 from pixel_cnn_pp import models, plots, sampling
 
-# Images that are completed at every checkpoint, and completions of each.
+# Number of images that are completed at every checkpoint, and number of completions of each.
 _NUM_COMPLETED = 4
 
 
 class Pictures:
-    """Samples and completions of a run, drawn by one model with the averages of the moment.
+    """Draws samples and completions with the averaged weights of a run.
 
-    The model stays, because to compile its sampler takes longer than to draw.
+    A second model holds these weights. It is kept for the whole run, because compiling its sampler
+    takes longer than drawing.
     """
 
     def __init__(self, run, test_data, batch_size):
-        """Takes what is drawn from; no model is made before the first pictures.
+        """Keeps the arguments. The second model is made when the first pictures are drawn.
 
         Args:
           run: RunConfig.
-          test_data: ImageData, of which the first images are completed.
-          batch_size: That of the global batch, in which samples are counted.
+          test_data: ImageData. Its first images are completed.
+          batch_size: Size of the global batch. A batch of samples has as many images.
         """
         self._run = run
         self._num_samples = run.training.num_samples * batch_size
@@ -34,11 +35,11 @@ class Pictures:
         self._model = None
 
     def write(self, trainer, epoch, monitor):
-        """Writes both to the run's folder of samples, and to TensorBoard.
+        """Draws samples and completions, and writes them to the run's directory and TensorBoard.
 
         Args:
           trainer: Trainer of the run.
-          epoch: Number of the epoch; the seed follows it.
+          epoch: Number of the epoch. Another epoch draws with another seed.
           monitor: `monitoring.Monitor`.
         """
         if self._model is None:

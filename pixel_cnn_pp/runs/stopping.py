@@ -1,33 +1,35 @@
-"""How a run is asked to stop by a signal."""
+"""Stops a run after the current step when a signal comes."""
 
 import signal
 import threading
 
 
 class StopRequest:
-    """A context in which SIGTERM and Ctrl-C only leave a wish to stop; a second one is obeyed.
+    """A context in which the first SIGTERM or Ctrl-C does not end the process but is recorded.
+
+    A second signal ends the process as usual.
 
     Attributes:
       is_requested: Whether a signal has come.
-      name: The signal, or who else has asked.
+      name: Name of the signal, or of the other source of the request.
     """
 
     def __init__(self):
-        """Makes the context; signals are taken once it is entered."""
+        """Makes the context. It handles signals only after it is entered."""
         self.is_requested = False
         self.name = "another worker"
         self._previous = {}
 
     def __enter__(self):
-        """Takes both signals; returns the request."""
-        # Python lets the main thread alone have a say in signals.
+        """Sets the handlers of both signals, and returns the request."""
+        # In Python, only the main thread can set signal handlers.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(self, *exception):
-        """Gives them back to who had them."""
+        """Restores the earlier handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

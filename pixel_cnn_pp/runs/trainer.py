@@ -1,4 +1,4 @@
-"""A model with its optimizer, and the steps that train and score it, on one device or several."""
+"""A model with its optimizer, and the steps that train and score it on one or several devices."""
 
 import hashlib
 import math
@@ -13,11 +13,13 @@ from pixel_cnn_pp.runs import checkpoints, devices, optimizers
 
 
 class StepResult(NamedTuple):
-    """What a step came to, over the global batch.
+    """The result of a training step, over the global batch.
 
-    bits_per_dim: Mean loss before the update; the energy distance is divided in the same way, as
-    in the release. gradient_norm: Euclidean norm of the gradient of the summed nats. is_last:
-    Whether a worker wishes to stop.
+    Attributes:
+      bits_per_dim: Mean loss before the update. The energy distance is divided by the same number
+        as nats, as in the original release.
+      gradient_norm: Euclidean norm of the gradient of the summed nats.
+      is_last: Whether a worker asks to stop after this step.
     """
 
     bits_per_dim: float
@@ -29,15 +31,16 @@ class Trainer:
     """A model, its optimizer and its compiled steps, under a distribution strategy.
 
     Attributes:
-      model: The model that the run's configuration names, see `models.make`.
+      model: The model of the run's configuration, see `models.make`.
       optimizer: Keras optimizer with Polyak averages.
       strategy: `tf.distribute.Strategy`.
-      num_workers: Processes that train together; this one is number `worker_index`.
-      graph: `tf.Graph` of the network as `evaluate` runs it; None before it has.
+      num_workers: Number of processes that train together.
+      worker_index: Index of this process among them.
+      graph: `tf.Graph` of the network as `evaluate` runs it. None before the first `evaluate`.
     """
 
     def __init__(self, run, strategy):
-        """Makes the model with fresh weights, the same for the same seed.
+        """Makes the model with fresh weights. The same seed gives the same weights.
 
         Args:
           run: RunConfig.
@@ -56,8 +59,8 @@ class Trainer:
             self.model = models.make(run.model, recompute=training.recompute, dtype=training.dtype)
             self.optimizer = optimizers.make_optimizer(training)
             self.optimizer.build(self.model.trainable_variables)
-        # The step hands over gradients that are summed over the replicas already, because it tells
-        # their norm. Private: Keras has no public way to say so.
+        # The training step itself sums the gradients over the replicas, because it returns the norm
+        # of the sum. So the optimizer must not sum them again. Keras has no public method for this.
         self.optimizer._all_reduce_sum_gradients = lambda pairs: pairs
         self._averages = checkpoints.averages(self.model, self.optimizer)
         self._part_gradients = self._gradients
@@ -69,7 +72,7 @@ class Trainer:
 
     @property
     def step(self):
-        """Number of updates done."""
+        """Number of updates that are done."""
         return int(self.optimizer.iterations.numpy())
 
     @property
@@ -79,11 +82,11 @@ class Trainer:
 
     @property
     def worker(self):
-        """Index of this process and number of processes, as `data.train_batches` takes them."""
+        """Pair (index of this process, number of processes), as in `data.train_batches`."""
         return self.worker_index, self.num_workers
 
     def initialize(self, images, labels):
-        """Data-dependent initialisation of the model on one whole batch, every replica alike.
+        """Initialises the model from one whole batch. All replicas get the same weights.
 
         Args:
           images: Integers [B, H, W, C].
@@ -95,39 +98,43 @@ class Trainer:
                 average.assign(weight)
 
     def restore(self, run_dir, num_images, batch_size):
-        """Sets model and optimizer to the newest checkpoint of a run.
+        """Loads the newest checkpoint of a run into the model and the optimizer.
 
         Args:
           run_dir: Path of the run.
-          num_images: Images of an epoch.
-          batch_size: That of the global batch.
+          num_images: Number of images in an epoch.
+          batch_size: Size of the global batch.
 
         Returns:
           TrainingState.
+
+        Raises:
+          ValueError: As in `checkpoints.restore`.
         """
         with self.strategy.scope():
             return checkpoints.restore(run_dir, self.model, self.optimizer, num_images, batch_size)
 
     def save(self, run_dir, state, keep):
-        """Writes a checkpoint of TrainingState `state`; `keep` of them stay."""
+        """Writes a checkpoint with the TrainingState `state`. The newest `keep` ones remain."""
         checkpoints.save(run_dir, self.model, self.optimizer, state, keep)
 
     def copy_averages(self, model):
-        """Sets the weights of another model of the same configuration to the Polyak averages."""
+        """Copies the Polyak averages to the weights of another model of the same configuration."""
         for weight, average in zip(model.trainable_variables, self._averages, strict=True):
             weight.assign(np.asarray(average))
 
     def train_step(self, images, labels=None, is_last=False):
-        """One update on a global batch, split evenly over the replicas.
+        """Makes one update on a global batch, which is divided equally among the replicas.
 
-        The gradient is that of the negative log-likelihood in nats, summed over images and
-        replicas, as in the original release, so that the optimizer's epsilon means the same.
+        The loss is the negative log-likelihood in nats, summed over images and replicas. The
+        original release has the same sum. With a mean, the optimizer's epsilon would have another
+        effect.
 
         Args:
-          images: Integers [B, H, W, C], this worker's part of the global batch, B a multiple of
-            its replicas times the parts that gradients are accumulated over.
+          images: Integers [B, H, W, C], this worker's part of the global batch. B is a multiple of
+            the number of its replicas times `accumulate_steps`.
           labels: Integers [B], or None.
-          is_last: Whether this worker wishes to stop behind this step.
+          is_last: Whether this worker asks to stop after this step.
 
         Returns:
           StepResult.
@@ -140,7 +147,7 @@ class Trainer:
         return StepResult(likelihoods.bits_per_dim(nats, num_dims), gradient_norm, wishes > 0)
 
     def evaluate(self, images):
-        """Exact bits/dim of a set, or its other loss, with the averaged weights.
+        """Scores every image of a set exactly once, with the averaged weights.
 
         Args:
           images: ImageData.
@@ -171,7 +178,7 @@ class Trainer:
         """Whether a string is the same in all workers."""
         number = int.from_bytes(hashlib.sha256(digest.encode()).digest()[:7], "big")
 
-        @tf.function(autograph=False)  # outside of one, TensorFlow warns of its own slowness
+        @tf.function(autograph=False)  # without it, TensorFlow warns that the call is slow
         def numbers():
             own = self.strategy.run(lambda: tf.constant([number], tf.int64))
             return self.strategy.gather(own, axis=0)
@@ -182,7 +189,7 @@ class Trainer:
         return labels if self._is_conditional else None
 
     def _split(self, batch):
-        """This worker's part of a batch as its parts, one a replica; None stays None."""
+        """Divides this worker's part of a batch among its replicas. None stays None."""
         if batch is None:
             return None
         parts = tf.split(batch, self._num_local_replicas)
@@ -194,7 +201,7 @@ class Trainer:
     def _distributed_step(self, images, labels, is_last):
         sums, gradient_norm = self.strategy.run(self._replica_step, args=(images, labels, is_last))
         nats, wishes = tf.unstack(self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None))
-        # The same in all replicas.
+        # The norm is the same in all replicas.
         gradient_norm = self.strategy.reduce(tf.distribute.ReduceOp.MEAN, gradient_norm, axis=None)
         return nats, wishes, gradient_norm
 
@@ -207,12 +214,12 @@ class Trainer:
         return tf.stack([nats, tf.cast(is_last, nats.dtype)]), gradient_norm
 
     def _accumulated_gradients(self, images, labels):
-        """Nats of a replica's images and their gradients, from one part of them after the other."""
+        """Nats of a replica's images and their gradients, computed one part after the other."""
         replica = tf.distribute.get_replica_context()
         num_parts = self._accumulate_steps
         part_size = images.shape[0] // num_parts
         step = tf.cast(self.optimizer.iterations, tf.int64)
-        # Number 0 is the dropout of the data-dependent initialisation.
+        # Number 0 belongs to the dropout of the data-dependent initialisation.
         seed = tf.stack([tf.constant(self._seed, tf.int64), 1 + step])
         first_image = tf.cast(replica.replica_id_in_sync_group, tf.int64) * images.shape[0]
         if num_parts == 1:
@@ -235,7 +242,7 @@ class Trainer:
             lambda number, *_: number < num_parts,
             add_part,
             (0, *nothing),
-            parallel_iterations=1,  # the parts are there to save memory
+            parallel_iterations=1,  # parallel parts would not save memory
         )
         return nats, gradients
 
@@ -254,7 +261,7 @@ class Trainer:
         )
 
     def _replica_loss(self, images, labels):
-        # The averages stand in for the weights within this scope only.
+        # Only within this scope, the network uses the averages instead of the weights.
         averages = zip(self.model.trainable_variables, self._averages, strict=True)
         with keras.StatelessScope(state_mapping=averages):
             return self.model.loss_of(self.model(images, labels), images)

@@ -1,9 +1,10 @@
 """Sampling: pixel after pixel in raster order, each from its exact distribution.
 
-driver     one loop over the sub-pixels of a row, which is handed the choice of each
-draw       compiled functions from a seed to images
-noise      the uniforms of an image
-sample     `sample`, for users; arguments: its checks
+driver     the loop over the sub-pixels of a row; a function that it is given chooses each level
+draw       compiled functions that compute images from a seed
+noise      the uniform random numbers of an image
+sample     the public function `sample`
+arguments  checks of the arguments of `sample`
 """
 
 from pixel_cnn_pp.sampling.draw import make_draw_images, make_draw_rows

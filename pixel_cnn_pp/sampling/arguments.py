@@ -1,4 +1,4 @@
-"""Checks of what a user gives the sampler."""
+"""Checks of the arguments that a user gives to the sampler."""
 
 import math
 import numbers
@@ -7,22 +7,23 @@ import numpy as np
 
 from pixel_cnn_pp.models import inputs
 
-# What `sampling.sample` takes where nothing is said.
+# The default values of the controls of `sampling.sample`.
 DEFAULT_CONTROLS = {"temperature": 1.0, "log_scale_offset": 0.0, "mode": "sample"}
 
 
 def canvas(model, num_samples, image_shape, init_images, known_mask):
-    """What is known of the images before they are drawn.
+    """The known pixels of the images that are to be drawn.
 
     Args:
       model: `models.AutoregressiveModel`.
-      num_samples, image_shape, init_images, known_mask: As `sampling.sample` takes them.
+      num_samples, image_shape, init_images, known_mask: As in `sampling.sample`.
 
     Returns:
-      Arrays [N, H, W, C] with the known pixels, 0 at all others, and [N, H, W], where they are.
+      Pair of arrays: images [N, H, W, C] with the known pixels, and 0 at all others; and a mask
+      [N, H, W] that is true for the known pixels.
 
     Raises:
-      ValueError: If the arguments are not of their form, or do not fit each other or the model.
+      ValueError: If an argument has a wrong form, or does not fit the model or the other arguments.
     """
     if (init_images is None) != (known_mask is None):
         given, missing = ("init_images", "known_mask")[:: 1 if known_mask is None else -1]
@@ -60,20 +61,20 @@ def canvas(model, num_samples, image_shape, init_images, known_mask):
         raise ValueError(f"`known_mask` must be booleans. Received: dtype {known_mask.dtype}")
     init_images = np.broadcast_to(init_images, (num_samples, *shape))
     known_mask = np.broadcast_to(known_mask, (num_samples, *shape[:2]))
-    # What stands at unknown pixels may be anything, NaN too.
+    # Unknown pixels may have any values, including NaN.
     nothing = np.zeros([], init_images.dtype)
     return np.where(known_mask[..., None], init_images, nothing), known_mask
 
 
 def check_controls(likelihood, **values):
-    """Refuses controls that have no meaning for a likelihood, but at their defaults.
+    """Checks that only controls that the likelihood has differ from their defaults.
 
     Args:
       likelihood: `likelihoods.Likelihood`.
       **values: {name of a control: its value}.
 
     Raises:
-      ValueError: If a control has another value than its default, and no meaning.
+      ValueError: If a control that the likelihood does not have differs from its default.
     """
     for name, value in values.items():
         if name not in likelihood.controls and value != DEFAULT_CONTROLS[name]:
@@ -84,7 +85,7 @@ def check_controls(likelihood, **values):
 
 
 def check_choice(name, value, choices):
-    """Refuses a value that is not one of the choices."""
+    """Raises a ValueError if the value is not one of the choices."""
     if value not in choices:
         raise ValueError(
             f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}"
@@ -92,7 +93,7 @@ def check_choice(name, value, choices):
 
 
 def check_number(name, value, kind, rule, smallest=-math.inf):
-    """Refuses a value that is not a finite number of a kind, or is less than the smallest."""
+    """Raises a ValueError if the value is not a finite number of this kind, or is too small."""
     is_number = isinstance(value, kind) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value < smallest:
         raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")

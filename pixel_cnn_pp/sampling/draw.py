@@ -1,4 +1,4 @@
-"""The way from a seed to images: compiled functions that draw rows, and whole images."""
+"""Compiled functions that draw rows, and whole images, from a seed."""
 
 import concurrent.futures
 import os
@@ -12,12 +12,12 @@ from keras import ops
 from pixel_cnn_pp.sampling import driver
 from pixel_cnn_pp.sampling.noise import row_uniforms
 
-# Images are drawn together by at most as many: more fill no core better, and their caches grow.
+# Largest number of images in a batch. Larger batches need more memory and are not faster.
 _MAX_BATCH_SIZE = 64
 
 
 def draw_cached(model, images, known_mask, labels, seed, controls, progress=None, with_xla=True):
-    """Draws images by the cached step, in batches that are compiled once for each size.
+    """Draws images with the cached step, in batches. Each batch size is compiled once.
 
     Args:
       model: `models.AutoregressiveModel`.
@@ -27,21 +27,23 @@ def draw_cached(model, images, known_mask, labels, seed, controls, progress=None
       seed: Python integer, signed 32 bits.
       controls: Float array [3], as `likelihoods.Likelihood.draw` takes it.
       progress: As in `sampling.sample`.
-      with_xla: Whether XLA compiles the step that draws a row, which measures faster than the
-        graph's own executor (benchmarks/sampling.py prints both). JAX has XLA only.
+      with_xla: Whether XLA compiles the function that draws a row. This is faster than TensorFlow's
+        graph executor (benchmarks/sampling.py prints both times). JAX always uses XLA.
 
     Returns:
-      `images`, with all pixels drawn that were not known.
+      `images`, in which all unknown pixels are replaced by drawn ones.
     """
     num_images, height, width, _ = images.shape
     num_workers = _num_workers()
     batch_size = _batch_size(num_images, num_workers)
-    # The last batch reaches back over images of the one before, which are drawn twice and alike, so
-    # that all batches have one size and one compiled function.
+    # All batches have one size, so that one function is compiled. If the images do not fill the
+    # last batch, it starts earlier. Then it draws some images of the batch before again, with the
+    # same result.
     starts = [min(i, num_images - batch_size) for i in range(0, num_images, batch_size)]
     prepare, draw_rows = _compiled_functions(model, with_xla)
     weights = prepare()
-    # Without a listener all rows in one go, otherwise as many as the coarsest layers look at.
+    # Without `progress`, one call draws all rows. Otherwise one call draws four rows, which are one
+    # row of the coarsest resolution of PixelCNN++.
     num_rows = height if progress is None else 4
     lock, done = threading.Lock(), [0]
 
@@ -80,10 +82,10 @@ def draw_cached(model, images, known_mask, labels, seed, controls, progress=None
 
 
 def _num_workers():
-    """How many batches to draw at a time.
+    """Number of batches to draw at the same time.
 
-    The steps from pixel to pixel are too small to be divided among the cores of a CPU, so each core
-    gets a batch of its own. Other devices do one thing at a time.
+    The computation for one pixel is too small to be divided among the cores of a CPU. So each core
+    draws a batch of its own. Other devices draw one batch at a time.
     """
     if not keras.distribution.list_devices()[0].startswith("cpu"):
         return 1
@@ -93,24 +95,24 @@ def _num_workers():
 
 
 def _batch_size(num_images, num_workers, minimum=min):
-    """How many images to draw together; `minimum` is `ops.minimum` where their number is a tensor.
+    """Number of images in a batch. `minimum` is `ops.minimum` if `num_images` is a tensor.
 
-    One rule for a call and for an exported function: products of other batches may be rounded
-    differently, and then now and then a draw is another one.
+    `sample` and an exported function use the same rule. In batches of another size, products may be
+    rounded differently, which changes some of the draws.
     """
     return minimum(_MAX_BATCH_SIZE, (num_images + num_workers - 1) // num_workers)
 
 
-# {model: {with XLA or not: its compiled functions}}; the functions know their models by weak
-# references only.
+# {model: {with_xla: its compiled functions}}. The functions hold only weak references to their
+# models.
 _COMPILED = weakref.WeakKeyDictionary()
 
 
 def _compiled_functions(model, with_xla):
-    """The step's `weights` and `draw_rows` of a model, compiled; the same for every call.
+    """The compiled functions `weights` and `draw_rows` of a model, compiled by the first call.
 
-    On TensorFlow the rows are drawn by a graph, and each of them in it by one call of XLA. The
-    noise stays outside XLA, which has a generator of its own: it is the same wherever it is drawn.
+    On TensorFlow a graph draws the rows, and one call of XLA in it draws each row. The noise is
+    drawn outside XLA, because XLA has another generator. So the noise is the same everywhere.
     """
     compiled = _COMPILED.setdefault(model, {})
     if with_xla not in compiled:
@@ -119,7 +121,7 @@ def _compiled_functions(model, with_xla):
         def prepare():
             return model_proxy.cached_step.weights()
 
-        if keras.backend.backend() == "tensorflow":  # JAX would compile the weights' values in
+        if keras.backend.backend() == "tensorflow":  # JAX would make the weights constants
             prepare = compile_function(prepare, False)
         draw_rows = make_draw_rows(model_proxy, lambda step: compile_function(step, with_xla))
         compiled[with_xla] = prepare, compile_function(draw_rows, False)
@@ -127,19 +129,23 @@ def _compiled_functions(model, with_xla):
 
 
 def make_draw_rows(model, compile_step):
-    """Makes the function that draws rows of a batch, the whole way from the seed to the integers.
+    """Makes the function that draws rows of a batch from a seed.
 
     Args:
       model: `models.AutoregressiveModel`.
-      compile_step: Function that compiles a function, applied to the step that draws one row.
+      compile_step: Function that compiles a function. It is applied to the function that draws one
+        row.
 
     Returns:
       Function (weights, state, images, known_mask, labels, controls, seed, first_image, first_row,
-      last_row) -> (state, images). `weights` and `state` are those of `walk_row`; images
-      [H, W, B, C] and known_mask [H, W, B] hold the known pixels, labels [B] or None; controls are
-      [temperature, log_scale_offset, 1 for the mode "map" or else 0]; `first_image` is the number
-      of the first image, counted over all batches; all from `seed` on integers []. Of the sizes, W
-      and C must be known when it is traced, and B where it is above 64.
+      last_row) -> (state, images), with these arguments:
+        weights, state: As in `walk_row`.
+        images, known_mask: The known pixels, [H, W, B, C], and where they are, [H, W, B].
+        labels: Integers [B], or None.
+        controls: Floats [temperature, log_scale_offset, 1 for the mode "map" or else 0].
+        seed, first_image, first_row, last_row: Integers []. `first_image` is the number of the
+          first image, counted over all batches.
+      When the function is traced, W and C must be known. B must be known if it is above 64.
     """
 
     def draw_row(weights, state, images, known_mask, labels, controls, uniforms, row):
@@ -166,7 +172,7 @@ def make_draw_rows(model, compile_step):
         last_row,
     ):
         _, width, batch_size, _ = ops.shape(images)
-        # A number of images that is not known yet is that of a batch.
+        # If the number of images is unknown, it is that of a batch, so at most _MAX_BATCH_SIZE.
         most_images = batch_size if isinstance(batch_size, int) else _MAX_BATCH_SIZE
 
         def next_row(row, state, images):
@@ -182,8 +188,8 @@ def make_draw_rows(model, compile_step):
             state, levels = draw_row(
                 weights, state, images[row], known_mask[row], labels, controls, uniforms, row
             )
-            # Not `ops.slice_update`: TensorFlow has that as an operation of XLA's only, which a
-            # server may be without.
+            # `ops.slice_update` cannot be used here. In TensorFlow it needs XLA, which a server may
+            # not have.
             return row + 1, state, ops.scatter_update(images, [[row]], levels[None])
 
         _, state, images = ops.while_loop(
@@ -195,10 +201,10 @@ def make_draw_rows(model, compile_step):
 
 
 def make_draw_images(model, compile_step):
-    """Makes the function that draws any number of images, to be traced as part of an export.
+    """Makes the function that draws any number of images. An export traces this function.
 
-    It does what `sample` does after its checks, in the same batches as on this machine, but leaves
-    it to the graph's executor to draw several of them at a time.
+    The function does the same as `sample` after its checks, with the batch sizes of this machine.
+    The graph executor decides how many batches are drawn at the same time.
 
     Args:
       model: `models.AutoregressiveModel`.
@@ -206,7 +212,7 @@ def make_draw_images(model, compile_step):
 
     Returns:
       Function (images [N, H, W, C], known_mask [N, H, W], labels [N] or None, seed, controls) ->
-      images; arguments as in `make_draw_rows`. N may be unknown when it is traced.
+      images. The arguments are as in `make_draw_rows`. N may be unknown when it is traced.
     """
     draw_rows = make_draw_rows(model, compile_step)
     num_workers = _num_workers()
@@ -218,7 +224,7 @@ def make_draw_images(model, compile_step):
         weights = step.weights()
 
         def draw_batch(first, drawn):
-            # The last batch reaches back, as in `sample`.
+            # The last batch may start earlier, as in `draw_cached`.
             start = ops.minimum(first, num_images - batch_size)
             numbers = start + ops.arange(batch_size)
             own_labels = None if labels is None else ops.take(labels, numbers, axis=0)
@@ -246,12 +252,12 @@ def make_draw_images(model, compile_step):
 
 
 def compile_function(function, with_xla):
-    """Compiles a function of tensors for the backend in use; JAX has XLA only."""
+    """Compiles a function of tensors for the current Keras backend. JAX always uses XLA."""
     if keras.backend.backend() == "jax":
         import jax
 
         return jax.jit(function)
-    # Only here, and only where it is there anyway: this room runs on other backends too.
+    # TensorFlow is imported here, because this package also runs on other backends without it.
     import tensorflow as tf
 
     return tf.function(function, jit_compile=with_xla, autograph=False)

@@ -1,4 +1,4 @@
-"""The driver: one loop over the sub-pixels of a row, which is handed the choice of each."""
+"""The driver: one loop over the sub-pixels of a row. A given function chooses each level."""
 
 from keras import ops
 
@@ -10,15 +10,16 @@ def walk_row(model, weights, state, row, choose, shape, condition=None):
 
     Args:
       model: `models.AutoregressiveModel`.
-      weights: What `model.cached_step.weights()` returned.
-      state: What the step's `initial_state`, or this function for the row above, returned.
+      weights: The result of `model.cached_step.weights()`.
+      state: The result of the step's `initial_state`, or the state that this function returned for
+        the row above.
       row: Integer tensor [], the number of the row.
       choose: Function (raw_params [B, P], row, column, channel, earlier) -> levels [B] of that
         sub-pixel, in the dtype of `likelihoods.level_dtype`. `row` and `column` are integer
         tensors, `channel` is a Python integer, `earlier` lists the levels of the earlier channels
         of the pixel. `draws`, `completes` and `teacher_forces` make such functions.
       shape: (W, B), width of the row and number of images.
-      condition: What the images are conditioned on, as the step takes it.
+      condition: The condition of the images, as in `models.step.Step.initial_state`.
 
     Returns:
       The state for the next row; levels [W, B, C]; raw parameters [W, B, P], complete for all
@@ -49,10 +50,10 @@ def walk_row(model, weights, state, row, choose, shape, condition=None):
 
 
 def draws(likelihood, uniforms, controls):
-    """The choice that samples.
+    """Makes the function that draws each level from its distribution.
 
     Args:
-      likelihood: The model's likelihood, `using` the weights of its step.
+      likelihood: The model's likelihood, after `using` the weights of the step.
       uniforms: Float tensor [W, B, num_uniforms] in (0, 1), the noise of the row.
       controls: Float tensor [3], as `likelihoods.Likelihood.draw` takes it.
 
@@ -68,10 +69,10 @@ def draws(likelihood, uniforms, controls):
 
 
 def completes(choose, pixels, known_mask):
-    """The choice that copies what is known of a row, and leaves the rest to another choice.
+    """Makes the function that copies the known pixels of a row, and chooses only the others.
 
     Args:
-      choose: That other choice.
+      choose: Function that chooses the levels of unknown pixels, as in `walk_row`.
       pixels: Integer tensor [W, B, C] with the known pixels.
       known_mask: Boolean tensor [W, B].
 
@@ -87,7 +88,9 @@ def completes(choose, pixels, known_mask):
 
 
 def teacher_forces(pixels):
-    """The choice that copies a whole row, [W, B, C]: the raw parameters are then those of images.
+    """Makes the function that copies all pixels of a row.
+
+    With it, `walk_row` computes the raw parameters of given images.
 
     Args:
       pixels: Integer tensor [W, B, C].

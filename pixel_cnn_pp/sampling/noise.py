@@ -1,4 +1,4 @@
-"""The noise of an image: a function of the seed and of the number of the image."""
+"""The noise of an image. It depends only on the seed and on the number of the image."""
 
 import math
 
@@ -8,33 +8,33 @@ from keras import ops
 
 from pixel_cnn_pp import layers
 
-# The noise of images comes in blocks of this many, so that that of an image does not depend on how
-# many are drawn, nor on how they are divided into batches.
+# Noise is drawn for blocks of this many images. So the noise of an image does not depend on how
+# many images are drawn, or on how they are divided into batches.
 _NOISE_BLOCK = 64
-# Room for the numbers of the rows in a seed, beside those of the blocks.
+# A seed combines the number of a block with the number of a row, which must be below this number.
 _MAX_ROWS = 2**16
 
 
 def row_uniforms(seed, row, first_image, num_images, width, size, most_images):
-    """The noise of a row of images.
+    """Draws the noise of a row of images.
 
     Args:
       seed: Integer tensor [], signed 32 bits.
       row: Integer tensor [], number of the row.
       first_image: Integer tensor [], number of the first image, counted over all batches.
-      num_images: B, also as a tensor.
+      num_images: B, an integer or a tensor.
       width: W.
-      size: Uniforms for each pixel.
-      most_images: The greatest B there can be, a Python integer.
+      size: Number of uniforms for each pixel.
+      most_images: The greatest possible B, a Python integer.
 
     Returns:
       float32 tensor [W, B, size] in (0, 1).
     """
     first_block = first_image // _NOISE_BLOCK
     blocks = []
-    for i in range(math.ceil(most_images / _NOISE_BLOCK) + 1):  # they may start within a block
+    for i in range(math.ceil(most_images / _NOISE_BLOCK) + 1):  # images may start within a block
         number = row + _MAX_ROWS * (first_block + i)
-        # 0 itself would send a logarithm to -inf.
+        # The smallest value is not 0, because its logarithm is -inf.
         smallest = float(np.finfo("float32").tiny)
         shape = (_NOISE_BLOCK, width, size)
         seed_of_block = layers.FixedSeed(ops.stack([seed, number]))

@@ -30,50 +30,50 @@ def sample(
 ):
     """Draws images from a model, or completes images of which some pixels are known.
 
-    Noise is drawn from the seed, and the images are a function of the noise. Every draw is rounded
-    to a level before it conditions the next. So the images follow the model's `log_prob`, as long
-    as temperature, offset and mode are left alone.
+    The images are a function of noise that is drawn from the seed. Every drawn sub-pixel is rounded
+    to a level before the next one is drawn. So the images follow the model's `log_prob`, if
+    temperature, offset and mode have their defaults.
 
-    Image i depends on the seed and on i. Images are drawn in batches, whose size follows from
-    `num_samples` and from the number of cores. Batches of another size are rounded differently, so
-    that in float32 about one draw in ten thousand is another level; the pixels after it then
-    differ too.
+    Image i depends on the seed and on i. Images are drawn in batches. The size of a batch depends
+    on `num_samples` and on the number of cores. Batches of another size are rounded differently. In
+    float32, this changes about one draw in ten thousand, and then the pixels after it differ too.
 
     With mixture logits m and log-scales s of a pixel, draws are made from
 
         m / temperature,  s + log(temperature) - log_scale_offset.
 
     Less variance gives cleaner, less varied pictures (Kolesnikov & Lampert 2017, section 4.2). For
-    a softmax or Bernoulli likelihood, the temperature divides the logits, and there is no offset. A
-    model that is trained by the energy distance takes neither, and no mode.
+    a softmax or Bernoulli likelihood, the logits are divided by the temperature, and there is no
+    offset. A model that is trained with the energy distance has no temperature, offset or mode.
 
     Args:
       model: `models.AutoregressiveModel`.
-      num_samples: N, how many images.
-      labels: Integers [N], the classes to draw, for a class-conditional model; None otherwise.
-      seed: Whole number in [0, 2^31 - 1]; the same seed gives the same images.
-      method: "cached" computes each part of the network once for every pixel, "naive" the whole
-        network for the whole image for every pixel. Both draw the same images, but for the
-        rounding of floats. The cached one compiles itself at the first call for a batch size and
-        a width, which takes seconds.
-      image_shape: (H, W, C), H and W multiples of `model.side_multiple`; default: that of
-        `init_images`, or else that of the model's configuration.
-      temperature: Above 0.
+      num_samples: N, the number of images.
+      labels: Integers [N], the classes to draw, for a class-conditional model. None otherwise.
+      seed: Whole number in [0, 2^31 - 1]. The same seed gives the same images.
+      method: "cached" computes each part of the network once for every pixel. "naive" computes the
+        whole network on the whole image for every pixel. Both draw the same images, except for
+        differences from the rounding of floats. "cached" compiles at the first call for a batch
+        size and a width, which takes seconds.
+      image_shape: (H, W, C), where H and W are multiples of `model.side_multiple`. None for the
+        shape of `init_images`, or for that of the model's configuration if there are none.
+      temperature: Number above 0.
       log_scale_offset: Any number.
-      mode: "sample", or "map": of the mixture component, which is drawn all the same, the mode is
-        taken instead of a draw.
-      init_images: Integers [N, H, W, C] or [H, W, C], with the known pixels of each image, or of
-        all. What stands at the others has no influence, and may be anything.
-      known_mask: Booleans [N, H, W] or [H, W], true for the pixels to take from `init_images`.
-        They condition all pixels that come after them.
-      progress: Function (done, total), called now and then with the numbers of rows that are
-        drawn and to be drawn, of all images together; None for none.
+      mode: "sample" or "map". With "map", a mixture component is drawn as usual, but then the mode
+        of the component is taken instead of a draw from it. A softmax or Bernoulli likelihood takes
+        the most probable level.
+      init_images: Integers [N, H, W, C], or [H, W, C] for all images, with the known pixels. The
+        other pixels may have any values and have no influence.
+      known_mask: Booleans [N, H, W], or [H, W] for all images. They are true for the pixels to take
+        from `init_images`. All pixels after a known pixel depend on it.
+      progress: Function (done, total), called from time to time with the number of drawn rows and
+        the number of all rows, counted over all images. None for no calls.
 
     Returns:
       NumPy array [N, H, W, C] of integers in [0, L - 1], uint8 for L <= 256.
 
     Raises:
-      ValueError: If an argument is out of its range, or does not fit the model or the others.
+      ValueError: If an argument is out of its range, or does not fit the model or another argument.
 
     Example:
 
@@ -116,7 +116,7 @@ def _draw_naive(model, images, known_mask, labels, seed, controls, progress):
     likelihood = model.likelihood
     inputs = images if labels is None else (images, labels)
     for row in range(height):
-        # A pixel that is known of all images needs no pass of the network.
+        # A pixel that is known in all images needs no pass of the network.
         columns = np.flatnonzero(~known_mask[:, row].all(axis=0))
         if len(columns) > 0:
             uniforms = noise.row_uniforms(

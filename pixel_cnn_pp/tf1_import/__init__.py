@@ -1,8 +1,9 @@
-"""Checkpoints of the original release (TensorFlow 1): as a model, or as a run of ours.
+"""Imports checkpoints of the original release (TensorFlow 1) as a model or as a run.
 
-names.py        the table from the release's names to ours
-checkpoint.py   a checkpoint of the release, read
-run.py          what is made of it: a model, a run
+names.py        the table from the release's names to the names of this package
+files.py        finds the files of a checkpoint
+checkpoint.py   reads a checkpoint of the release
+run.py          makes a model or a run from a checkpoint
 """
 
 from pixel_cnn_pp.tf1_import.checkpoint import ReleaseCheckpoint

@@ -1,17 +1,21 @@
-"""A checkpoint of the original release (TensorFlow 1): found, sorted, checked and read.
+"""Reads a checkpoint of the original release (TensorFlow 1).
 
-With N variables in the network, such a checkpoint holds
+Such a checkpoint holds these variables:
 
-    model/conv2d_0/V, ...                    the network, `names.release_names` has them all
+    model/conv2d_0/V, ...                    the weights, all listed by `names.release_names`
     <each of them>/ExponentialMovingAverage  their averages
-    Variable, Variable_1, ...                what has no name: k vectors of labels for the pictures
-                                             drawn in training (k = 0 without classes, otherwise
-                                             the number of GPUs); Adam's step, number k; and of
-                                             variable i of the network the second moment, number
-                                             k + 1 + 2 i, and the first, number k + 2 + 2 i
+    Variable, Variable_1, ...                variables without a name
 
-Averages and what has no name may be missing. TensorFlow reads both formats: PREFIX.index with
-PREFIX.data-00000-of-00001 (V2), and the single file of the years before (V1).
+The variables without a name are numbered from 0:
+
+    0, ..., k - 1    labels of the pictures that are drawn in training: k is the number of GPUs, or
+                     0 for a model without classes
+    k                Adam's step
+    k + 1 + 2 i      Adam's second moment of weight i of the network
+    k + 2 + 2 i      Adam's first moment of weight i of the network
+
+The averages and the variables without a name may be missing. TensorFlow reads both file formats:
+V2 has the files PREFIX.index and PREFIX.data-00000-of-00001, and the older V1 has a single file.
 """
 
 import contextlib
@@ -32,17 +36,17 @@ from pixel_cnn_pp.tf1_import.names import release_names, release_variables
 _AVERAGE = "/ExponentialMovingAverage"
 _SUFFIXES = {"ema": _AVERAGE, "raw": ""}
 _VARIABLE = re.compile(r"(|.*/)(?:conv2d|deconv2d|dense|conditional_weights)_\d+/(?:V|g|b|hw)")
-# Fields of ModelConfig that make another network, or another meaning of its outputs, than the
-# release's.
+# Fields of ModelConfig that must have their defaults. With other values, the network or the meaning
+# of its outputs would not be those of the release.
 _VARIANTS = ("likelihood", "receptive_field", "small_variant", "shortcuts", "energy_distance")
 _UNNAMED = re.compile(r"Variable(?:_(\d+))?")
-# What TensorFlow raises for a file that is cut short, changed or of another kind.
+# Errors that TensorFlow raises for a file that is incomplete, changed or of another kind.
 _READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Slots:
-    """Names of Adam's variables: its step, and the moments in the order of `release_names`."""
+    """Names of Adam's step and of its moments, which have the order of `release_names`."""
 
     step: str
     first_moments: list
@@ -50,26 +54,28 @@ class _Slots:
 
 
 class ReleaseCheckpoint:
-    """A checkpoint of the release, opened: its variables are sorted and complete, not read yet.
+    """An open checkpoint of the release. Its variables are checked, but their values not yet read.
 
     Attributes:
       path: Prefix of its files, or the single file.
       has_averages: Whether it holds averages.
-      num_channels: Channels of the images.
-      why_no_moments: Why there are no moments of Adam, a string; None if there are.
+      num_channels: Number of channels of the images.
+      why_no_moments: None if the checkpoint has the moments of Adam. Otherwise the reason why they
+        are missing, a string.
     """
 
     def __init__(self, path, ignore=()):
-        """Opens a checkpoint and sorts its variables.
+        """Opens a checkpoint, and finds the meaning of its variables by their names and shapes.
 
         Args:
-          path: Prefix of its files, one of them, the single file of the older format, or a
-            directory with one checkpoint or with TensorFlow's note of the newest.
-          ignore: Names of variables to leave out, also patterns such as "global/*".
+          path: The prefix of its files, one of its files, the single file of the older format, or
+            a directory. A directory must hold one checkpoint, or TensorFlow's file "checkpoint",
+            which names the newest one.
+          ignore: Names of variables to ignore. They may be patterns such as "global/*".
 
         Raises:
-          ValueError: If there is no checkpoint, it is damaged, or its variables are not those of
-            a PixelCNN++.
+          ValueError: If there is no checkpoint, if it is damaged, or if its variables are not those
+            of a PixelCNN++.
         """
         self.path = files.find(pathlib.Path(path))
         with self._readable("it"):
@@ -89,17 +95,18 @@ class ReleaseCheckpoint:
 
     @property
     def num_channels(self):
-        """Channels of the images."""
+        """Number of channels of the images."""
         return self._found["num_channels"]
 
     def config(self, **given):
-        """The configuration of the network: from the shapes, and what they do not tell from given.
+        """The configuration of the network, from the shapes in the checkpoint and given fields.
 
         Args:
-          **given: Fields of ModelConfig. `image_shape` is needed but for three channels, where it
-            is the release's (32, 32, 3) otherwise; `resnet_nonlinearity` is needed to tell elu
-            from relu; `num_levels` and `dropout_p` have the release's 256 and 0.5 as defaults.
-            Fields that the shapes tell must agree with them.
+          **given: Fields of ModelConfig. Fields that the shapes determine may be given, but must
+            agree with the shapes. These fields do not follow from the shapes:
+            `image_shape` is needed, except for three channels, where its default is (32, 32, 3) as
+            in the release; `resnet_nonlinearity` is needed if it is "elu" or "relu";
+            `num_levels` and `dropout_p` have the defaults of the release, 256 and 0.5.
 
         Returns:
           ModelConfig.
@@ -144,13 +151,13 @@ class ReleaseCheckpoint:
         return ModelConfig(**{**given, **found})
 
     def check_holds(self, weights):
-        """Refuses another word than "ema" and "raw", and averages where there are none.
+        """Checks that the checkpoint holds the weights that the user asks for.
 
         Args:
-          weights: "ema" or "raw".
+          weights: "ema" for the averages, or "raw".
 
         Raises:
-          ValueError: If there are no such weights.
+          ValueError: If `weights` is another word, or the checkpoint has no averages.
         """
         if weights not in _SUFFIXES:
             raise ValueError(
@@ -163,15 +170,15 @@ class ReleaseCheckpoint:
             )
 
     def load_weights(self, model, weights):
-        """Sets a model to the weights of the checkpoint.
+        """Copies the weights of the checkpoint to a model.
 
         Args:
           model: PixelCNNPP of the checkpoint's configuration.
           weights: "ema" or "raw".
 
         Raises:
-          ValueError: If there are no averages, a shape is another one, a value is not finite, or
-            the checkpoint is damaged.
+          ValueError: If there are no averages, a shape is wrong, a value is not finite, or the
+            checkpoint is damaged.
         """
         self.check_holds(weights)
         variables = release_variables(model).values()
@@ -181,16 +188,17 @@ class ReleaseCheckpoint:
         )
 
     def load_optimizer(self, model, optimizer):
-        """Sets an optimizer to the averages of the checkpoint, and to its moments where it has any.
+        """Copies the averages and the moments of Adam from the checkpoint to an optimizer.
 
-        Without averages, the weights of the model stand in for them.
+        If the checkpoint has no averages, the weights of the model are used instead. If it has no
+        moments, those of the optimizer do not change.
 
         Args:
           model: PixelCNNPP with the checkpoint's raw weights.
           optimizer: `optimizers.ReleaseAdam`, built on the model's weights, with `use_ema`.
 
         Raises:
-          ValueError: As `load_weights` does.
+          ValueError: As in `load_weights`.
         """
         averages = dict(
             zip(
@@ -199,7 +207,7 @@ class ReleaseCheckpoint:
                 strict=True,
             )
         )
-        # Keras names a slot after the path of its weight.
+        # The name that Keras gives to a slot contains the path of its weight.
         slots = {variable.name: variable for variable in optimizer.variables}
         pairs = []
         variables = release_variables(model).values()
@@ -217,16 +225,16 @@ class ReleaseCheckpoint:
 
     @property
     def num_steps(self):
-        """Number of updates done, as far as it is known."""
+        """Number of updates that are done. It is 0 or 1 if the checkpoint does not tell."""
         if self._slots is not None:
             # The release's t is 1 before the first update.
             return max(0, round(float(self._read(self._slots.step))) - 1)
-        # Keras replaces the averages at step 0 by the weights. At step 1, Adam's correction for
-        # moments that start at zero is half a step off at its first update and good from then on.
+        # At step 0, Keras would overwrite the averages with the weights. So this is 1. Then Adam's
+        # bias correction is one step ahead of its moments, which makes the first updates smaller.
         return 1 if self.has_averages else 0
 
     def _find_scope(self):
-        """What stands before the names of the network, "model/" in the release."""
+        """The prefix of the names of the network. In the release it is "model/"."""
         matches = (_VARIABLE.fullmatch(name) for name in self._shapes)
         scopes = sorted({match[1] for match in matches if match})
         if len(scopes) != 1:
@@ -239,7 +247,7 @@ class ReleaseCheckpoint:
         return scopes[0]
 
     def _find_names(self):
-        """The names of the network that fits those in the checkpoint best, and its nr_resnet."""
+        """Names and nr_resnet of the network whose names fit those in the checkpoint best."""
         raw = {
             name.removeprefix(self._scope)
             for name in self._shapes
@@ -247,7 +255,7 @@ class ReleaseCheckpoint:
         }
         is_conditional = any(name.startswith("conditional_weights_") for name in raw)
         fits = []
-        # A network has over 99 variables for each unit of nr_resnet.
+        # A network has more than 99 * nr_resnet variables.
         for nr_resnet in range(1, len(raw) // 99 + 2):
             names = release_names(nr_resnet, is_conditional)
             fits.append((len(raw ^ set(names)), nr_resnet, names))
@@ -255,7 +263,7 @@ class ReleaseCheckpoint:
         return [self._scope + name for name in names], nr_resnet
 
     def _check_names(self):
-        """Refuses a checkpoint that lacks a variable of its network, or holds others."""
+        """Checks that the checkpoint has all variables of its network, and no others."""
         expected = [*self._names]
         if self.has_averages:
             expected += [name + _AVERAGE for name in self._names]
@@ -276,11 +284,11 @@ class ReleaseCheckpoint:
             )
 
     def _infer(self):
-        """What the shapes tell: fields of ModelConfig, num_channels, is_widened (concat_elu)."""
+        """Reads from the shapes: fields of ModelConfig, num_channels, is_widened (concat_elu)."""
         deciding = [f"{self._scope}conv2d_0/V", f"{self._scope}conv2d_3/V", self._names[-3]]
         first, inner, output = (self._shapes[name] for name in deciding)
         if (len(first), len(inner), len(output)) == (4, 4, 2) and first[2] > 1:
-            num_channels, filters = first[2] - 1, first[3]  # beside a channel of ones
+            num_channels, filters = first[2] - 1, first[3]  # one input channel is all ones
             likelihood = likelihoods.LogisticMixture(num_channels, num_levels=256)
             num_components, rest = divmod(output[1], likelihood.params_per_component())
             if not rest and inner[2] in (filters, 2 * filters):
@@ -300,12 +308,12 @@ class ReleaseCheckpoint:
         )
 
     def _find_slots(self):
-        """The variables of Adam among those without a name; None and why, if they are not there."""
+        """Finds the variables of Adam. If they are not there, returns None and the reason."""
         matches = (_UNNAMED.fullmatch(name) for name in self._shapes)
         unnamed = {int(match[1] or 0): match[0] for match in matches if match}
         if not unnamed:
             return None, "the checkpoint holds no moments"
-        # The first scalar is the step; labels stand before it.
+        # The first scalar is the step. The vectors of labels come before it.
         k = min((i for i, name in unnamed.items() if self._shapes[name] == ()), default=0)
         shapes = [()]
         for name in self._names:
@@ -320,7 +328,7 @@ class ReleaseCheckpoint:
         return _Slots(names[0], first_moments=names[2::2], second_moments=names[1::2]), None
 
     def _assign(self, pairs):
-        """Sets variables; pairs (name in the checkpoint, variable)."""
+        """Sets variables, given pairs (name in the checkpoint, variable)."""
         pairs = list(pairs)
         unfit = [
             f"{name}: {self._dtypes[name].name} {self._shapes[name]} in the checkpoint, "
@@ -338,7 +346,7 @@ class ReleaseCheckpoint:
             variable.assign(self._read(name))
 
     def _read(self, name):
-        """The value of a variable, an array without NaN and infinities."""
+        """Reads the value of a variable as an array, and checks that it is finite."""
         with self._readable(f"{name} in it"):
             value = self._reader.get_tensor(name)
         is_finite = np.isfinite(value)
@@ -351,7 +359,7 @@ class ReleaseCheckpoint:
 
     @contextlib.contextmanager
     def _readable(self, what):
-        """Makes one line of what TensorFlow says of a file that it cannot read."""
+        """A context that turns TensorFlow's errors of an unreadable file into one line."""
         try:
             yield
         except _READ_ERRORS as error:

@@ -1,4 +1,4 @@
-"""Which file of a checkpoint a path means."""
+"""Finds the files of a checkpoint."""
 
 import glob
 import pathlib
@@ -11,7 +11,11 @@ _FILE_OF_V2 = re.compile(r"(.+)\.(?:index|meta|data-\d{5}-of-\d{5})")
 
 
 def find(path):
-    """The prefix, or the single file, of the checkpoint that a path stands for."""
+    """Finds the prefix, or the single file, of the checkpoint that a path means.
+
+    Raises:
+      ValueError: If there is no checkpoint.
+    """
     if path.is_dir():
         path = path / _name_in(path)
     file_of = _FILE_OF_V2.fullmatch(path.name)
@@ -36,9 +40,10 @@ def find(path):
 
 
 def _name_in(directory):
-    """The name of the checkpoint in a directory: the only one, or the newest of TensorFlow's note.
+    """Name of the only checkpoint in a directory, or of the one that the file "checkpoint" names.
 
-    The note may give an absolute path, out of date once the directory has moved.
+    TensorFlow writes that file. It may hold an absolute path, which is wrong after the directory
+    was moved, so only the name in it is used.
     """
     note = tf.train.get_checkpoint_state(str(directory))
     if note is not None:
@@ -54,6 +59,6 @@ def _name_in(directory):
 
 
 def first(names):
-    """The first of some names, and how many more there are; empty for none."""
+    """The first three names, and the number of the others, as text. Empty for no names."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

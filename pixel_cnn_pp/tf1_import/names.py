@@ -1,8 +1,8 @@
-"""The table from the names of the release's variables to those of our weights."""
+"""The table from the names of the release's variables to the paths of our weights."""
 
 import collections
 
-# Kind of a layer in the release -> its variables there and here.
+# Kind of a layer in the release -> names of its variables there and here.
 _VARIABLES = {
     "conv2d": {"V": "v", "g": "g", "b": "b"},
     "deconv2d": {"V": "v", "g": "g", "b": "b"},
@@ -12,14 +12,15 @@ _VARIABLES = {
 
 
 def release_names(nr_resnet, is_conditional):
-    """The table from the release's names to ours, in the release's order of construction.
+    """The table from the release's names to ours, in the order in which the release makes layers.
 
-    The release counts each kind of layer from 0. It makes the three input convolutions, then layer
-    after layer of both streams in turn, and the output; in a gated block first the convolution
-    `conv_in`, then the nin of the short-cut, then `conv_out`, then the projection of the classes.
+    The release numbers the layers of each kind from 0. It first makes the three input convolutions,
+    then the layers of both streams in turn, and then the output layer. In a gated block it makes
+    the convolution `conv_in`, the nin of the short-cut, `conv_out`, and the projection of the
+    classes, in this order.
 
     Args:
-      nr_resnet: Gated blocks a stage.
+      nr_resnet: Number of gated blocks in a stage.
       is_conditional: Whether the network is conditioned on classes.
 
     Returns:
@@ -44,7 +45,7 @@ def release_names(nr_resnet, is_conditional):
                     layers.append((kind, path))
                     continue
                 layers.append(("conv2d", f"{path}/conv_in"))
-                if (half, stream) != ("encoder", "down"):  # the one stream without a short-cut
+                if (half, stream) != ("encoder", "down"):  # the only stream without a short-cut
                     layers.append(("dense", f"{path}/skip"))
                 layers.append(("conv2d", f"{path}/conv_out"))
                 if is_conditional:
@@ -60,14 +61,14 @@ def release_names(nr_resnet, is_conditional):
 
 
 def release_variables(model):
-    """The variables of a model under the names that the release gives them.
+    """The variables of a model by the names that the release gives them.
 
     Args:
       model: PixelCNNPP.
 
     Returns:
-      A dict, name in the release, such as "model/conv2d_0/V" -> Keras variable, in the release's
-      order of construction.
+      A dict: name in the release, such as "model/conv2d_0/V" -> Keras variable. It has the order in
+      which the release makes the variables.
     """
     names = release_names(model.config.nr_resnet, model.config.num_classes is not None)
     weights = {weight.path.partition("/")[2]: weight for weight in model.weights}

@@ -1,4 +1,4 @@
-"""A checkpoint of the release as a model, or as the directory of a run of ours."""
+"""Makes a model, or the directory of a run, from a checkpoint of the original release."""
 
 import dataclasses
 import pathlib
@@ -11,25 +11,25 @@ from pixel_cnn_pp.tf1_import.checkpoint import ReleaseCheckpoint
 
 
 def load_release(ckpt_prefix, weights="ema", config=None, ignore=()):
-    """A model from a checkpoint of the original release.
+    """Makes a model from a checkpoint of the original release.
 
     Args:
-      ckpt_prefix: Path of the checkpoint, such as "params_cifar.ckpt": the prefix of its files, one
-        of them, the single file of the older format, or a directory with one checkpoint.
+      ckpt_prefix: Path of the checkpoint, such as "params_cifar.ckpt". It is the prefix of its
+        files, one of its files, the single file of the older format, or a directory with one
+        checkpoint.
       weights: "ema" for the Polyak averages, "raw" for the weights of the last step.
-      config: ModelConfig of the network, for what the shapes in the checkpoint do not tell: the
-        size of the images, their levels, elu or relu, dropout. None for what the release trains:
-        32 x 32 pixels of 3 channels and 256 levels, concat_elu, dropout 0.5; of blocks, filters,
-        components and classes as many as there are in the checkpoint.
-      ignore: Names of variables in the checkpoint that are not of the network, and patterns of
-        them such as "global/*".
+      config: ModelConfig of the network, or None for a network that the release trains: 32 x 32
+        pixels, 3 channels, 256 levels, concat_elu and dropout 0.5. With None, the numbers of
+        blocks, filters, components and classes follow from the shapes in the checkpoint.
+      ignore: Names of variables in the checkpoint that do not belong to the network. They may be
+        patterns such as "global/*".
 
     Returns:
       PixelCNNPP.
 
     Raises:
-      ValueError: If `weights` is another word or there are no averages, there is no checkpoint or
-        it is damaged, it is of another network or configuration, or it does not tell enough.
+      ValueError: If `weights` is another word, if there are no averages, if there is no checkpoint,
+        if it is damaged or of another network or configuration, or if `config` is needed.
 
     Example:
       model = pcnn.load_release("params_cifar.ckpt")
@@ -43,28 +43,28 @@ def load_release(ckpt_prefix, weights="ema", config=None, ignore=()):
 
 
 def import_run(checkpoint, run_dir, model_config, data_config, log=print):
-    """Makes of a checkpoint of the release the directory of a run, as training leaves one.
+    """Makes the directory of a run from a checkpoint of the release. The run can be resumed.
 
-    It holds the raw weights, their averages, and the Adam of the release with its moments and its
-    step, as far as they are in the checkpoint. The learning rate goes on with the step. The epoch
-    is not in a checkpoint, and is 0.
+    The run has the raw weights, their averages, and the moments and the step of Adam, as far as the
+    checkpoint holds them. The learning rate continues from the step. A checkpoint of the release
+    does not hold the epoch, so it is 0.
 
     Args:
       checkpoint: ReleaseCheckpoint.
       run_dir: Path of the new run.
-      model_config: ModelConfig, as `checkpoint.config` gives it.
+      model_config: ModelConfig, from `checkpoint.config`.
       data_config: DataConfig, the data set to score and to train on.
-      log: Function of a line, told what was found and what was not.
+      log: Function of a string. It gets lines that say what was found and what was missing.
 
     Raises:
-      ValueError: If the directory holds a run already, a shape is another one, a value is not
-        finite, or the checkpoint is damaged.
+      ValueError: If the directory holds a run already, if a shape is wrong, if a value is not
+        finite, or if the checkpoint is damaged.
       OSError: If the directory cannot be written.
     """
     run_dir = pathlib.Path(run_dir)
     if (run_dir / "config.json").exists() or checkpoints.latest(run_dir) is not None:
         raise ValueError(f"{run_dir} holds a run already: choose another directory.")
-    # What cannot be written is reported before the model is built, and nothing is made before the
+    # Check that the directory can be written before the model is built. Create nothing before the
     # checkpoint is read.
     parent = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
     if not parent.is_dir():
@@ -99,7 +99,7 @@ def import_run(checkpoint, run_dir, model_config, data_config, log=print):
 
 
 def _describe(config):
-    """A model's configuration in a line."""
+    """Describes a model's configuration in one line."""
     height, width, channels = config.image_shape
     classes = "no" if config.num_classes is None else config.num_classes
     return (

@@ -10,7 +10,7 @@ from specimens import SPECIMENS
 
 VERBS = pytest.mark.parametrize("verb", ["__call__", "log_prob", "bits_per_dim", "initialize"])
 # Images, and images with labels; of PixelCNN++ and of PixelCNN.
-IMAGES_ALONE = ["rgb", "pixel_cnn_four"]
+IMAGES_ALONE = ["relu", "pixel_cnn_four"]
 WITH_LABELS = ["digits", "pixel_cnn"]
 
 
@@ -24,7 +24,9 @@ def bad_images(name):
     """{what is wrong: (images, part of the message)}."""
     config = SPECIMENS[name]
     good, c = specimens.images(config, 2), config.image_shape[-1]
-    shape, values = f"must have the shape [B, H, W, {c}]", "whole numbers in [0, 255]"
+    num_levels = config.num_levels
+    shape = f"must have the shape [B, H, W, {c}]"
+    values = f"whole numbers in [0, {num_levels - 1}]"
     sides = "multiples of 4" if specimens.build(name).side_multiple == 4 else "at least 1"
     found = {
         "one image without its batch": (good[0], shape),
@@ -33,8 +35,8 @@ def bad_images(name):
         "too few channels": (cut(config, channels=1), shape),
         "channels first": (good.transpose(0, 3, 1, 2), shape),
         "no height": (cut(config, height=0), sides),
-        "a level too high": (good.astype("int32") + 256, values),
-        "a level below 0": (good.astype("int32") - 256, values),
+        "a level too high": (good.astype("int32") + num_levels, values),
+        "a level below 0": (good.astype("int32") - num_levels, values),
         "one fraction": (good + np.float32(0.5), values),
         "the scale [-1, 1]": (good / 127.5 - 1, values),
         "NaN": (np.full(good.shape, np.nan, "float32"), "fractions or NaN"),
@@ -43,7 +45,7 @@ def bad_images(name):
         "complex numbers": (good.astype("complex64"), "Received: dtype complex64"),
         "strings": (good.astype(str), "must be whole numbers. Received: dtype"),
         "a tensor of fractions": (tf.constant(good / 255), values),
-        "a tensor of levels too high": (tf.constant(good.astype("int32") + 256), values),
+        "a tensor of levels too high": (tf.constant(good.astype("int32") + num_levels), values),
         "a tensor of truth values": (tf.constant(good > 9), "Received: dtype bool"),
         "a list": (good.tolist() * 2, "must be an array or a tensor. Received: list"),
         "nothing": (None, "must be an array or a tensor. Received: NoneType"),

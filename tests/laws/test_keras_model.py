@@ -101,7 +101,7 @@ def test_weights_of_images_weigh_their_bits_per_dim(name):
 
 
 def test_bits_per_dim_needs_to_know_the_sides_of_images_only_when_it_is_computed():
-    model = specimens.build("rgb")
+    model = specimens.build("relu")
     images = specimens.images(model.config, 2)
     signature = [tf.TensorSpec([None, None, None, 3], images.dtype)]
     function = tf.function(model.bits_per_dim, input_signature=signature)
