@@ -29,7 +29,7 @@ class _ShiftedConv2D(WeightNormConv2D):
     """A convolution that pads its inputs so that its filter ends at the current position."""
 
     def __init__(self, filters, kernel_size, strides=1, **kwargs):
-        kwargs.pop("padding", None)  # stands in the configuration of the base class
+        kwargs.pop("padding", None)  # `get_config` of the base class has it
         super().__init__(filters, kernel_size, strides, padding="valid", **kwargs)
 
     def _pads(self):
@@ -140,7 +140,7 @@ class _ShiftedConv2DTranspose(WeightNormConv2DTranspose):
     """A transposed convolution. Its outputs are cropped to the part that sees no later pixels."""
 
     def __init__(self, filters, kernel_size, strides=2, **kwargs):
-        kwargs.pop("padding", None)  # stands in the configuration of the base class
+        kwargs.pop("padding", None)  # `get_config` of the base class has it
         super().__init__(filters, kernel_size, strides, padding="valid", **kwargs)
 
     def _first_column(self):

@@ -77,7 +77,7 @@ class WeightNorm(keras.layers.Layer):
     def initialize(self, inputs):
         """Sets g and b so that the outputs have mean 0 and deviation `init_scale` per channel.
 
-        With t the outputs under the present g and b, before any crop, and moments over batch and
+        With t the outputs for the current g and b, before any crop, and moments over batch and
         space: s = init_scale / sqrt(var[t] + 1e-10); g <- g s; b <- (b - mean[t]) s.
 
         Args:
