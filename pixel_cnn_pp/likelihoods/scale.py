@@ -10,7 +10,7 @@ from keras import ops
 
 
 def level_dtype(num_levels):
-    """The integer dtype of images with `num_levels` levels: uint8 up to 256, otherwise int32."""
+    """The integer dtype of images with `num_levels` levels: uint8 up to 256, int32 above."""
     return "uint8" if num_levels <= 256 else "int32"
 
 
