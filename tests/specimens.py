@@ -221,7 +221,7 @@ def opinionated(name, dtype="float64"):
 
 def has_dropout(name):
     """Whether the specimen of this name is trained with dropout."""
-    return getattr(SPECIMENS[name], "dropout_p", 0) > 0
+    return build(name).has_dropout
 
 
 def has_initialisation(name):

@@ -48,13 +48,16 @@ def define_flags(config_class, flag_values=flags.FLAGS, with_defaults=True):
             _MODEL,
             _DEFAULT_KIND if with_defaults else None,
             list(MODELS),
-            "The model to train: pixel_cnn_pp is PixelCNN++ (Salimans et al. 2017), pixel_cnn the "
-            "PixelCNN of van den Oord et al. 2016. A flag that only another model has is refused",
+            "The model to train. "
+            + " ".join(f"{kind}: {each.__doc__.splitlines()[0]}" for kind, each in MODELS.items())
+            + " A flag that only another model has is refused",
             flag_values=flag_values,
         )
     for name, by_class in _flag_fields(config_class).items():
         first, *others = by_class.values()
-        assert all(_form(other) == _form(first) for other in others), name
+        assert all(_form(other) == _form(first) for other in others), (
+            f"models that share the flag {name} must agree on its type, short name and choices"
+        )
         default = first.default if with_defaults else None
         how = {"short_name": first.metadata["short_name"], "flag_values": flag_values}
         help_text = _help(by_class, config_class is RunConfig)

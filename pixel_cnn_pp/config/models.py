@@ -10,7 +10,6 @@ from pixel_cnn_pp.config.fields import (
     from_dict,
     message,
     require_default,
-    set_field,
 )
 
 # Small receptive fields of PixelCNN++: width x height -> number of residual blocks. Each block adds
@@ -163,7 +162,7 @@ class ModelConfig:
         """Checks each field, and the fields that depend on each other."""
         check_fields(self)
         if self.receptive_field in SMALL_FIELDS:
-            self._take_blocks_of_field()
+            self._check_blocks()
             require_default(self, "shortcuts", "the full `receptive_field`")
         else:
             require_default(self, "small_variant", "a small `receptive_field`")
@@ -179,18 +178,22 @@ class ModelConfig:
             rule = f"`num_levels` must be at most {MAX_SOFTMAX_LEVELS} for likelihood=softmax"
             raise ValueError(message(rule, "num_levels", self.num_levels))
 
-    def _take_blocks_of_field(self):
-        """Sets `nr_resnet` to the number of blocks that a small receptive field has."""
-        num_blocks = SMALL_FIELDS[self.receptive_field]
-        # The value is the default if the user does not give the flag. Earlier versions stored
-        # `num_blocks` itself.
-        if self.nr_resnet not in (num_blocks, type(self).nr_resnet):
+    @property
+    def num_blocks(self):
+        """Residual blocks of a stage: `nr_resnet`, or those that a small receptive field has."""
+        return SMALL_FIELDS.get(self.receptive_field, self.nr_resnet)
+
+    def _check_blocks(self):
+        """Refuses a number of blocks beside a small receptive field, whose size gives the number.
+
+        The default is accepted, and so is the number itself, which earlier versions asked for.
+        """
+        if self.nr_resnet not in (self.num_blocks, type(self).nr_resnet):
             rule = (
                 f"`nr_resnet` must be left out for a receptive_field of {self.receptive_field}, "
-                f"which has {num_blocks} residual blocks"
+                f"which has {self.num_blocks} residual blocks"
             )
             raise ValueError(message(rule, "nr_resnet", self.nr_resnet))
-        set_field(self, "nr_resnet", num_blocks)
 
 
 @dataclasses.dataclass(frozen=True)

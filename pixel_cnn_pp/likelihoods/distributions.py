@@ -79,19 +79,23 @@ class DiscretizedLogisticMixture(tfd.Distribution):
             )
 
     @classmethod
-    def from_raw_params(cls, raw_params, num_channels=3, num_levels=256, **kwargs):
+    def from_raw_params(
+        cls, raw_params, num_channels=3, num_levels=256, min_log_scale=None, **kwargs
+    ):
         """The distribution of every pixel from the raw outputs of the network.
 
         Args:
           raw_params: Float tensor [..., (1 + 2 C + C (C - 1) / 2) K].
           num_channels: C.
           num_levels: L.
+          min_log_scale: Floor of the log-scales, as in `mixture.LogisticMixture`. A run of more
+            than 256 levels that an earlier version made has -7, see its configuration.
           **kwargs: Passed to the constructor.
 
         Returns:
           DiscretizedLogisticMixture of batch shape [...] and event shape [C].
         """
-        mixture = LogisticMixture(num_channels, num_levels)
+        mixture = LogisticMixture(num_channels, num_levels, min_log_scale)
         return cls(*mixture.split(raw_params), num_levels=num_levels, **kwargs)
 
     @classmethod

@@ -1,6 +1,5 @@
 """The base class of all models: what a model defines, and what follows from it."""
 
-import abc
 import dataclasses
 import math
 
@@ -28,11 +27,13 @@ class AutoregressiveModel(keras.Model):
       config: The configuration, one of the dataclasses of `config`.
       likelihood: `likelihoods.Likelihood`.
       recompute: Whether gradients compute parts of the network again to save memory.
+      has_dropout: Whether training drops units, for which `conditionals` then needs a seed.
       side_multiple: Height and width of an image must be multiples of this number.
       reads_channels: Whether raw parameters depend on the earlier channels of their own pixel.
     """
 
     title = ""
+    has_dropout = False
     side_multiple = 1
     reads_channels = False
 
@@ -47,13 +48,16 @@ class AutoregressiveModel(keras.Model):
             `keras.Model`. The likelihood is always computed in the dtype of the variables.
         """
         super().__init__(autocast=False, **kwargs)
+        # Keras models have no abstract methods.
+        for name in ("conditionals", "cached_step"):
+            if getattr(type(self), name) is getattr(AutoregressiveModel, name):
+                raise TypeError(f"A model must define `{name}`. Received: {type(self).__name__}")
         self.config = config
         self.recompute = recompute
         self._seed_generator = keras.random.SeedGenerator()
 
     # The methods that a model defines
 
-    @abc.abstractmethod
     def conditionals(self, images, condition=None, training=False, seed=None, first_image=0):
         """Computes the raw parameters of every sub-pixel's distribution.
 
@@ -72,7 +76,6 @@ class AutoregressiveModel(keras.Model):
         """
 
     @property
-    @abc.abstractmethod
     def cached_step(self):
         """Makes a `step.Step`, which computes the same raw parameters pixel after pixel."""
 
@@ -97,7 +100,11 @@ class AutoregressiveModel(keras.Model):
     # The methods that follow from them
 
     def __call__(self, images, labels=None, **kwargs):
-        """Checks the inputs, then runs `call`. Keras would add lines to an error inside `call`."""
+        """Checks the inputs, then runs `call`. Keras would add lines to an error inside `call`.
+
+        Raises:
+          ValueError: If images or labels are not of the form that `call` asks for.
+        """
         images, labels = inputs.unpack(images, labels)
         self.check_inputs(images, labels)
         return super().__call__(images, labels, **kwargs)
@@ -116,12 +123,9 @@ class AutoregressiveModel(keras.Model):
 
         Returns:
           Float tensor [B, H, W, P].
-
-        Raises:
-          ValueError: If images or labels are not of this form.
         """
         images, labels = inputs.unpack(images, labels)
-        if training and seed is None:
+        if training and self.has_dropout and seed is None:
             seed = self._seed_generator.next()
         return self.conditionals(images, labels, training, seed, first_image)
 

@@ -94,8 +94,8 @@ def _check_is_array(name, value):
 
 def _check_whole_numbers(name, values, largest):
     dtype = _numpy_dtype(values)
-    kind = "f" if dtype.name == "bfloat16" else dtype.kind
-    if kind not in "iuf":
+    kind = "f" if dtype == "bfloat16" else getattr(dtype, "kind", "")
+    if kind not in ("i", "u", "f"):
         raise ValueError(f"{name} must be whole numbers. Received: dtype {dtype}")
     if 0 in values.shape or (kind == "u" and np.iinfo(dtype).max <= largest):
         return  # no value can be out of range
@@ -115,9 +115,14 @@ def _check_whole_numbers(name, values, largest):
 
 
 def _numpy_dtype(values):
+    """The dtype of an array or a tensor as NumPy has it, or its name where NumPy has none."""
     if isinstance(values, np.ndarray):
         return values.dtype
-    return np.dtype(keras.backend.standardize_dtype(values.dtype))
+    name = keras.backend.standardize_dtype(values.dtype)
+    try:
+        return np.dtype(name)
+    except TypeError:
+        return name
 
 
 def _summary(values, kind):

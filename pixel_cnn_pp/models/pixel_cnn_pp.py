@@ -74,7 +74,7 @@ class PixelCNNPP(AutoregressiveModel):
           **kwargs: As in `AutoregressiveModel`.
         """
         super().__init__(config, recompute, **kwargs)
-        filters, nr_resnet = config.nr_filters, config.nr_resnet
+        filters, num_blocks = config.nr_filters, config.num_blocks
         policy = {"dtype": self.dtype_policy}
         above_size = {"full": (2, 3), "11x5": (1, 2), "15x8": (2, 2)}[config.receptive_field]
         self.input_above = DownShiftedConv2D(filters, above_size, name="input_above", **policy)
@@ -103,8 +103,8 @@ class PixelCNNPP(AutoregressiveModel):
         if config.receptive_field == "full":
             # The decoder has one more block at each finer resolution than the encoder, because the
             # short-cut of the strided layer also needs a block.
-            encoder = (blocks * nr_resnet + halve) * 2 + blocks * nr_resnet
-            decoder = blocks * nr_resnet + (double + blocks * (nr_resnet + 1)) * 2
+            encoder = (blocks * num_blocks + halve) * 2 + blocks * num_blocks
+            decoder = blocks * num_blocks + (double + blocks * (num_blocks + 1)) * 2
         else:
             # With the release's filters, the receptive fields would be 12x7 and 16x9. The last
             # block of the rightward stream would see one more row above and one more column on the
@@ -119,7 +119,7 @@ class PixelCNNPP(AutoregressiveModel):
                     AutoregressiveChannelBlock, num_groups=CHANNEL_GROUPS
                 ),
             }[config.small_variant]
-            encoder = small_blocks + (between + small_blocks) * (nr_resnet - 1)
+            encoder = small_blocks + (between + small_blocks) * (num_blocks - 1)
             decoder = []
         self.encoder_down, self.encoder_right = _streams("encoder", encoder, policy)
         self.decoder_down, self.decoder_right = _streams("decoder", decoder, policy)
@@ -144,6 +144,11 @@ class PixelCNNPP(AutoregressiveModel):
             "dequantized": likelihoods.DequantizedMixture,
         }[config.likelihood]
         return mixture(*size, config.nr_logistic_mix, config.min_log_scale)
+
+    @property
+    def has_dropout(self):
+        """As in `AutoregressiveModel`."""
+        return self.config.dropout_p > 0
 
     def build(self, input_shape):
         """Creates the weights. The constructor calls it, because it knows all shapes."""
@@ -177,7 +182,7 @@ class PixelCNNPP(AutoregressiveModel):
     def conditionals(self, images, condition=None, training=False, seed=None, first_image=0):
         """As in `AutoregressiveModel`."""
         dropout = None
-        if training and self.config.dropout_p > 0:
+        if training and self.has_dropout:
             dropout = self._dropout(images, seed, first_image)
         return self._forward(layers.apply, images, condition, dropout)
 
@@ -202,7 +207,7 @@ class PixelCNNPP(AutoregressiveModel):
         self.check_inputs(images, labels)
         seed = ops.convert_to_tensor([seed, 0], dtype=self._seed_generator.state.dtype)
         dropout = None
-        if self.config.dropout_p > 0:
+        if self.has_dropout:
             dropout = self._dropout(images, seed)
         raw_params = self._forward(layers.initialize, images, labels, dropout)
         if self.head is not None:
@@ -274,7 +279,7 @@ class PixelCNNPP(AutoregressiveModel):
         decoder = list(zip(self.decoder_down, self.decoder_right, strict=True))
         if self.config.receptive_field != "full":
             return [Stage(encoder, None, None, decoder)]
-        n = self.config.nr_resnet
+        n = self.config.num_blocks
         stages = []
         for halve, double in ((n, 2 * n + 2), (2 * n + 1, n)):
             stages.append(

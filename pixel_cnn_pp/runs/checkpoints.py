@@ -153,7 +153,7 @@ def restore(run_dir, model, optimizer, num_images=None, batch_size=None):
       optimizer: Keras optimizer as in `save`.
       num_images: Number of images in an epoch. This and `batch_size` are needed only for a
         checkpoint that an earlier version wrote within an epoch, because that version summed the
-        losses in another way.
+        losses in another way. Such a checkpoint is refused without them.
       batch_size: Size of the global batches after resuming.
 
     Returns:
@@ -165,6 +165,11 @@ def restore(run_dir, model, optimizer, num_images=None, batch_size=None):
     checkpoint = _require_latest(run_dir)
     values = _load_state(checkpoint, model)
     state = TrainingState(**_in_images(values, num_images, batch_size))
+    if state.num_images and not state.image_loss_sum and num_images is None:
+        raise ValueError(
+            "`num_images` must be given for a checkpoint that an earlier version wrote within an "
+            f"epoch. Received: num_images=None, {checkpoint}"
+        )
     averages, slots = _split_variables(model, optimizer, as_arrays=False)
     _assign(checkpoint / "weights.npz", {_key(weight): weight for weight in model.weights})
     _assign(checkpoint / "averages.npz", averages)
@@ -272,10 +277,7 @@ def _load_state(checkpoint, model):
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"A checkpoint must be whole. Received: {path} ({reason})") from None
-    if type(stored_config) is not type(model.config):
-        different = [f"kind: {stored_config.kind!r} != {model.config.kind!r}"]
-    else:
-        different = config.differences(stored_config, model.config)
+    different = config.differences(stored_config, model.config)
     if different:
         raise ValueError(
             "A checkpoint must be of the model's configuration. "

@@ -86,9 +86,9 @@ def check_controls(likelihood, **values):
 
 def check_choice(name, value, choices):
     """Raises a ValueError if the value is not one of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(
-            f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}"
+            f"`{name}` must be one of {', '.join(choices)}. Received: {name}={_in_one_line(value)}"
         )
 
 
@@ -96,4 +96,8 @@ def check_number(name, value, kind, rule, smallest=-math.inf):
     """Raises a ValueError if the value is not a finite number of this kind, or is too small."""
     is_number = isinstance(value, kind) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value < smallest:
-        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")
+        raise ValueError(f"`{name}` must be {rule}. Received: {name}={_in_one_line(value)}")
+
+
+def _in_one_line(value):
+    return " ".join(repr(value).split())

@@ -14,6 +14,8 @@ from pixel_cnn_pp.sampling.noise import row_uniforms
 
 # Largest number of images in a batch. Larger batches need more memory and are not faster.
 _MAX_BATCH_SIZE = 64
+# How many rows are drawn from one report of the progress to the next.
+_ROWS_PER_REPORT = 4
 
 
 def draw_cached(model, images, known_mask, labels, seed, controls, progress=None, with_xla=True):
@@ -42,9 +44,8 @@ def draw_cached(model, images, known_mask, labels, seed, controls, progress=None
     starts = [min(i, num_images - batch_size) for i in range(0, num_images, batch_size)]
     prepare, draw_rows = _compiled_functions(model, with_xla)
     weights = prepare()
-    # Without `progress`, one call draws all rows. Otherwise one call draws four rows, which are one
-    # row of the coarsest resolution of PixelCNN++.
-    num_rows = height if progress is None else 4
+    # Without `progress`, one call draws all rows.
+    num_rows = height if progress is None else _ROWS_PER_REPORT
     lock, done = threading.Lock(), [0]
 
     def draw_batch(start):

@@ -50,7 +50,7 @@ def sample(
       model: `models.AutoregressiveModel`.
       num_samples: N, the number of images.
       labels: Integers [N], the classes to draw, for a class-conditional model. None otherwise.
-      seed: Whole number in [0, 2^31 - 1]. The same seed gives the same images.
+      seed: Whole number in [0, 2^32 - 1]. The same seed gives the same images.
       method: "cached" computes each part of the network once for every pixel. "naive" computes the
         whole network on the whole image for every pixel. Both draw the same images, except for
         differences from the rounding of floats. "cached" compiles at the first call for a batch

@@ -82,7 +82,7 @@ def test_a_resumed_run_keeps_its_model_whatever_the_preset():
 def test_a_preset_leaves_the_blocks_of_a_small_field_to_the_field(receptive_field):
     flag_values = parsed(f"--preset=small_{receptive_field}_plain")
     model = ModelConfig(**config.values_from_flags(ModelConfig, flag_values))
-    assert model.nr_resnet == config.SMALL_FIELDS[receptive_field]
+    assert model.num_blocks == config.SMALL_FIELDS[receptive_field]
     assert "nr_resnet" not in config.explicit_values_from_flags(RunConfig, flag_values)
 
 

@@ -74,7 +74,11 @@ def test_variants_that_contradict_each_other_are_one_line(values, message):
 @pytest.mark.parametrize(("receptive_field", "num_blocks"), config.SMALL_FIELDS.items())
 def test_a_small_field_has_its_number_of_blocks(receptive_field, num_blocks):
     model = ModelConfig(receptive_field=receptive_field)
-    assert model.nr_resnet == num_blocks
+    assert model.num_blocks == num_blocks
+    # It does not stick to the configuration.
+    assert dataclasses.replace(model, receptive_field="full").num_blocks == 5
+    other = next(field for field in config.SMALL_FIELDS if field != receptive_field)
+    assert dataclasses.replace(model, receptive_field=other).num_blocks != num_blocks
     # As an earlier version stored it, and as `replace` hands it on.
     assert ModelConfig(receptive_field=receptive_field, nr_resnet=num_blocks) == model
     assert ModelConfig(receptive_field=receptive_field, nr_resnet=5) == model

@@ -47,6 +47,7 @@ def bad_images(name):
         "a tensor of fractions": (tf.constant(good / 255), values),
         "a tensor of levels too high": (tf.constant(good.astype("int32") + num_levels), values),
         "a tensor of truth values": (tf.constant(good > 9), "Received: dtype bool"),
+        "a tensor of strings": (tf.constant(good.astype(str)), "whole numbers. Received: dtype"),
         "a list": (good.tolist() * 2, "must be an array or a tensor. Received: list"),
         "nothing": (None, "must be an array or a tensor. Received: NoneType"),
     }

@@ -99,3 +99,16 @@ def test_a_constant_16_bit_picture_is_learned_to_under_a_tenth_of_a_bit():
         if results[-1] < 0.1:
             break
     assert min(results) < 0.1, results
+
+
+@pytest.mark.parametrize("min_log_scale", [None, -7.0])
+def test_a_distribution_of_raw_parameters_has_the_floor_that_it_is_given(min_log_scale):
+    from pixel_cnn_pp.likelihoods.distributions import DiscretizedLogisticMixture
+
+    mixture = LogisticMixture(1, 4096, min_log_scale)
+    raw_params = tf.constant([0.0, 0.0, -1e4])
+    pixel = DiscretizedLogisticMixture.from_raw_params(
+        raw_params, 1, 4096, min_log_scale=min_log_scale
+    )
+    expected = mixture.log_prob(mixture.split(raw_params), np.array([2047]))
+    np.testing.assert_array_equal(pixel.log_prob([2047]), expected)

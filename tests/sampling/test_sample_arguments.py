@@ -156,6 +156,8 @@ IMAGE, MASK = np.zeros((4, 4, 1), np.uint8), np.zeros((4, 4), bool)
     [
         ({"method": "gibbs"}, "`method` must be one of cached, naive. Received: method='gibbs'"),
         ({"mode": "mean"}, "`mode` must be one of sample, map. Received: mode='mean'"),
+        ({"mode": np.array(["map"] * 3)}, "`mode` must be one of sample, map. Received: mode=arr"),
+        ({"temperature": np.ones((3, 3))}, "`temperature` must be a number above 0. Received: te"),
         ({"seed": -1}, r"`seed` must be a whole number in \[0, 4294967295\]. Received: seed=-1"),
         ({"seed": 2**32}, "`seed` must be a whole number .* Received: seed=4294967296"),
         ({"seed": 0.5}, "`seed` must be a whole number .* Received: seed=0.5"),
