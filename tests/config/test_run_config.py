@@ -77,7 +77,12 @@ OLD = """{
 def test_a_file_of_a_version_with_one_model_is_read():
     run = config.from_json(OLD)
     assert run.model == ModelConfig(
-        (8, 12, 1), 4096, likelihood="softmax", receptive_field="11x5", min_log_scale=-7.0
+        (8, 12, 1),
+        4096,
+        nr_resnet=2,
+        likelihood="softmax",
+        receptive_field="11x5",
+        min_log_scale=-7.0,
     )
     assert run.data == DataConfig("folder:photos", num_levels=4096)
     assert run.training == TrainingConfig(nr_gpu=8)

@@ -87,7 +87,8 @@ def test_a_run_has_the_weights_the_averages_and_the_moments_of_the_checkpoint(
 def test_without_classes_the_first_variable_without_a_name_is_the_step(pretend, tmp_path):
     model = specimens.build("relu")
     unnamed = release.unnamed_variables(model)
-    run = imported(pretend(release.network_variables(model) | unnamed), tmp_path)
+    path = pretend(release.network_variables(model) | unnamed)
+    run = imported(path, tmp_path, resnet_nonlinearity="relu")
     assert run.iterations == release.STEP
     for number, moment in enumerate(run.moments, start=1):
         np.testing.assert_array_equal(moment, unnamed[f"Variable_{number}"])
