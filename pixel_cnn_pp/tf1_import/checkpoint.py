@@ -148,6 +148,8 @@ class ReleaseCheckpoint:
                 "The size of the images must be given where they do not have 3 channels, H and W "
                 f"are not in a checkpoint. Received: None, for {self.path} with {num_channels}"
             )
+        if given.get("num_levels", 256) > 256:
+            given.setdefault("min_log_scale", -7.0)  # the release's floor for any number of levels
         return ModelConfig(**{**given, **found})
 
     def check_holds(self, weights):

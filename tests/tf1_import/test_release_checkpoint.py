@@ -45,6 +45,8 @@ def test_what_the_shapes_do_not_tell_is_taken_from_what_is_given():
     found = checkpoint.config(image_shape=(12, 8, 3), num_levels=32, dropout_p=0.1)
     changed = {"num_levels": 32, "dropout_p": 0.1}
     assert found == dataclasses.replace(RECORDED["init_train_cond"], **changed)
+    # The release has one floor of the log-scales, whatever the levels.
+    assert checkpoint.config(num_levels=4096).min_log_scale == -7.0
 
 
 def test_elu_and_relu_look_alike_and_are_asked_for(pretend):
