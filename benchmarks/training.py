@@ -270,7 +270,7 @@ def _tensor_bytes(restart=False):
     """
     import tensorflow as tf
 
-    device = tf.config.list_logical_devices()[-1].name  # a GPU stands behind the CPU
+    device = tf.config.list_logical_devices()[-1].name  # a GPU comes after the CPU
     try:
         peak_bytes = tf.config.experimental.get_memory_info(device)["peak"]
     except ValueError:  # on a CPU, TensorFlow counts only where it computes with oneDNN
