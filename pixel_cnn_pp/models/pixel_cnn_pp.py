@@ -20,7 +20,7 @@ from pixel_cnn_pp.layers import (
 )
 from pixel_cnn_pp.models.base import AutoregressiveModel
 from pixel_cnn_pp.models.pixel_cnn_pp_step import PixelCNNPPStep
-from pixel_cnn_pp.models.recompute import recomputed
+from pixel_cnn_pp.models.sharing import SharedFunctions
 
 
 class Stage(NamedTuple):
@@ -130,6 +130,7 @@ class PixelCNNPP(AutoregressiveModel):
             self.head = SampleHead(config.image_shape[-1], name="head", **policy)
         self.likelihood = self._make_likelihood()
         self.output_layer = WeightNormDense(self.likelihood.num_params, name="output", **policy)
+        self._blocks = SharedFunctions(recompute)
         self.build((None, *config.image_shape))
 
     def _make_likelihood(self):
@@ -269,7 +270,7 @@ class PixelCNNPP(AutoregressiveModel):
         right = layers.down_shift(run(self.input_row_above, x)) + layers.right_shift(
             run(self.input_left, x)
         )
-        whole_images = _WholeImages(run, self.one_hot(labels), dropout, self.recompute)
+        whole_images = _WholeImages(run, self.one_hot(labels), dropout, self._blocks)
         _, right = self.walk(whole_images, (down, right))
         return self.output(partial(run, self.output_layer), right)
 
@@ -295,13 +296,14 @@ class PixelCNNPP(AutoregressiveModel):
     def _dropout(self, images, seed, first_image=0):
         """The dropout for one pass of images [B, H, W, C]."""
         num_images, height, width, _ = ops.shape(images)
-        num_units = sum(
-            layers.round_up_to_8(_num_dropped(block, height // 2**level, width // 2**level))
+        dropout = layers.Dropout(self.config.dropout_p)
+        num_bytes = sum(
+            dropout.num_bytes(_num_dropped(block, height // 2**level, width // 2**level))
             for level, stage in enumerate(self.stages())
             for pair in (*stage.encoder, *stage.decoder)
             for block in pair
         )
-        return layers.Dropout(self.config.dropout_p, seed, num_images, num_units, first_image)
+        return dropout, dropout.draw(seed, num_images, num_bytes, first_image)
 
 
 class _WholeImages:
@@ -310,27 +312,31 @@ class _WholeImages:
     `run` is `layers.apply` or `layers.initialize`. `recompute` is as in `PixelCNNPP`.
     """
 
-    def __init__(self, run, h, dropout, recompute):
+    def __init__(self, run, h, dropout, blocks):
         self._run = run
         self._h = h
         self._dropout = dropout
-        self._recompute = recompute
+        self._num_bytes = 0  # of the blocks that ran
+        self._blocks = blocks
 
     def _run_block(self, block, x, *a):
         """Applies a block to x and the parts of its short-cut input, all [B, H, W, F]."""
-        dropout = None
+        drop, bits = None, ()
         if self._dropout is not None:
+            drop, drawn = self._dropout
             height, width = ops.shape(x)[1:3]
-            dropout = self._dropout.reserve(_num_dropped(block, height, width))
+            # As a tensor, because a function is traced anew for every Python number.
+            bits = drawn, ops.convert_to_tensor(self._num_bytes, dtype="int32")
+            self._num_bytes += drop.num_bytes(_num_dropped(block, height, width))
 
-        def run(x, h, a):
+        def run(block, x, a, h, bits):
             a = ops.concatenate(a, axis=-1) if len(a) > 1 else a[0] if a else None
-            return self._run(block, x, a=a, h=h[0] if h else None, dropout=dropout)
+            dropout = (lambda x: drop(x, *bits)) if bits else None
+            return self._run(block, x, a=a, h=h, dropout=dropout)
 
-        h = [] if self._h is None else [self._h]
-        if self._recompute and self._run is layers.apply:
-            return recomputed(block.weights, run, x, h, list(a))
-        return run(x, h, a)
+        if self._run is layers.initialize:
+            return run(block, x, a, self._h, bits)
+        return self._blocks(run, block, x, list(a), self._h, bits)
 
     def encode(self, blocks, x):
         down = self._run_block(blocks[0], x[0])
