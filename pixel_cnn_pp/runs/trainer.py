@@ -1,5 +1,6 @@
 """A model with its optimizer, and the steps that train and score it on one or several devices."""
 
+import contextlib
 import hashlib
 import math
 from typing import NamedTuple
@@ -138,9 +139,9 @@ class Trainer:
         Returns:
           StepResult.
         """
-        results = self._train_step(
-            self._split(images), self._split(self._condition(labels)), tf.constant(float(is_last))
-        )
+        arguments = self._split(images), self._split(self._condition(labels))
+        with _graph_optimizer(False):
+            results = self._train_step(*arguments, tf.constant(float(is_last)))
         nats, wishes, gradient_norm = (float(x) for x in results)
         num_dims = math.prod(images.shape) * self.num_workers
         return StepResult(likelihoods.bits_per_dim(nats, num_dims), gradient_norm, wishes > 0)
@@ -204,9 +205,10 @@ class Trainer:
         variables = self._replica_variables[0]
         first = tf.nest.map_structure(self._first, (images, labels))
         number = tf.TensorSpec([], tf.int64)
-        gradients_of_replica = self._gradients_of_replica.get_concrete_function(
-            variables.weights, *first, number, number
-        )
+        with _graph_optimizer(True):
+            gradients_of_replica = self._gradients_of_replica.get_concrete_function(
+                variables.weights, *first, number, number
+            )
         nats, gradients = gradients_of_replica.structured_outputs
         update = self._update.get_concrete_function(variables, gradients)
 
@@ -318,6 +320,19 @@ class Trainer:
         mapping = zip(self.model.trainable_variables, values, strict=True)
         with keras.StatelessScope(state_mapping=mapping):
             return self.model.loss_of(self.model(images, labels), images)
+
+
+@contextlib.contextmanager
+def _graph_optimizer(is_on):
+    """A context in which TensorFlow's graph optimizer is on or off for the calls of functions."""
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not is_on})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options(
+            {"disable_meta_optimizer": before.get("disable_meta_optimizer", False)}
+        )
 
 
 def _called_not_copied(function, jit_compile=False):
