@@ -2,8 +2,9 @@
 
 import math
 
-import keras
 from keras import ops
+
+from pixel_cnn_pp.layers import random_bits
 
 # The smallest uniform that is drawn as noise. It is the smallest normal number of float32.
 _SMALLEST_UNIFORM = 2.0**-126
@@ -43,15 +44,10 @@ class Dropout:
         self._threshold = min(max(1, round((1 - rate) * num_numbers)), num_numbers - 1)
         self._keep = self._threshold / num_numbers
         num_words = (num_units * self._num_bits + 31) // 32
-
-        def draw(image_seed):
-            words = keras.random.randint(
-                (num_words, 1), -(2**31), 2**31 - 1, "int32", seed=FixedSeed(image_seed)
-            )
-            return ops.reshape(ops.view(words, "uint8"), (-1,))
-
         seeds = image_seeds(ops.convert_to_tensor(seed), num_images, first_image)
-        self._bytes = ops.map(draw, seeds)  # [B, at least num_units * num_bits / 8]
+        words = random_bits.words(seeds, num_words)
+        # [B, at least num_units * num_bits / 8]
+        self._bytes = ops.reshape(ops.view(words[..., None], "uint8"), (num_images, -1))
         self._num_used = 0
 
     def __call__(self, x):
@@ -128,13 +124,11 @@ def image_uniforms(seeds, shape):
       float32 tensor [B, *shape] in (0, 1).
     """
 
-    def draw(seed):
-        # The second number is negative. In the seeds of dropout it is not.
-        seed = FixedSeed(ops.stack([seed[0], -1 - seed[1]]))
-        # The smallest value is not 0, because its logarithm is -inf.
-        return keras.random.uniform(shape, _SMALLEST_UNIFORM, dtype="float32", seed=seed)
-
-    return ops.map(draw, ops.convert_to_tensor(seeds))
+    seeds = ops.convert_to_tensor(seeds)
+    # The second number is negative. In the seeds of dropout it is not.
+    seeds = ops.stack([seeds[:, 0], -1 - seeds[:, 1]], axis=-1)
+    # The smallest value is not 0, because its logarithm is -inf.
+    return random_bits.uniforms_of_each(seeds, shape, _SMALLEST_UNIFORM)
 
 
 def image_digests(images):
@@ -158,17 +152,3 @@ def image_digests(images):
 def round_up_to_8(number):
     """Rounds an integer or an integer tensor up to a multiple of 8."""
     return (number + 7) // 8 * 8
-
-
-class FixedSeed(keras.random.SeedGenerator):
-    """A seed generator for `keras.random` that always returns one given integer tensor [2]."""
-
-    def __init__(self, seed):
-        """Keeps the seed. Unlike other generators, this one has no variable."""
-        self._seed = seed
-
-    def next(self, ordered=True):
-        """Returns the seed, the same at every call."""
-        # JAX requires one dtype for its keys. TensorFlow accepts any integers.
-        is_jax = keras.backend.backend() == "jax"
-        return ops.cast(self._seed, "uint32") if is_jax else self._seed

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -10,21 +9,7 @@ import tensorflow as tf
 
 from pixel_cnn_pp import data, evaluation, likelihoods, models
 from pixel_cnn_pp.runs import checkpoints, devices, optimizers
-
-
-class StepResult(NamedTuple):
-    """The result of a training step, over the global batch.
-
-    Attributes:
-      bits_per_dim: Mean loss before the update. The energy distance is divided by the same number
-        as nats, as in the original release.
-      gradient_norm: Euclidean norm of the gradient of the summed nats.
-      is_last: Whether a worker asks to stop after this step.
-    """
-
-    bits_per_dim: float
-    gradient_norm: float
-    is_last: bool
+from pixel_cnn_pp.runs.epoch import StepResult
 
 
 class Trainer:
@@ -34,6 +19,7 @@ class Trainer:
       model: The model of the run's configuration, see `models.make`.
       optimizer: Keras optimizer with Polyak averages.
       strategy: `tf.distribute.Strategy`.
+      num_replicas: Number of devices that train together, over all workers.
       num_workers: Number of processes that train together.
       worker_index: Index of this process among them.
       graph: `tf.Graph` of the network as `evaluate` runs it. None before the first `evaluate`.
@@ -48,9 +34,10 @@ class Trainer:
         """
         training = run.training
         self.strategy = strategy
+        self.num_replicas = devices.num_replicas(strategy)
         self.num_workers = devices.num_workers(strategy)
         self.worker_index = devices.worker_index(strategy)
-        self._num_local_replicas = strategy.num_replicas_in_sync // self.num_workers
+        self._num_local_replicas = self.num_replicas // self.num_workers
         self._seed = training.seed
         self._accumulate_steps = training.accumulate_steps
         self._is_conditional = run.model.num_classes is not None
@@ -155,7 +142,7 @@ class Trainer:
         Returns:
           `evaluation.Score`.
         """
-        num_replicas = self.strategy.num_replicas_in_sync
+        num_replicas = self.num_replicas
         batch_size = num_replicas * math.ceil(min(64, len(images.images)) / num_replicas)
         size = batch_size // self.num_workers
         own = slice(self.worker_index * size, (self.worker_index + 1) * size)
