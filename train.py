@@ -12,7 +12,8 @@ config.define_preset()
 def main():
     """Starts a new run, or resumes a run from its directory."""
     from pixel_cnn_pp import data
-    from pixel_cnn_pp.runs import checkpoints, devices, loop
+    from pixel_cnn_pp.runs import checkpoints, loop
+    from pixel_cnn_pp.runs.backend import devices
 
     if FLAGS.load_params:
         stored = checkpoints.load_config(FLAGS.save_dir)

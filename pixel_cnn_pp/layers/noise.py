@@ -2,8 +2,9 @@
 
 import math
 
-import keras
 from keras import ops
+
+from pixel_cnn_pp.layers import random_bits
 
 # The smallest uniform that is drawn as noise. It is the smallest normal number of float32.
 _SMALLEST_UNIFORM = 2.0**-126
@@ -56,18 +57,12 @@ class Dropout:
         Returns:
           uint8 tensor [B, at least num_bytes].
         """
-        num_words = (num_bytes + 3) // 4
+        seeds = image_seeds(ops.convert_to_tensor(seed), num_images, first_image)
+        words = random_bits.words(seeds, (num_bytes + 3) // 4)
+        return ops.reshape(ops.view(words[..., None], "uint8"), (num_images, -1))
 
-        def draw(image_seed):
-            words = keras.random.randint(
-                (num_words, 1), -(2**31), 2**31 - 1, "int32", seed=FixedSeed(image_seed)
-            )
-            return ops.reshape(ops.view(words, "uint8"), (-1,))
-
-        return ops.map(draw, image_seeds(ops.convert_to_tensor(seed), num_images, first_image))
-
-    def __call__(self, x, drawn, first_byte=0):
-        """Drops units of a tensor.
+    def factors(self, x, drawn, first_byte=0):
+        """The factors that drop units of a tensor: 0, or 1 divided by the probability of keeping.
 
         Args:
           x: Float tensor [B, ...].
@@ -76,7 +71,7 @@ class Dropout:
             tensor.
 
         Returns:
-          Tensor [B, ...] in the dtype of x.
+          Tensor like x.
         """
         num_units = math.prod(ops.shape(x)[1:])
         # This adds 0, but makes the numbers depend on x. Otherwise TensorFlow would unpack the
@@ -86,7 +81,7 @@ class Dropout:
         own = ops.slice(drawn, (0, first_byte), (ops.shape(x)[0], self.num_bytes(num_units)))
         numbers = self._unpack(own + ops.cast(is_nan, "uint8"))[:, :num_units]
         is_kept = ops.reshape(numbers, ops.shape(x)) < self._threshold
-        return x * (ops.cast(is_kept, x.dtype) * (1 / self._keep))
+        return ops.cast(is_kept, x.dtype) * (1 / self._keep)
 
     def _unpack(self, packed):
         """Converts bytes [B, n] to numbers of `num_bits` bits each, [B, 8 n / num_bits]."""
@@ -134,13 +129,11 @@ def image_uniforms(seeds, shape):
       float32 tensor [B, *shape] in (0, 1).
     """
 
-    def draw(seed):
-        # The second number is negative. In the seeds of dropout it is not.
-        seed = FixedSeed(ops.stack([seed[0], -1 - seed[1]]))
-        # The smallest value is not 0, because its logarithm is -inf.
-        return keras.random.uniform(shape, _SMALLEST_UNIFORM, dtype="float32", seed=seed)
-
-    return ops.map(draw, ops.convert_to_tensor(seeds))
+    seeds = ops.convert_to_tensor(seeds)
+    # The second number is negative. In the seeds of dropout it is not.
+    seeds = ops.stack([seeds[:, 0], -1 - seeds[:, 1]], axis=-1)
+    # The smallest value is not 0, because its logarithm is -inf.
+    return random_bits.uniforms_of_each(seeds, shape, _SMALLEST_UNIFORM)
 
 
 def image_digests(images):
@@ -164,17 +157,3 @@ def image_digests(images):
 def round_up_to_8(number):
     """Rounds an integer or an integer tensor up to a multiple of 8."""
     return (number + 7) // 8 * 8
-
-
-class FixedSeed(keras.random.SeedGenerator):
-    """A seed generator for `keras.random` that always returns one given integer tensor [2]."""
-
-    def __init__(self, seed):
-        """Keeps the seed. Unlike other generators, this one has no variable."""
-        self._seed = seed
-
-    def next(self, ordered=True):
-        """Returns the seed, the same at every call."""
-        # JAX requires one dtype for its keys. TensorFlow accepts any integers.
-        is_jax = keras.backend.backend() == "jax"
-        return ops.cast(self._seed, "uint32") if is_jax else self._seed

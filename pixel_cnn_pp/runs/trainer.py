@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import math
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -11,21 +10,7 @@ import tensorflow as tf
 
 from pixel_cnn_pp import data, evaluation, likelihoods, models
 from pixel_cnn_pp.runs import checkpoints, devices, optimizers, updates
-
-
-class StepResult(NamedTuple):
-    """The result of a training step, over the global batch.
-
-    Attributes:
-      bits_per_dim: Mean loss before the update. The energy distance is divided by the same number
-        as nats, as in the original release.
-      gradient_norm: Euclidean norm of the gradient of the summed nats.
-      is_last: Whether a worker asks to stop after this step.
-    """
-
-    bits_per_dim: float
-    gradient_norm: float
-    is_last: bool
+from pixel_cnn_pp.runs.epoch import StepResult
 
 
 class Trainer:
@@ -35,6 +20,7 @@ class Trainer:
       model: The model of the run's configuration, see `models.make`.
       optimizer: Keras optimizer with Polyak averages.
       strategy: `tf.distribute.Strategy`.
+      num_replicas: Number of devices that train together, over all workers.
       num_workers: Number of processes that train together.
       worker_index: Index of this process among them.
       graph: `tf.Graph` of the network as `evaluate` runs it. None before the first `evaluate`.
@@ -49,9 +35,10 @@ class Trainer:
         """
         training = run.training
         self.strategy = strategy
+        self.num_replicas = devices.num_replicas(strategy)
         self.num_workers = devices.num_workers(strategy)
         self.worker_index = devices.worker_index(strategy)
-        self._num_local_replicas = strategy.num_replicas_in_sync // self.num_workers
+        self._num_local_replicas = self.num_replicas // self.num_workers
         self._seed = training.seed
         self._accumulate_steps = training.accumulate_steps
         self._is_conditional = run.model.num_classes is not None
@@ -155,7 +142,7 @@ class Trainer:
         Returns:
           `evaluation.Score`.
         """
-        num_replicas = self.strategy.num_replicas_in_sync
+        num_replicas = self.num_replicas
         batch_size = num_replicas * math.ceil(min(64, len(images.images)) / num_replicas)
         size = batch_size // self.num_workers
         own = slice(self.worker_index * size, (self.worker_index + 1) * size)
@@ -218,7 +205,7 @@ class Trainer:
             number = tf.cast(replica.replica_id_in_sync_group, tf.int64)
             step = tf.cast(variables.iterations, tf.int64)
             nats, gradients = gradients_of_replica(variables.weights, images, labels, step, number)
-            if self.strategy.num_replicas_in_sync > 1:
+            if self.num_replicas > 1:
                 gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
             gradient_norm = update(variables, gradients)
             return tf.stack([nats, tf.cast(is_last, nats.dtype)]), gradient_norm
@@ -275,13 +262,13 @@ class Trainer:
         return nats, self._packed(gradients)
 
     def _packed(self, gradients):
-        if self.strategy.num_replicas_in_sync == 1:
+        if self.num_replicas == 1:
             return gradients
         return tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], axis=0)
 
     def _update_replica(self, variables, gradients):
         """Updates a replica by the summed gradients, and returns their norm."""
-        if self.strategy.num_replicas_in_sync == 1:
+        if self.num_replicas == 1:
             gradient_norm = tf.linalg.global_norm(gradients)
         else:
             gradient_norm = tf.norm(gradients)
