@@ -27,6 +27,7 @@ from pixel_cnn_pp.layers.blocks import NONLINEARITIES, GatedResidualBlock, conca
 from pixel_cnn_pp.layers.channel_block import AutoregressiveChannelBlock
 from pixel_cnn_pp.layers.masked import MaskedConv2D
 from pixel_cnn_pp.layers.noise import (
+    Drop,
     Dropout,
     image_digests,
     image_seeds,
@@ -59,6 +60,7 @@ __all__ = [
     "DownRightShiftedConv2DTranspose",
     "DownShiftedConv2D",
     "DownShiftedConv2DTranspose",
+    "Drop",
     "Dropout",
     "GatedResidualBlock",
     "MaskedConv2D",

@@ -1,6 +1,7 @@
 """Dropout and the noise of an image, both as functions of a given seed."""
 
 import math
+from typing import Any, NamedTuple
 
 from keras import ops
 
@@ -14,6 +15,24 @@ _MAX_IMAGES = 2**16
 _NUM_LOW_SEEDS = 2**15
 # The high bits of a seed, times this odd number, are added to the 31 bits of a step's number.
 _SPREAD = 506952113
+
+
+class Drop(NamedTuple):
+    """Drops given units of a tensor, and multiplies the others by a factor.
+
+    As a linear map, it is its own transpose. So it is applied to gradients too.
+
+    Attributes:
+      is_kept: Boolean tensor [B, ...].
+      factor: What units that are kept are multiplied by, a Python number.
+    """
+
+    is_kept: Any
+    factor: float
+
+    def __call__(self, x):
+        """Drops units of x, in the shape of `is_kept`."""
+        return ops.where(self.is_kept, x, 0) * self.factor
 
 
 class Dropout:
@@ -61,8 +80,8 @@ class Dropout:
         words = random_bits.words(seeds, (num_bytes + 3) // 4)
         return ops.reshape(ops.view(words[..., None], "uint8"), (num_images, -1))
 
-    def factors(self, x, drawn, first_byte=0):
-        """The factors that drop units of a tensor: 0, or 1 divided by the probability of keeping.
+    def drop(self, x, drawn, first_byte=0):
+        """Decides which units of a tensor are dropped.
 
         Args:
           x: Float tensor [B, ...].
@@ -71,7 +90,7 @@ class Dropout:
             tensor.
 
         Returns:
-          Tensor like x.
+          Drop, for tensors of the shape of x.
         """
         num_units = math.prod(ops.shape(x)[1:])
         # This adds 0, but makes the numbers depend on x. Otherwise TensorFlow would unpack the
@@ -81,7 +100,7 @@ class Dropout:
         own = ops.slice(drawn, (0, first_byte), (ops.shape(x)[0], self.num_bytes(num_units)))
         numbers = self._unpack(own + ops.cast(is_nan, "uint8"))[:, :num_units]
         is_kept = ops.reshape(numbers, ops.shape(x)) < self._threshold
-        return ops.cast(is_kept, x.dtype) * (1 / self._keep)
+        return Drop(is_kept, 1 / self._keep)
 
     def _unpack(self, packed):
         """Converts bytes [B, n] to numbers of `num_bits` bits each, [B, 8 n / num_bits]."""

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from pixel_cnn_pp.layers.convolution import scaled
+from pixel_cnn_pp.layers.convolution import dropped
 
 _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 
@@ -63,28 +63,28 @@ class WeightNorm(keras.layers.Layer):
         kernel = v * (gain * ops.rsqrt(ops.maximum(squared_norm, _MIN_SQUARED_NORM)))
         return ops.cast(kernel, self.compute_dtype)
 
-    def linear(self, inputs, kernel, factors=None):
-        """The linear map of the layer, before the bias. It is applied to inputs * factors."""
+    def linear(self, inputs, kernel, drop=None):
+        """The linear map of the layer, before the bias. It is applied to drop(inputs)."""
         raise NotImplementedError
 
     def crop(self, outputs):
         """The part of the outputs that the layer returns."""
         return outputs
 
-    def call(self, inputs, factors=None):
+    def call(self, inputs, drop=None):
         """Applies the layer.
 
         Args:
           inputs: Float tensor [..., F_in].
-          factors: Tensor like the inputs, by which they are multiplied (dropout), or None.
+          drop: `layers.Drop` of the inputs, or None.
 
         Returns:
           Float tensor [..., filters].
         """
-        outputs = self.linear(inputs, self.kernel(), factors)
+        outputs = self.linear(inputs, self.kernel(), drop)
         return self.crop(outputs + ops.cast(self.b, self.compute_dtype))
 
-    def initialize(self, inputs, factors=None):
+    def initialize(self, inputs, drop=None):
         """Sets g and b so that the outputs have mean 0 and deviation `init_scale` per channel.
 
         With t the outputs for the current g and b, before any crop, and moments over batch and
@@ -92,19 +92,19 @@ class WeightNorm(keras.layers.Layer):
 
         Args:
           inputs: Float tensor, one whole batch.
-          factors: As in `call`.
+          drop: As in `call`.
 
         Returns:
           The outputs of the initialised layer.
         """
         inputs = ops.cast(inputs, self.compute_dtype)
-        outputs = self.linear(inputs, self.kernel(), factors)
+        outputs = self.linear(inputs, self.kernel(), drop)
         outputs = ops.cast(outputs, self.b.dtype) + self.b
         mean, variance = ops.moments(outputs, axes=list(range(len(outputs.shape) - 1)))
         scale = self.init_scale / ops.sqrt(variance + _VARIANCE_EPSILON)
         self.g.assign(self.g * scale)
         self.b.assign((self.b - mean) * scale)
-        return self(inputs, factors)
+        return self(inputs, drop=drop)
 
     def step_weights(self):
         """The weights for the cached step, {name: tensor}. They are made once for all pixels."""
@@ -123,11 +123,11 @@ class WeightNormDense(WeightNorm):
         """Creates v [F_in, filters], g and b [filters]."""
         self._add_weights((input_shape[-1], self.filters), output_axis=1)
 
-    def linear(self, inputs, kernel, factors=None):
+    def linear(self, inputs, kernel, drop=None):
         """Matrix product over the last axis."""
         # The product has only two axes. For [B, 1, W, F] times a matrix on a CPU, TensorFlow 2.20
         # and 2.21 write beyond their buffers (tensorflow issue 117700).
-        positions = ops.reshape(scaled(inputs, factors), (-1, inputs.shape[-1]))
+        positions = ops.reshape(dropped(inputs, drop), (-1, inputs.shape[-1]))
         outputs = ops.matmul(positions, kernel)
         return ops.reshape(outputs, (*ops.shape(inputs)[:-1], self.filters))
 
@@ -176,10 +176,10 @@ class WeightNormConv2D(_WeightNormConv):
         """Creates v [kh, kw, F_in, filters], g and b [filters]."""
         self._add_weights((*self.kernel_size, input_shape[-1], self.filters), output_axis=3)
 
-    def linear(self, inputs, kernel, factors=None):
+    def linear(self, inputs, kernel, drop=None):
         """The convolution."""
         return ops.conv(
-            scaled(inputs, factors),
+            dropped(inputs, drop),
             kernel,
             self.strides,
             padding=self.padding,
@@ -200,10 +200,10 @@ class WeightNormConv2DTranspose(_WeightNormConv):
         """Creates v [kh, kw, filters, F_in], g and b [filters]."""
         self._add_weights((*self.kernel_size, self.filters, input_shape[-1]), output_axis=2)
 
-    def linear(self, inputs, kernel, factors=None):
+    def linear(self, inputs, kernel, drop=None):
         """The transposed convolution."""
         return ops.conv_transpose(
-            scaled(inputs, factors),
+            dropped(inputs, drop),
             kernel,
             self.strides,
             padding=self.padding,

@@ -322,14 +322,14 @@ def _run_block(run, dropout, block, x, a, h, bits):
       x: Float tensor [B, H, W, F].
       a: List of the parts of its short-cut input, all [B, H, W, F].
       h: Float tensor [B, F_h], the conditioning, or None.
-      bits: The arguments `drawn` and `first_byte` of `Dropout.factors`, or None for no dropout.
+      bits: The arguments `drawn` and `first_byte` of `Dropout.drop`, or None for no dropout.
 
     Returns:
       Float tensor [B, H, W, F].
     """
     if len(a) > 1:
         a = [ops.concatenate(a, axis=-1)]
-    drop = None if bits is None else lambda x: dropout.factors(x, *bits)
+    drop = None if bits is None else lambda x: dropout.drop(x, *bits)
     return run(block, x, a=a[0] if a else None, h=h, dropout=drop)
 
 
