@@ -110,9 +110,7 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
             # Dropout is drawn for all groups at once. This tensor has the shape of all of them, and
             # depends on x as `Dropout.drop` asks for.
             like = ops.repeat(x[..., :1], self.num_dropped(), axis=-1)
-            drop = dropout(like)
-            parts = ops.split(drop.is_kept, self.num_groups, axis=-1)
-            drops = [lambda c, part=part: drop._replace(is_kept=part) for part in parts]
+            drops = [lambda c, own=own: own for own in dropout(like).split(self.num_groups)]
         drops = dict(zip((block.name for block in self.blocks), drops, strict=True))
         return self._walk(
             lambda block, x, a: run(block, x, a=a, h=h, dropout=drops[block.name]), x, a

@@ -1,7 +1,6 @@
 """Dropout and the noise of an image, both as functions of a given seed."""
 
 import math
-from typing import Any, NamedTuple
 
 from keras import ops
 
@@ -17,22 +16,30 @@ _NUM_LOW_SEEDS = 2**15
 _SPREAD = 506952113
 
 
-class Drop(NamedTuple):
+class Drop:
     """Drops given units of a tensor, and multiplies the others by a factor.
 
     As a linear map, it is its own transpose. So it is applied to gradients too.
-
-    Attributes:
-      is_kept: Boolean tensor [B, ...].
-      factor: What units that are kept are multiplied by, a Python number.
     """
 
-    is_kept: Any
-    factor: float
+    def __init__(self, is_kept, factor):
+        """Keeps the arguments.
+
+        Args:
+          is_kept: Boolean tensor [B, ..., F].
+          factor: What units that are kept are multiplied by, a Python number.
+        """
+        self._is_kept = is_kept
+        self._factor = factor
 
     def __call__(self, x):
-        """Drops units of x, in the shape of `is_kept`."""
-        return ops.where(self.is_kept, x, 0) * self.factor
+        """Drops units of x [B, ..., F]."""
+        return ops.where(self._is_kept, x, 0) * self._factor
+
+    def split(self, num_parts):
+        """List of the `Drop` of each of so many equal parts of the features."""
+        parts = ops.split(self._is_kept, num_parts, axis=-1)
+        return [Drop(part, self._factor) for part in parts]
 
 
 class Dropout:
