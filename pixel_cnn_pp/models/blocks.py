@@ -38,12 +38,15 @@ class BlockFunction:
         Returns:
           The result of the function.
         """
+        weights = [_tensor(weight) for weight in block.weights]
+        if not _is_traced():
+            return self._of_weights(block)(weights, *inputs)
         form = _form(block)
         if form not in self._compiled:
-            self._compiled[form] = self._compile(block)
-        return self._compiled[form]([_tensor(weight) for weight in block.weights], *inputs)
+            self._compiled[form] = _compile(self._of_weights(block))
+        return self._compiled[form](weights, *inputs)
 
-    def _compile(self, block):
+    def _of_weights(self, block):
         """The function of the weights and the inputs. `block` stands for all blocks of its form."""
 
         def run(weights, *inputs):
@@ -51,17 +54,47 @@ class BlockFunction:
             with keras.StatelessScope(state_mapping=mapping):
                 return self._function(block, *inputs)
 
-        if self._recompute:
-            run = keras.remat(run)
-        if keras.backend.backend() == "jax":
-            import jax
+        return _recomputed(run) if self._recompute else run
 
-            return jax.jit(run)
-        # TensorFlow is imported here, because models also run on other backends without it.
-        import tensorflow as tf
 
-        # Without this attribute, TensorFlow would copy the function into the graph at every call.
-        return tf.function(run, autograph=False, experimental_attributes={"_noinline": True})
+def _recomputed(function):
+    """The function of weights and inputs, whose gradient computes it again."""
+
+    def run(weights, *inputs):
+        leaves = keras.tree.flatten(inputs)
+        # TensorFlow takes the gradient by all arguments, so these must be floats.
+        is_float = [x is not None and keras.backend.is_float_dtype(x.dtype) for x in leaves]
+
+        def of_floats(weights, floats):
+            floats = iter(floats)
+            own = [next(floats) if use else x for use, x in zip(is_float, leaves, strict=True)]
+            return function(weights, *keras.tree.pack_sequence_as(inputs, own))
+
+        floats = [x for use, x in zip(is_float, leaves, strict=True) if use]
+        return keras.remat(of_floats)(weights, floats)
+
+    return run
+
+
+def _is_traced():
+    """Whether a graph is made. Otherwise TensorFlow computes each operation at once."""
+    if keras.backend.backend() == "jax":
+        return True
+    # TensorFlow is imported here, because models also run on other backends without it.
+    import tensorflow as tf
+
+    return tf.inside_function()
+
+
+def _compile(function):
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    import tensorflow as tf
+
+    # Without this attribute, TensorFlow would copy the function into the graph at every call.
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
 
 
 def _form(block):
