@@ -27,8 +27,9 @@ class DecayPerStep(keras.optimizers.schedules.LearningRateSchedule):
         self.decay_per_step = decay_per_step
 
     def __call__(self, step):
-        """The learning rate of a step, a float32 scalar."""
-        exponent = (keras.ops.cast(step, "float32") + 1) * math.log(self.decay_per_step)
+        """The learning rate of a step, a scalar in Keras's default dtype, which is float32."""
+        dtype = keras.config.floatx()
+        exponent = (keras.ops.cast(step, dtype) + 1) * math.log(self.decay_per_step)
         return self.initial_learning_rate * keras.ops.exp(exponent)
 
     def get_config(self):
@@ -37,6 +38,11 @@ class DecayPerStep(keras.optimizers.schedules.LearningRateSchedule):
             "initial_learning_rate": self.initial_learning_rate,
             "decay_per_step": self.decay_per_step,
         }
+
+
+def _constant(number, dtype):
+    # On TensorFlow, `cast` would round the number to float32 first.
+    return keras.ops.convert_to_tensor(number, dtype=dtype)
 
 
 class _FewOperations:
@@ -53,7 +59,7 @@ class _FewOperations:
     def _bias(self, beta, dtype):
         """1 - beta^t, t = 1 at the first step."""
         step = keras.ops.cast(self.iterations + 1, dtype)
-        return 1 - keras.ops.power(keras.ops.cast(beta, dtype), step)
+        return 1 - keras.ops.power(_constant(beta, dtype), step)
 
     # This overrides a private method, because the public `update_step` handles only one weight.
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
@@ -83,7 +89,7 @@ class Adamax(_FewOperations, keras.optimizers.Adamax):
     def _rates(self, learning_rate, dtype):
         learning_rate = keras.ops.cast(learning_rate, dtype) / self._bias(self.beta_1, dtype)
         constants = 0.0, self.beta_1, self.beta_2, self.epsilon
-        return learning_rate, *(keras.ops.cast(constant, dtype) for constant in constants)
+        return learning_rate, *(_constant(constant, dtype) for constant in constants)
 
     def update_step(self, gradient, variable, rates):
         """Updates one variable by its gradient, at the rates of `_rates`."""
