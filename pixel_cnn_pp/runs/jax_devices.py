@@ -1,4 +1,4 @@
-"""The devices that a run trains on where Keras computes with JAX: the accelerators of one machine."""
+"""The devices that a run trains on if Keras computes with JAX: those of one machine."""
 
 import os
 import sys
