@@ -1,4 +1,4 @@
-"""The devices that a run trains on where Keras computes with JAX: the accelerators of one machine."""
+"""The devices that a run trains on if Keras computes with JAX: those of one machine."""
 
 import os
 import sys
@@ -32,8 +32,9 @@ def make_strategy(nr_gpu=None, peer_timeout=600, log=print):
             "TF_CONFIG must not be set: with KERAS_BACKEND=jax, a run trains on one machine. "
             f"Received: TF_CONFIG={' '.join(tf_config.split())}"
         )
-    if "tensorflow" in sys.modules:
-        sys.modules["tensorflow"].config.set_visible_devices([], "GPU")
+    # TensorFlow need not be installed.
+    if (tensorflow := sys.modules.get("tensorflow")) is not None:
+        tensorflow.config.set_visible_devices([], "GPU")
     if nr_gpu == 0:
         jax.config.update("jax_platforms", "cpu")  # without an effect after JAX has computed
     found = keras.distribution.list_devices()

@@ -10,16 +10,16 @@ import keras
 import numpy as np
 
 from pixel_cnn_pp import likelihoods, models
-from pixel_cnn_pp.runs import checkpoints, jax_devices, optimizers
+from pixel_cnn_pp.runs import checkpoints, jax_devices, optimizers, vectors
 from pixel_cnn_pp.runs.epoch import StepResult
 
 
 class Trainer:
     """A model, its optimizer and its compiled steps, with the methods of `trainer.Trainer`.
 
-    Every device has the same weights and computes its part of a batch. A step is one function of
-    all weights and slots. They are kept as arrays between the steps, and reach the variables of
-    `model` and `optimizer` when these attributes are read.
+    Every device has the same weights and computes its part of a batch. Between the steps, all
+    weights are one vector, and so are the slots of each kind, see `vectors`. The variables of
+    `model` and `optimizer` get their values when these attributes are read.
 
     Attributes:
       strategy: `keras.distribution.DataParallel`.
@@ -51,31 +51,29 @@ class Trainer:
             self._model = models.make(run.model, recompute=training.recompute, dtype=training.dtype)
             self._optimizer = optimizers.make_optimizer(training)
             self._optimizer.build(self._model.trainable_variables)
-        averages = checkpoints.averages(self._model, self._optimizer)
-        self._average_numbers = _numbers(averages, self._optimizer.variables)
-        (self._iterations,) = _numbers([self._optimizer.iterations], self._optimizer.variables)
-        # The values of weights and slots after the last step. None if the variables have them.
-        self._values = None
+        self._vectors = vectors.Vectors(
+            self._model, self._optimizer, optimizers.make_optimizer(training)
+        )
+        # The newest state, as vectors. None if the variables have it.
+        self._state = None
 
         mesh = strategy.device_mesh.backend_mesh
         (self._axis,) = mesh.axis_names
         whole, divided = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(self._axis)
+        self._whole_sharding = jax.sharding.NamedSharding(mesh, whole)
         self._batch_sharding = jax.sharding.NamedSharding(mesh, divided)
         step, loss = (
             jax.shard_map(
                 function,
                 mesh=mesh,
-                in_specs=(*[whole] * num_states, divided, divided),
+                in_specs=(whole, divided, divided),
                 out_specs=out_spec,
                 check_vma=False,  # it does not know the gradients that layers define
             )
-            for function, num_states, out_spec in (
-                (self._replica_step, 2, whole),
-                (self._replica_loss, 1, divided),
-            )
+            for function, out_spec in ((self._replica_step, whole), (self._replica_loss, divided))
         )
-        # The new weights and slots take the memory of the old ones.
-        self._train_step = jax.jit(step, donate_argnums=(0, 1))
+        # The new state takes the memory of the old one.
+        self._train_step = jax.jit(step, donate_argnums=0)
         self._loss = jax.jit(loss)
 
     @property
@@ -93,12 +91,12 @@ class Trainer:
     @property
     def step(self):
         """Number of updates that are done."""
-        return int(self._current()[1][self._iterations])
+        return int(self._vectors.iterations(self._packed()))
 
     @property
     def learning_rate(self):
         """Learning rate of the next step."""
-        return float(self.optimizer.learning_rate)
+        return float(self._vectors.learning_rate(self._packed()))
 
     @property
     def worker(self):
@@ -116,7 +114,7 @@ class Trainer:
         model.initialize(images, self._condition(labels), seed=self._seed)
         averages = checkpoints.averages(model, self._optimizer)
         for average, weight in zip(averages, model.trainable_variables, strict=True):
-            average.assign(np.array(weight))  # a copy, because a step takes the memory of both
+            average.assign(np.array(weight))  # a copy, because both are deleted on their own
 
     def restore(self, run_dir, num_images, batch_size):
         """Loads the newest checkpoint of a run, as `trainer.Trainer.restore`."""
@@ -128,8 +126,9 @@ class Trainer:
 
     def copy_averages(self, model):
         """Copies the Polyak averages to the weights of another model of the same configuration."""
-        for weight, average in zip(model.trainable_variables, self._averages(), strict=True):
-            weight.assign(np.array(average))  # a copy, because a step takes the memory
+        averages = self._vectors.split(np.array(self._vectors.averages(self._packed())))
+        for weight, average in zip(model.trainable_variables, averages, strict=True):
+            weight.assign(average)
 
     def train_step(self, images, labels=None, is_last=False):
         """Makes one update on a batch, which is divided equally among the devices.
@@ -146,7 +145,7 @@ class Trainer:
           StepResult.
         """
         batch = self._place(images), self._place(self._condition(labels))
-        *self._values, nats, gradient_norm = self._train_step(*self._current(), *batch)
+        self._state, nats, gradient_norm = self._train_step(self._packed(), *batch)
         bits_per_dim = likelihoods.bits_per_dim(float(nats), math.prod(images.shape))
         return StepResult(bits_per_dim, float(gradient_norm), bool(is_last))
 
@@ -163,7 +162,7 @@ class Trainer:
 
         num_replicas = self.num_replicas
         batch_size = num_replicas * math.ceil(min(64, len(images.images)) / num_replicas)
-        averages = self._averages()
+        averages = self._vectors.averages(self._packed())
 
         def log_prob(batch, labels):
             return -np.asarray(self._loss(averages, self._place(batch), self._place(labels)))
@@ -188,50 +187,40 @@ class Trainer:
             return None
         return jax.device_put(np.asarray(batch), self._batch_sharding)
 
-    def _current(self):
-        """The values of the weights and of the optimizer's variables, two lists."""
-        if self._values is not None:
-            return self._values
-        return [
-            [variable.value for variable in variables]
-            for variables in (self._model.trainable_variables, self._optimizer.variables)
-        ]
-
-    def _averages(self):
-        slots = self._current()[1]
-        return [slots[number] for number in self._average_numbers]
+    def _packed(self):
+        """The newest state."""
+        if self._state is None:
+            self._state = jax.device_put(self._vectors.join(), self._whole_sharding)
+            # This frees the memory. And nothing can read a value that is not the newest one.
+            for variable in self._vectors.variables:
+                variable.value.delete()
+        return self._state
 
     def _write_back(self):
-        """Sets the variables to the values after the last step."""
-        if self._values is None:
-            return
-        both = self._model.trainable_variables, self._optimizer.variables
-        for variables, values in zip(both, self._values, strict=True):
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
-        self._values = None
+        """Sets the variables to the newest state."""
+        if self._state is not None:
+            self._vectors.assign(self._state)
+            self._state = None
 
     # What follows is traced by JAX. It runs on every device, with a part of the batch.
 
-    def _replica_step(self, weights, slots, images, labels):
-        nats, gradients = self._accumulated_gradients(
-            weights, images, labels, slots[self._iterations]
-        )
-        nats, gradients = jax.lax.psum((nats, gradients), self._axis)
-        gradient_norm = jax.numpy.sqrt(sum(jax.numpy.vdot(x, x) for x in gradients))
-        weights, slots = self._optimizer.stateless_apply(slots, gradients, weights)
-        return weights, slots, nats, gradient_norm
+    def _replica_step(self, state, images, labels):
+        step = self._vectors.iterations(state)
+        found = self._accumulated_gradient(state.weights, images, labels, step)
+        nats, gradient = jax.lax.psum(found, self._axis)
+        gradient_norm = jax.numpy.sqrt(jax.numpy.vdot(gradient, gradient))
+        return self._vectors.update(state, gradient), nats, gradient_norm
 
-    def _accumulated_gradients(self, weights, images, labels, step):
-        """Nats of a device's images and their gradients, computed one part after the other."""
+    def _accumulated_gradient(self, weights, images, labels, step):
+        """Nats of a device's images and their gradient, computed one part after the other."""
         # Number 0 belongs to the dropout of the data-dependent initialisation.
         seed = jax.numpy.stack([self._seed, 1 + step]).astype("uint32")
         num_parts = self._accumulate_steps
         size = images.shape[0] // num_parts
         first_image = jax.lax.axis_index(self._axis) * images.shape[0]
-        gradients_of = jax.value_and_grad(self._nats)
+        gradient_of = jax.value_and_grad(self._nats)
         if num_parts == 1:
-            return gradients_of(weights, images, labels, seed, first_image)
+            return gradient_of(weights, images, labels, seed, first_image)
 
         def add_part(number, sums):
             start = number * size
@@ -239,10 +228,10 @@ class Trainer:
                 None if x is None else jax.lax.dynamic_slice_in_dim(x, start, size)
                 for x in (images, labels)
             ]
-            found = gradients_of(weights, *part, seed, first_image + start)
+            found = gradient_of(weights, *part, seed, first_image + start)
             return jax.tree.map(jax.numpy.add, sums, found)
 
-        nothing = jax.numpy.zeros([], weights[0].dtype), jax.tree.map(jax.numpy.zeros_like, weights)
+        nothing = jax.numpy.zeros([], weights.dtype), jax.numpy.zeros_like(weights)
         return jax.lax.fori_loop(0, num_parts, add_part, nothing)
 
     def _nats(self, weights, images, labels, seed, first_image):
@@ -257,13 +246,8 @@ class Trainer:
         with self._with_weights(averages):
             return self._model.loss_of(self._model(images, labels), images)
 
-    def _with_weights(self, values):
-        """A context in which the model has these values instead of its weights."""
+    def _with_weights(self, vector):
+        """A context in which the model has the values of a vector instead of its weights."""
+        values = self._vectors.split(vector)
         weights = self._model.trainable_variables
         return keras.StatelessScope(state_mapping=zip(weights, values, strict=True))
-
-
-def _numbers(variables, all_variables):
-    """The positions of variables in a list of variables."""
-    positions = {id(variable): number for number, variable in enumerate(all_variables)}
-    return [positions[id(variable)] for variable in variables]

@@ -27,8 +27,9 @@ class DecayPerStep(keras.optimizers.schedules.LearningRateSchedule):
         self.decay_per_step = decay_per_step
 
     def __call__(self, step):
-        """The learning rate of a step, a float32 scalar."""
-        exponent = (keras.ops.cast(step, "float32") + 1) * math.log(self.decay_per_step)
+        """The learning rate of a step, a scalar in Keras's default dtype, which is float32."""
+        dtype = keras.config.floatx()
+        exponent = (keras.ops.cast(step, dtype) + 1) * math.log(self.decay_per_step)
         return self.initial_learning_rate * keras.ops.exp(exponent)
 
     def get_config(self):

@@ -68,50 +68,62 @@ def update(optimizer, variables, gradients):
     dtype = variables.weights[0].dtype
     with keras.StatelessScope(state_mapping=[(optimizer.iterations, step)]):
         learning_rate = tf.cast(optimizer.learning_rate, dtype)
-    mean_bias = 1 - tf.cast(optimizer.beta_1, dtype) ** tf.cast(step + 1, dtype)
-    square_bias = 1 - tf.cast(optimizer.beta_2, dtype) ** tf.cast(step + 1, dtype)
+    is_adamax = isinstance(optimizer, keras.optimizers.Adamax)
+    update_weight = (_adamax if is_adamax else _release_adam)(optimizer, learning_rate, step, dtype)
     # The first step sets the averages to the weights.
     momentum = tf.cast(step != 0, dtype) * optimizer.ema_momentum
     rest = 1 - momentum
-    update_weight = _adamax if isinstance(optimizer, keras.optimizers.Adamax) else _release_adam
-    constants = tuple(
-        tf.constant(getattr(optimizer, name), dtype) for name in ("beta_1", "beta_2", "epsilon")
-    )
-    rates = learning_rate, mean_bias, square_bias, 1 - mean_bias, *constants
     for weight, average, *slots, gradient in zip(
         variables.weights, variables.averages, *variables.slots, gradients, strict=True
     ):
-        update_weight(optimizer, weight, slots, tf.cast(gradient, dtype), rates)
+        update_weight(weight, *slots, tf.cast(gradient, dtype))
         average.assign(momentum * average + rest * weight)
     variables.iterations.assign_add(1)
 
 
-def _adamax(optimizer, weight, slots, gradient, rates):
-    """Adamax (Kingma and Ba 2015, algorithm 2), as one operation."""
-    learning_rate, _, _, mean_power, beta_1, beta_2, epsilon = rates
-    m, u = slots
-    tf.raw_ops.ResourceApplyAdaMax(
-        var=weight.handle,
-        m=m.handle,
-        v=u.handle,
-        beta1_power=mean_power,
-        lr=learning_rate,
-        beta1=beta_1,
-        beta2=beta_2,
-        epsilon=epsilon,
-        grad=gradient,
-    )
+def _adamax(optimizer, learning_rate, step, dtype):
+    """The function that updates a weight by Adamax (Kingma and Ba 2015, algorithm 2).
+
+    m <- b1 m + (1 - b1) g;  u <- max(b2 u, |g|)
+    p <- p - lr / (1 - b1^t) * m / (u + epsilon),  t = 1 at the first step
+    """
+    beta_1, beta_2, epsilon = _constants(optimizer, dtype)
+    power = beta_1 ** tf.cast(step + 1, dtype)
+
+    def update_weight(weight, m, u, gradient):
+        tf.raw_ops.ResourceApplyAdaMax(
+            var=weight.handle,
+            m=m.handle,
+            v=u.handle,
+            beta1_power=power,
+            lr=learning_rate,
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=epsilon,
+            grad=gradient,
+        )
+
+    return update_weight
 
 
-def _release_adam(optimizer, weight, slots, gradient, rates):
-    """The equations of `optimizers.ReleaseAdam`."""
-    learning_rate, mean_bias, square_bias, *_ = rates
-    m, v = slots
-    mean = m.assign(optimizer.beta_1 * m + (1 - optimizer.beta_1) * gradient)
-    square = v.assign(optimizer.beta_2 * v + (1 - optimizer.beta_2) * tf.square(gradient))
-    weight.assign_sub(
-        learning_rate * (mean / mean_bias) / tf.sqrt(square / square_bias + optimizer.epsilon)
-    )
+def _release_adam(optimizer, learning_rate, step, dtype):
+    """The function that updates a weight by the equations of `optimizers.ReleaseAdam`."""
+    beta_1, beta_2, epsilon = _constants(optimizer, dtype)
+    mean_bias, square_bias = (1 - beta ** tf.cast(step + 1, dtype) for beta in (beta_1, beta_2))
+    new_1, new_2 = 1 - beta_1, 1 - beta_2
+
+    def update_weight(weight, m, v, gradient):
+        mean = m.assign(beta_1 * m + new_1 * gradient) / mean_bias
+        square = v.assign(beta_2 * v + new_2 * tf.square(gradient)) / square_bias
+        weight.assign_sub(learning_rate * mean / tf.sqrt(square + epsilon))
+
+    return update_weight
+
+
+def _constants(optimizer, dtype):
+    # `constant` and not `cast`, which would round the numbers to float32 first.
+    names = "beta_1", "beta_2", "epsilon"
+    return [tf.constant(getattr(optimizer, name), dtype) for name in names]
 
 
 def _slots(optimizer):
