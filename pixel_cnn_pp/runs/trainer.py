@@ -49,7 +49,6 @@ class Trainer:
             self.optimizer.build(self.model.trainable_variables)
         self._averages = checkpoints.averages(self.model, self.optimizer)
         self._replica_variables = updates.replica_variables(self.model, self.optimizer, strategy)
-        self._gradients_of_part = self._gradients
         self._gradients_of_replica = _called_not_copied(self._accumulated_gradients)
         self._update = _called_not_copied(self._update_replica)
         self._replica_loss = _called_not_copied(self._averaged_loss)
@@ -237,12 +236,12 @@ class Trainer:
         first_image = replica * images.shape[0]
         weights = [tf.convert_to_tensor(weight) for weight in weights]
         if num_parts == 1:
-            nats, gradients = self._gradients_of_part(weights, images, labels, seed, first_image)
+            nats, gradients = self._gradients(weights, images, labels, seed, first_image)
             return nats, self._packed(gradients)
 
         def add_part(number, nats, gradients):
             rows = number * part_size + tf.range(part_size)
-            part_nats, part_gradients = self._gradients_of_part(
+            part_nats, part_gradients = self._gradients(
                 weights,
                 tf.gather(images, rows),
                 None if labels is None else tf.gather(labels, rows),
@@ -311,7 +310,11 @@ class Trainer:
 
 @contextlib.contextmanager
 def _graph_optimizer(is_on):
-    """A context in which TensorFlow's graph optimizer is on or off for the calls of functions."""
+    """A context in which TensorFlow's graph optimizer is on or off for the calls of functions.
+
+    The optimizer runs again for every function and every device. It makes the blocks of a network
+    faster. In the functions around them it finds nothing, and takes longer than everything else.
+    """
     before = tf.config.optimizer.get_experimental_options()
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not is_on})
     try:
@@ -322,11 +325,6 @@ def _graph_optimizer(is_on):
         )
 
 
-def _called_not_copied(function, jit_compile=False):
+def _called_not_copied(function):
     """Compiles a function that TensorFlow must not copy into the function that calls it."""
-    return tf.function(
-        function,
-        jit_compile=jit_compile or None,
-        autograph=False,
-        experimental_attributes={"_noinline": True},
-    )
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
