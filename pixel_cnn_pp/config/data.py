@@ -73,5 +73,18 @@ class DataConfig:
             bounds=[(">=", 1)],
         ),
     )
+    channels_first: bool | None = field(
+        default=None,
+        metadata=about(
+            "Whether the arrays of npz: are [N, C, H, W]; default: arrays that look so are refused"
+        ),
+    )
+    class_names: tuple[str, ...] | None = field(
+        default=None,
+        metadata=about(
+            "Names of the classes in the order of their numbers, for folder: and npz:",
+            is_flag=False,
+        ),
+    )
 
     __post_init__ = check_fields

@@ -7,7 +7,7 @@
     embedded.py   the data sets of scikit-learn: digits, photos
     folders.py    the user's own folders of pictures
     arrays.py     the user's own files of arrays
-    reading.py    images from one file
+    reading.py    all images of one file
     streams.py    the batches of a training epoch, and the batches of an evaluation
 
 To add a data set, write a file with a loader `(split, data_dir, image_size) -> store.StoredImages`,
@@ -15,18 +15,21 @@ and add the loader to `_SETS` in names.py. cifar.py is the shortest example.
 """
 
 from pixel_cnn_pp.data.images import ImageData
+from pixel_cnn_pp.data.labels import class_numbers, given_labels
 from pixel_cnn_pp.data.names import check_name, load, load_split, names
-from pixel_cnn_pp.data.reading import read_images
+from pixel_cnn_pp.data.reading import load_file
 from pixel_cnn_pp.data.streams import epoch_order, eval_batches, train_batches
 
 __all__ = [
     "ImageData",
     "check_name",
+    "class_numbers",
     "epoch_order",
     "eval_batches",
+    "given_labels",
     "load",
+    "load_file",
     "load_split",
     "names",
-    "read_images",
     "train_batches",
 ]

@@ -3,10 +3,7 @@
 import concurrent.futures
 import itertools
 import sys
-import zipfile
-import zlib
 
-import numpy as np
 from tqdm import tqdm
 
 CHUNK = 512  # Number of files or rows in memory at a time.
@@ -104,29 +101,3 @@ def describe_left_out(unreadable, num_small=0, size=None):
     if num_small:
         parts.append(f"{num_small} left out as smaller than {size[0]} x {size[1]}")
     return "; ".join(parts)
-
-
-def read_arrays(file, wanted):
-    """Reads a file of arrays.
-
-    Args:
-      file: Path of an .npz or .npy file, or an open binary file of an .npz. The array of an .npy
-        is memory-mapped, and its name is `images`.
-      wanted: Names of the arrays to read.
-    Returns:
-      {name: array} of the wanted arrays in the file. If the file holds only one array, that array
-      is returned whatever its name is.
-    Raises:
-      ValueError: If the file is damaged.
-      OSError: If the file cannot be opened.
-    """
-    try:
-        if str(file).endswith(".npy"):
-            return {"images": np.load(file, mmap_mode="r")}
-        with np.load(file) as arrays:
-            is_alone = len(arrays.files) == 1
-            return {name: arrays[name] for name in arrays.files if is_alone or name in wanted}
-    except (ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"Arrays must lie in a whole .npz or .npy. Received: {file} ({error})"
-        ) from None

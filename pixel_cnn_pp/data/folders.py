@@ -5,13 +5,13 @@ import math
 
 import numpy as np
 
-from pixel_cnn_pp.data import decoding, pictures, splits, store
+from pixel_cnn_pp.data import decoding, pictures, splits, store, writing
 
 # Possible names of the sub-folder with the test split. The first one that exists is used.
 _TEST_NAMES = ("test", "valid", "val")
 
 
-def load_folder(path, split, data_dir, image_size, crop, test_fraction, num_levels):
+def load_folder(path, split, data_dir, options):
     """Loads one split of a folder of pictures.
 
     Args:
@@ -20,21 +20,17 @@ def load_folder(path, split, data_dir, image_size, crop, test_fraction, num_leve
         the classes. Pictures that are in no such sub-folder have no classes.
       split: "train" or "test".
       data_dir: Folder with the cache. `path` may also be relative to this folder.
-      image_size: H = W of square crops. Smaller images are left out. None for whole images, which
-        must all have one size.
-      crop: "center", or "random". With "random", the training split also gets `uncropped`.
-      test_fraction: Fraction of the images that becomes the test split. Whether an image is chosen
-        depends only on its name. None for a tenth, or if the folder has a test split.
-      num_levels: L, or None for 2 to the power of the number of bits of the files.
+      options: `splits.Options`. With an `image_size`, smaller images are left out. If `num_levels`
+        is None, L is 2 to the power of the number of bits of the files.
     Returns:
       StoredImages.
     Raises:
       ValueError: If the folder holds no such images, or images of different kinds or sizes.
       OSError: If the folder cannot be read, or the cache cannot be written.
     """
-    splits.check_crop(image_size, crop)
+    options.check_crop()
     root = splits.located(path, data_dir)
-    listed = _list_splits(root, test_fraction)
+    listed = _list_splits(root, options)
     states = {
         part: [[file.name, *store.file_state(file.path)] for file in files]
         for part, files in listed.items()
@@ -42,13 +38,13 @@ def load_folder(path, split, data_dir, image_size, crop, test_fraction, num_leve
     folder = store.entry(
         data_dir,
         root.resolve().name,
-        ["folder", str(root.resolve()), states, image_size, crop],
-        lambda folder: _write_folder(folder, root, listed, image_size, crop),
+        ["folder", str(root.resolve()), states, options.key()],
+        lambda folder: _write_folder(folder, root, listed, options),
     )
-    return store.load_stored(folder, split, num_levels)
+    return store.load_stored(folder, split, options.num_levels, options.class_names)
 
 
-def _list_splits(root, test_fraction):
+def _list_splits(root, options):
     """{split: list of `pictures.ListedFile`, sorted by name}."""
     if not root.is_dir():
         raise OSError(f"There must be a folder of pictures. Received: {root}, which is none")
@@ -59,18 +55,14 @@ def _list_splits(root, test_fraction):
             f"A folder with {test_name}/ must have train/ too. Received: {root} without it"
         )
     if test_name is not None:
-        if test_fraction is not None:
-            raise ValueError(
-                f"`test_fraction` must be left out where the data have a {test_name} split. "
-                f"Received: test_fraction={test_fraction}"
-            )
+        options.check_own_test_split(f"a {test_name} split")
         listed = {
             split: pictures.list_folder(root / name, prefix=f"{name}/")
             for split, name in (("train", "train"), ("test", test_name))
         }
     else:
         files = pictures.list_folder(root / "train" if own else root)
-        is_test = splits.choose_test([file.name for file in files], test_fraction, root)
+        is_test = splits.choose_test([file.name for file in files], options.test_fraction, root)
         listed = {split: [] for split in store.SPLITS}
         for file, chosen in zip(files, is_test, strict=True):
             listed["test" if chosen else "train"].append(file)
@@ -84,7 +76,7 @@ def _list_splits(root, test_fraction):
     return listed
 
 
-def _write_folder(folder, root, listed, image_size, crop):
+def _write_folder(folder, root, listed, options):
     """Decodes a folder of pictures and writes them to a cache entry."""
     every = listed["train"] + listed["test"]
     paths = [file.path for file in every]
@@ -95,7 +87,7 @@ def _write_folder(folder, root, listed, image_size, crop):
     unreadable = {file.name: reason for file, reason in found.items() if isinstance(reason, str)}
     decoding.check_readable(unreadable, len(every), root)
     num_channels, num_bits = _common_kind(headers)
-    size = _common_size(headers, image_size)
+    size = _common_size(headers, options)
     usable = {
         split: [file for file in files if file in headers and _fits(headers[file], size)]
         for split, files in listed.items()
@@ -107,7 +99,7 @@ def _write_folder(folder, root, listed, image_size, crop):
                 f"Received: {root} with none in the {split} split"
             )
     num_pixels = math.prod(size) * sum(map(len, usable.values()))
-    if crop == "random":
+    if options.crop == "random":
         num_pixels += sum(headers[file].height * headers[file].width for file in usable["train"])
     dtype = np.dtype(np.uint8 if num_bits <= 8 else np.uint16)
     store.check_space(folder, num_pixels * num_channels * dtype.itemsize)
@@ -132,8 +124,8 @@ def _write_folder(folder, root, listed, image_size, crop):
     numbers = {name: number for number, name in enumerate(class_names)} | {None: None}
     for split, files in usable.items():
         items = ((file.name, file.path, numbers[file.label]) for file in files)
-        keeps_uncropped = crop == "random" and split == "train"
-        with store.split_writer(
+        keeps_uncropped = options.crop == "random" and split == "train"
+        with writing.split_writer(
             folder, split, (*size, num_channels), dtype, has_alpha, keeps_uncropped
         ) as writer:
             unreadable |= decoding.append_decoded(
@@ -145,7 +137,9 @@ def _write_folder(folder, root, listed, image_size, crop):
                 {name: unreadable[name] for name in sorted(broken)}, num_small, size
             )
     decoding.check_readable(unreadable, len(every), root)
-    store.write_about(folder, 2**num_bits, len(class_names) or None)
+    writing.write_about(
+        folder, 2**num_bits, class_names=class_names or None, most_levels=2**num_bits
+    )
 
 
 def _common_kind(headers):
@@ -169,10 +163,10 @@ def _common_kind(headers):
     return num_channels, bits.pop() if len(bits) == 1 else usual[1]
 
 
-def _common_size(headers, image_size):
+def _common_size(headers, options):
     """The height and width that the images of a folder will have."""
-    if image_size is not None:
-        return image_size, image_size
+    if options.image_size is not None:
+        return options.size(None)
     sizes = {file: (header.height, header.width) for file, header in headers.items()}
     (usual, num_usual), *others = collections.Counter(sizes.values()).most_common()
     if others:

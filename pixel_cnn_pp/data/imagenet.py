@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from pixel_cnn_pp.data import decoding, pictures, public_sets, store
+from pixel_cnn_pp.data import array_files, decoding, pictures, public_sets, store
 
 # Number of images in each split of van den Oord et al. (2016).
 _IMAGENET_SIZES = {"train": 1281149, "test": 49999}
@@ -188,7 +188,7 @@ def _read_batch(source, path, shape):
 
     In the file, channels come before height and width, and the first class is 1.
     """
-    arrays = decoding.read_arrays(source, ("data", "labels"))
+    arrays = array_files.loaded(source, path, ("data", "labels"))
     flat, labels = arrays.get("data"), arrays.get("labels")
     is_right = (
         flat is not None

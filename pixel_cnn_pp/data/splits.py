@@ -1,11 +1,45 @@
-"""Code that folders and files of arrays share: their paths, their crops and their test split."""
+"""Code that folders and files of arrays share: their options, their paths and their test split."""
 
+import dataclasses
 import hashlib
 import pathlib
 
 import numpy as np
 
 _TEST_FRACTION = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How the user's own images are read: the options of `names.load` that concern them."""
+
+    image_size: int | None = None
+    crop: str = "center"
+    test_fraction: float | None = None
+    num_levels: int | None = None
+    class_names: tuple[str, ...] | None = None
+    channels_first: bool | None = None
+
+    def key(self):
+        """What an entry of the cache depends on."""
+        return [self.image_size, self.crop, self.test_fraction, self.channels_first]
+
+    def size(self, usual):
+        """The height and width that images of a usual size (H, W) will have."""
+        return usual if self.image_size is None else (self.image_size, self.image_size)
+
+    def check_crop(self):
+        """Raises a ValueError for random crops without an `image_size`."""
+        if self.crop == "random" and self.image_size is None:
+            raise ValueError("`crop` must go with an `image_size`. Received: crop='random' alone")
+
+    def check_own_test_split(self, words):
+        """Raises a ValueError for a `test_fraction` of data that have a test split."""
+        if self.test_fraction is not None:
+            raise ValueError(
+                f"`test_fraction` must be left out where the data have {words}. "
+                f"Received: test_fraction={self.test_fraction}"
+            )
 
 
 def located(path, data_dir):
@@ -55,9 +89,3 @@ def check_size(size):
             "Height and width must be multiples of 4, or `image_size` must say what to crop the "
             f"images to. Received: {size[0]} x {size[1]}"
         )
-
-
-def check_crop(image_size, crop):
-    """Raises a ValueError for random crops without an `image_size`."""
-    if crop == "random" and image_size is None:
-        raise ValueError("`crop` must go with an `image_size`. Received: crop='random' alone")

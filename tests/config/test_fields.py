@@ -42,6 +42,8 @@ BAD_VALUES = [
     (DataConfig, "test_fraction", [0, 1, 1.0, -0.5, "0.1", True, float("nan")]),
     (DataConfig, "num_levels", [1, 0, 65537, 256.0, "256", True]),
     (DataConfig, "num_train_images", [0, -1, 64.0, "64", True]),
+    (DataConfig, "channels_first", [1, "yes"]),
+    (DataConfig, "class_names", ["cat", 3, ["cat", ""], [1, 2]]),
     (TrainingConfig, "save_dir", ["", None]),
     (TrainingConfig, "save_interval", [0, -1, 1.5]),
     (TrainingConfig, "save_minutes", [-1, float("nan"), float("inf"), "1", None]),

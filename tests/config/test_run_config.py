@@ -188,6 +188,8 @@ MAY_NOT_CHANGE = {
     "crop": "center",
     "test_fraction": None,
     "num_train_images": None,
+    "channels_first": None,
+    "class_names": None,
     "class_conditional": False,
     "optimizer": "adamax",
 }

@@ -3,12 +3,12 @@ import pathlib
 
 import numpy as np
 import pytest
+from loading import as_set, load_both, load_folder
 from PIL import Image
 
-from pixel_cnn_pp.data import arrays, folders, store
+from pixel_cnn_pp.data import arrays, folders
 
 RANDOM = np.random.default_rng(0)
-OPTIONS = {"image_size": None, "crop": "center", "test_fraction": None, "num_levels": None}
 
 
 def colours(height=8, width=12, channels=3):
@@ -23,20 +23,6 @@ def save(root, pictures):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
     return root
-
-
-def load_both(load, path, data_dir, **options):
-    """The stored training and test split."""
-    options = OPTIONS | options
-    return [load(path, split, data_dir, **options) for split in store.SPLITS]
-
-
-def load_folder(root, data_dir, **options):
-    return load_both(folders.load_folder, root, data_dir, **options)
-
-
-def as_set(images):
-    return {image.tobytes() for image in images}
 
 
 @pytest.fixture
