@@ -79,6 +79,20 @@ class DataConfig:
             "Whether the arrays of npz: are [N, C, H, W]; default: arrays that look so are refused"
         ),
     )
+    convert: str | None = field(
+        default=None,
+        metadata=about(
+            "Convert the pictures of folder: to colour or grey of 8 bits, or of more if all have "
+            "them, and drop alpha; default: pictures of several kinds are refused",
+            choices=("rgb", "grey"),
+        ),
+    )
+    skip_odd: bool = field(
+        default=False,
+        metadata=about(
+            "Leave out pictures of folder: whose channels, bits or size are not those of most"
+        ),
+    )
     class_names: tuple[str, ...] | None = field(
         default=None,
         metadata=about(

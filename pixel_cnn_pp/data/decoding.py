@@ -20,8 +20,8 @@ def append_decoded(writer, items, decode, total):
     Args:
       writer: SplitWriter.
       items: Iterable of (name, encoded image, label).
-      decode: Function (name, encoded image) -> array [H, W, C]. If the image cannot be read, it
-        returns the reason, a string.
+      decode: Function (name, encoded image) -> list of arrays [H, W, C]. If the image cannot be
+        read, it returns the reason, a string.
       total: Number of items, for the progress bar. None if it is unknown.
     Returns:
       {name: reason} of the images that cannot be read.
@@ -32,11 +32,12 @@ def append_decoded(writer, items, decode, total):
         name, encoded, label = item
         return name, decode(name, encoded), label
 
-    for name, pixels, label in in_threads(decode_item, items, total):
-        if isinstance(pixels, str):
-            unreadable[name] = pixels
+    for name, found, label in in_threads(decode_item, items, total):
+        if isinstance(found, str):
+            unreadable[name] = found
         else:
-            writer.append(pixels, label)
+            for pixels in found:
+                writer.append(pixels, label)
     return unreadable
 
 
@@ -85,13 +86,15 @@ def _named(unreadable):
     return ", ".join(named) + (", ..." if len(unreadable) > _NUM_NAMED else "")
 
 
-def describe_left_out(unreadable, num_small=0, size=None):
+def describe_left_out(unreadable, num_small=0, size=None, odd=None, notes=()):
     """Describes in words which files were left out of the images.
 
     Args:
       unreadable: {name: reason} of the files that cannot be read.
       num_small: Number of images that are smaller than `size`.
       size: (H, W).
+      odd: {what is odd about images, in words: their number}, of those that were left out for it.
+      notes: What else is to be said, strings.
     Returns:
       String, empty if no file was left out.
     """
@@ -100,4 +103,8 @@ def describe_left_out(unreadable, num_small=0, size=None):
         parts.append(f"{len(unreadable)} left out as unreadable: {_named(unreadable)}")
     if num_small:
         parts.append(f"{num_small} left out as smaller than {size[0]} x {size[1]}")
+    if odd:
+        each = ", ".join(f"{words} ({number})" for words, number in odd.items())
+        parts.append(f"{sum(odd.values())} left out as odd: {each}")
+    parts += notes
     return "; ".join(parts)

@@ -55,6 +55,8 @@ def load(
     log=print,
     class_names=None,
     channels_first=None,
+    convert=None,
+    skip_odd=False,
 ):
     """Loads one split of a data set. Large arrays stay on disk and are memory-mapped.
 
@@ -77,6 +79,9 @@ def load(
         set become the numbers. None for the classes that occur, in their order.
       channels_first: Whether the arrays of an `npz:` data set are [N, C, H, W]. None refuses arrays
         that look like it.
+      convert: "rgb" or "grey" to convert the pictures of a `folder:` data set, or None.
+      skip_odd: Whether to leave out pictures of a `folder:` data set that have other channels, bits
+        or sizes than most. Otherwise they are refused.
     Returns:
       `ImageData`, always the same images in the same order.
     Raises:
@@ -99,6 +104,8 @@ def load(
         num_levels=num_levels,
         class_names=None if class_names is None else tuple(class_names),
         channels_first=channels_first,
+        convert=convert,
+        skip_odd=skip_odd,
     )
     found = _load_whole(name, split, data_dir, options, log)
     if split == "test" or num_train_images is None:
@@ -171,6 +178,10 @@ def _check_options(options):
             )
     if options.crop not in ("center", "random"):
         raise ValueError(f"`crop` must be one of center, random. Received: crop={options.crop!r}")
+    if options.convert not in (None, "rgb", "grey"):
+        raise ValueError(
+            f"`convert` must be one of rgb, grey. Received: convert={options.convert!r}"
+        )
     if test_fraction is not None and not 0 < test_fraction < 1:
         raise ValueError(
             f"`test_fraction` must lie between 0 and 1. Received: test_fraction={test_fraction!r}"

@@ -78,14 +78,14 @@ def _holds_arrays(path):
 
 
 def _read_picture(path, num_channels):
-    """The image of a picture, [1, H, W, C], and the number of levels that it can hold."""
+    """The images of a picture, [P, H, W, C], and the number of levels that it can hold."""
     try:
         pixels, header = pictures.read(path)
     except ValueError as error:
         raise ValueError(f"The file must be a picture. Received: {path} ({error})") from None
     if header.num_channels > num_channels:
         pixels = pictures.without_opaque_alpha(pixels, header)
-    return pixels[np.newaxis], 2**header.num_bits
+    return pixels, 2**header.num_bits
 
 
 def _centre(images, size, path):

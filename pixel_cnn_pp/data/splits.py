@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 
 import numpy as np
@@ -19,10 +20,13 @@ class Options:
     num_levels: int | None = None
     class_names: tuple[str, ...] | None = None
     channels_first: bool | None = None
+    convert: str | None = None
+    skip_odd: bool = False
 
     def key(self):
-        """What an entry of the cache depends on."""
-        return [self.image_size, self.crop, self.test_fraction, self.channels_first]
+        """What an entry of the cache depends on: all but what is checked when it is loaded."""
+        fields = vars(self).items()
+        return {name: value for name, value in fields if name not in ("num_levels", "class_names")}
 
     def size(self, usual):
         """The height and width that images of a usual size (H, W) will have."""
@@ -73,7 +77,7 @@ def choose_test(names, test_fraction, where):
             f"Received: {len(names)} in {where}"
         )
     fraction = _TEST_FRACTION if test_fraction is None else test_fraction
-    digests = [hashlib.sha256(name.encode()).digest() for name in names]
+    digests = [hashlib.sha256(os.fsencode(name)).digest() for name in names]
     places = np.array([int.from_bytes(digest[:8], "big") for digest in digests]) / 2**64
     is_test = places < fraction
     # With only a few images, one of the splits could be empty.

@@ -181,7 +181,7 @@ def load_stored(folder, split, num_levels=None, class_names=None):
       ValueError: If the images have values of `num_levels` or more, or their source has fewer
         levels; or if the labels are no classes of the run.
     """
-    about = json.loads((folder / "about.json").read_text())
+    about = read_about(folder)
     splits = {
         path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/about.json")
     }
@@ -234,6 +234,11 @@ def load_stored(folder, split, num_levels=None, class_names=None):
         uncropped=uncropped,
         description=description,
     )
+
+
+def read_about(folder):
+    """The properties that all splits of a cache entry share, as `writing.write_about` has them."""
+    return json.loads((folder / "about.json").read_text())
 
 
 def check_levels(num_levels, highest, most_levels):

@@ -37,6 +37,8 @@ ORIGINAL_FLAGS = [
     (DataConfig, "num_levels", None, None, "int"),
     (DataConfig, "num_train_images", None, None, "int"),
     (DataConfig, "channels_first", None, None, "bool"),
+    (DataConfig, "convert", None, None, "string enum"),
+    (DataConfig, "skip_odd", None, False, "bool"),
     (TrainingConfig, "save_dir", "o", "save", "string"),
     (TrainingConfig, "save_interval", "t", 20, "int"),
     (TrainingConfig, "save_minutes", None, 30.0, "float"),

@@ -43,6 +43,8 @@ BAD_VALUES = [
     (DataConfig, "num_levels", [1, 0, 65537, 256.0, "256", True]),
     (DataConfig, "num_train_images", [0, -1, 64.0, "64", True]),
     (DataConfig, "channels_first", [1, "yes"]),
+    (DataConfig, "convert", ["RGB", "", 1]),
+    (DataConfig, "skip_odd", [1, "yes", None]),
     (DataConfig, "class_names", ["cat", 3, ["cat", ""], [1, 2]]),
     (TrainingConfig, "save_dir", ["", None]),
     (TrainingConfig, "save_interval", [0, -1, 1.5]),

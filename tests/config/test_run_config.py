@@ -189,6 +189,8 @@ MAY_NOT_CHANGE = {
     "test_fraction": None,
     "num_train_images": None,
     "channels_first": None,
+    "convert": None,
+    "skip_odd": False,
     "class_names": None,
     "class_conditional": False,
     "optimizer": "adamax",

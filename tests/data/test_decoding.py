@@ -8,7 +8,7 @@ def test_decoded_images_come_in_order_and_broken_ones_with_their_reason(tmp_path
     num_images = 3 * decoding.CHUNK + 5
 
     def decode(name, number):
-        return f"bad {name}" if number % 500 == 7 else np.full((4, 4, 1), number % 256, np.uint8)
+        return f"bad {name}" if number % 500 == 7 else [np.full((4, 4, 1), number % 256, np.uint8)]
 
     items = ((f"file {number}", number, number % 3) for number in range(num_images))
     with writing.split_writer(tmp_path, "train", (4, 4, 1), np.uint8) as writer:
