@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import gzip
 import math
 import pathlib
 import shutil
@@ -12,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pixel_cnn_pp.data import store
+from pixel_cnn_pp.data import array_names, scientific, store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +23,16 @@ class Member:
     Attributes:
       shape: Its shape.
       dtype: Its NumPy dtype.
-      load: Function that returns the array. It may be memory-mapped.
+      load: Function that returns the array. It may be memory-mapped, or a data set of HDF5.
+      role: What the array is, as from `array_names.role`, where its file tells, or None.
+      is_matlab: Whether its axes may be as MATLAB has them.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     load: Callable
+    role: tuple | None = None
+    is_matlab: bool = False
 
 
 @contextlib.contextmanager
@@ -35,16 +40,55 @@ def opened(path, scratch=None):
     """Opens a file of arrays. What it is tells its first bytes, not its name.
 
     Args:
-      path: Path of an .npy or .npz file.
+      path: Path of an .npy, .npz, IDX, HDF5 or .mat file, or of a folder of such files. An .npy
+        or an IDX file may be packed by gzip.
       scratch: Folder for compressed arrays while the file is open. None for one of the system.
     Yields:
-      {name: Member}. The array of an .npy has the name "".
+      {name: Member}. The array of a file that has only one may have the name "".
     Raises:
       ValueError: If the file is damaged, or of another kind.
       OSError: If the file cannot be read.
     """
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="arrays-") as folder:
-        yield _members(pathlib.Path(path), pathlib.Path(folder))
+    path = pathlib.Path(path)
+    with (
+        tempfile.TemporaryDirectory(dir=scratch, prefix="arrays-") as folder,
+        contextlib.ExitStack() as stack,
+    ):
+        folder = pathlib.Path(folder)
+        if not path.is_dir():
+            yield _members(path, folder, stack)
+            return
+        found = {}
+        for file in files_of(path):
+            members = _members(file, pathlib.Path(tempfile.mkdtemp(dir=folder)), stack)
+            for name, member in members.items():
+                role = _role_in(file.name, name, len(members) == 1)
+                full_name = f"{file.name}/{name}" if name else file.name
+                found[full_name] = dataclasses.replace(member, role=role)
+        yield found
+
+
+def files_of(folder):
+    """The files of arrays that lie in a folder, by their first bytes: paths, sorted by name."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".") and _kind(_start(path), path)
+    ]
+
+
+def is_file(path):
+    """Whether a file is one of arrays, by its first bytes."""
+    return _kind(_start(path), path) is not None
+
+
+def _role_in(file_name, name, is_alone):
+    """What an array of a file in a folder is: the file's name tells what its own does not."""
+    split, kind = array_names.role(name) if name else (None, None)
+    if name and is_alone and kind is None:
+        split = None
+    of_file = array_names.role(file_name, is_file=True)
+    return split or of_file[0], kind or (of_file[1] if is_alone else None)
 
 
 def loaded(file, path, wanted):
@@ -73,6 +117,8 @@ def whole_file(path):
         if error.errno not in (None, errno.EINVAL):  # EINVAL: to a place before the file's start.
             raise
         raise _damaged(path, error) from None
+    except scientific.MissingPackageError:
+        raise
     except Exception as error:
         raise _damaged(path, error) from None
 
@@ -84,19 +130,61 @@ def _damaged(path, error):
     )
 
 
-def _members(path, folder):
+def _start(path):
+    with path.open("rb") as file:
+        return file.read(8)
+
+
+def _kind(start, path):
+    """What a file is by its first bytes; by its end too where several kinds start so. Or None."""
+    if start.startswith(b"\x93NUMPY"):
+        return "npy"
+    if start == scientific.HDF5_START:
+        return "hdf5"
+    if start.startswith(scientific.MAT_STARTS):
+        return "mat"
+    if start.startswith(b"\x1f\x8b"):
+        is_archive = path.name.lower().endswith((".tar.gz", ".tgz"))
+        return None if is_archive else "gzip"
+    if start.startswith(b"PK"):
+        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            if not any(name.endswith(".npy") for name in archive.namelist()):
+                return None  # An archive of pictures.
+        return "npz"
+    return "idx" if scientific.is_idx(start) else None
+
+
+def _members(path, folder, stack):
     if path.exists() and not path.is_dir() and not path.is_file():
         # To open a named pipe would wait for ever.
         raise ValueError(f"Arrays must lie in a file. Received: {path}, which is none")
-    with path.open("rb") as file:
-        start = file.read(8)
+    start = _start(path)
     with whole_file(path):
-        if start.startswith(b"\x93NUMPY"):
-            array = _mapped(path)
+        kind = _kind(start, path)
+        if kind in ("npy", "idx"):
+            array = _mapped(path) if kind == "npy" else scientific.idx(path)
             return {"": Member(array.shape, array.dtype, lambda: array)}
-        if start.startswith(b"PK"):
+        if kind == "npz":
             return _members_of_npz(path, folder)
-    raise ValueError(f"Arrays must lie in an .npz or .npy. Received: {path}, which is none")
+        if kind in ("hdf5", "mat"):
+            found = (
+                scientific.hdf5(path, stack)
+                if kind == "hdf5"
+                else scientific.mat(path, start, stack)
+            )
+            return {
+                name: Member(*properties, is_matlab=kind == "mat")
+                for name, properties in found.items()
+            }
+    if kind == "gzip":
+        unpacked = folder / path.with_suffix("").name
+        with whole_file(path), gzip.open(path) as packed, unpacked.open("wb") as file:
+            shutil.copyfileobj(packed, file, 2**20)
+        if _kind(_start(unpacked), unpacked) not in (None, "gzip"):
+            return _members(unpacked, folder, stack)
+    raise ValueError(
+        f"Arrays must lie in an .npy, .npz, IDX, HDF5 or .mat file. Received: {path}, which is none"
+    )
 
 
 def _mapped(path):

@@ -72,7 +72,7 @@ def arranged(members, where):
     """
     found = {}
     for name in members:
-        part, kind = role(name)
+        part, kind = members[name].role or role(name)
         if kind is None and part is not None and len(members[name].shape) >= 3:
             kind = "images"  # An array that is called `train`.
         if kind is not None:

@@ -1,14 +1,14 @@
-"""Loads the user's own images from files of arrays, .npz or .npy. Copies them once to the cache."""
+"""Loads the user's own images from files of arrays. Copies them once to the cache."""
 
 import dataclasses
 import math
 
 import numpy as np
 
-from pixel_cnn_pp.data import array_files, array_names, decoding, splits, store, writing
+from pixel_cnn_pp.data import array_files, array_names, decoding, scientific, splits, store, writing
 from pixel_cnn_pp.data import labels as labels_of
 
-_TEST_NAMES = ("test", "valid")  # The first of these that a file has is used.
+_TEST_NAMES = ("test", "valid")  # The first one is used.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,7 +39,9 @@ class Images:
 
     def rows(self, indices):
         """The images of some increasing indices, [n, H, W, C]."""
-        found = np.asarray(self.array[indices])
+        # A data set of HDF5 is read by slices.
+        first = indices[0]
+        found = np.asarray(self.array[first : indices[-1] + 1])[indices - first]
         if found.ndim == 3:
             return found[..., np.newaxis]
         return np.moveaxis(found, 1, -1) if self.channels_first else found
@@ -57,9 +59,10 @@ def load_arrays(path, split, data_dir, options):
     """Loads one split of a file of arrays.
 
     Args:
-      path: An .npz or .npy file. An .npz holds images, perhaps labels, and perhaps both for a
-        training and a test split, under one of their usual names (`array_names.role`). Images have
-        the shape [N, H, W] or [N, H, W, C] and are whole numbers in [0, 65535].
+      path: A file of arrays, or a folder of them (`array_files.opened`). It holds images, perhaps
+        labels, and perhaps both for a training and a test split, under one of their usual names
+        (`array_names.role`). Images have the shape [N, H, W] or [N, H, W, C] and are whole numbers
+        in [0, 65535].
       split: "train" or "test".
       data_dir: Folder with the cache. `path` may also be relative to this folder.
       options: `splits.Options`. If `num_levels` is None, there are 256 levels for 8-bit images, 2
@@ -73,7 +76,8 @@ def load_arrays(path, split, data_dir, options):
     """
     options.check_crop()
     path = splits.located(path, data_dir)
-    state = store.file_state(path)
+    files = array_files.files_of(path) if path.is_dir() else [path]
+    state = [[file.name, *store.file_state(file)] for file in files]
     folder = store.entry(
         data_dir,
         path.stem,
@@ -103,7 +107,7 @@ def read_arrays(path, channels_first=None):
             )
         ((images, labels),) = _opened(members, chosen, path, channels_first).values()
         _check_images([images])
-        return np.array(images.rows(slice(None))), labels
+        return np.array(images.rows(np.arange(len(images)))), labels
 
 
 def _opened(members, chosen, path, channels_first):
@@ -112,6 +116,7 @@ def _opened(members, chosen, path, channels_first):
     for split, (name, labels_name) in chosen.items():
         where = f"in {name!r} of {path}" if name else f"in {path}"
         array = members[name].load()
+        given = None if labels_name is None else np.asarray(members[labels_name].load())
         if array.ndim not in (3, 4):
             raise ValueError(
                 "Images must have the shape [N, H, W] or [N, H, W, C]. "
@@ -119,11 +124,11 @@ def _opened(members, chosen, path, channels_first):
             )
         if 0 in array.shape:
             raise ValueError(f"Images must not be empty. Received: shape {array.shape} {where}")
+        if members[name].is_matlab:
+            array, given = scientific.with_images_first(array, given, where)
         labels = None
-        if labels_name is not None:
-            labels_where = f"for {name!r} of {path}"
-            given = np.asarray(members[labels_name].load())
-            labels = labels_of.flattened(given, len(array), labels_where)
+        if given is not None:
+            labels = labels_of.flattened(given, len(array), f"for {name!r} of {path}")
         found[split] = _with_axes(where, array, channels_first), labels
     return found
 

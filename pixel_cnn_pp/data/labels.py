@@ -17,7 +17,7 @@ def flattened(labels, num_images, where):
 
     Args:
       labels: One label an image: whole numbers of at least 0, booleans or strings, in an array or a
-        list, [N] or [N, 1]; or one-hot rows [N, K] of zeros and a one, of any type.
+        list, [N] or [N, 1, ...]; or one-hot rows [N, K] of zeros and a one, of any type.
       num_images: N.
       where: Where the labels come from, for the message.
     Returns:
@@ -30,8 +30,8 @@ def flattened(labels, num_images, where):
         labels = np.asarray(labels)
     except ValueError:  # Rows of different lengths.
         labels = np.empty((), object)
-    if labels.shape == (num_images, 1):
-        labels = labels[:, 0]
+    if labels.ndim > 1 and labels.size == len(labels) == num_images:
+        labels = labels.reshape(-1)
     is_one_hot = labels.ndim == 2 and labels.shape[0] == num_images and labels.dtype.kind in "uibf"
     if is_one_hot and np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all():
         return labels.argmax(axis=1)

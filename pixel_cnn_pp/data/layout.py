@@ -37,7 +37,7 @@ class Layout:
     by_page: bool = False
 
 
-def arranged(files, options, where, repeated=()):
+def arranged(files, options, where, repeated=(), labels=None):
     """Arranges pictures by the folders in their names.
 
     Args:
@@ -45,6 +45,7 @@ def arranged(files, options, where, repeated=()):
       options: `splits.Options`.
       where: Path of the folder or archive, for messages.
       repeated: Names of folders that are left out, because they are links to others.
+      labels: {name of a file: name of its class}, where that is known otherwise, or None.
     Returns:
       Layout.
     Raises:
@@ -84,13 +85,19 @@ def arranged(files, options, where, repeated=()):
     if repeats:
         notes.append(f"{repeats} links to files that are read already")
     depth = 1 if found["train"] else 0
-    labels = _labels(kept, depth, where)
+    if labels is None:
+        labels = _labels(kept, depth, where)
     if test_name is not None:
         options.check_own_test_split(f"a {test_name} split")
         return Layout(kept, labels, notes)
     if len(kept["train"]) == 1:
         return Layout({"train": kept["train"], "test": kept["train"]}, labels, notes, by_page=True)
     return Layout(_chosen(kept["train"], options, where, depth), labels, notes)
+
+
+def is_split(name):
+    """Whether the name of a folder is that of a split."""
+    return name.lower() in _SPLIT_OF
 
 
 def _top(name):

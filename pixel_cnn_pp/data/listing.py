@@ -10,7 +10,7 @@ SUFFIXES = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ListedFile:
     """A picture file of a folder.
 

@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from pixel_cnn_pp.data import arrays, celeba, cifar, embedded, folders, imagenet, store
+from pixel_cnn_pp.data import celeba, cifar, embedded, imagenet, own, store
 from pixel_cnn_pp.data import splits as splits_of
 from pixel_cnn_pp.data.images import ImageData, check_whole_number
 
@@ -14,13 +14,18 @@ _EMBEDDED = {"digits": embedded.load_digits, "photos": embedded.load_photos}
 # Name -> loader (split, data_dir, image_size) -> store.StoredImages.
 _SETS = {
     "cifar": cifar.load_cifar,
+    "cifar100": functools.partial(cifar.load_cifar, name="cifar100"),
     "imagenet32": functools.partial(imagenet.load_imagenet, size=32),
     "imagenet64": functools.partial(imagenet.load_imagenet, size=64),
     "celeba": celeba.load_celeba,
 }
 # Prefix of a name with a path -> loader (path, split, data_dir, splits.Options) ->
 # store.StoredImages.
-_PATHS = {"folder": folders.load_folder, "npz": arrays.load_arrays}
+_PATHS = {
+    "folder": functools.partial(own.load_own, is_of_pictures=True),
+    "npz": own.load_own,
+    "file": own.load_own,
+}
 
 
 def names():
@@ -61,27 +66,28 @@ def load(
     """Loads one split of a data set. Large arrays stay on disk and are memory-mapped.
 
     Args:
-      name: One of `names()`, such as "cifar", "folder:pictures" or "npz:images.npz".
+      name: One of `names()`, such as "cifar", "folder:pictures" or "file:images.tar". What a file
+        is gets found out, whether it is called `folder:`, `npz:` or `file:`.
       split: "train" or "test".
       data_dir: Folder of the data sets, and of the cache of decoded images. Downloads go there.
         `digits` and `photos` do not use it, because they are part of scikit-learn.
       image_size: H = W of the images, or None for the size of the data set.
       crop: "center" or "random". With "random", training cuts new crops in every epoch. This works
-        for `folder:` and `npz:` data sets, and needs an `image_size`.
-      test_fraction: Fraction of the images that becomes the test split, for a `folder:` or `npz:`
-        data set that has none. Whether an image is chosen depends only on its name. None for a
+        for data sets at a path only, and needs an `image_size`.
+      test_fraction: Fraction of the images that becomes the test split, for a data set at a
+        path that has none. Whether an image is chosen depends only on its name. None for a
         tenth.
-      num_levels: L of a `folder:` or `npz:` data set. None to find it from the files.
+      num_levels: L of a data set at a path. None to find it from the files.
       num_train_images: Number of training images to use. They are chosen at random, but always the
         same. None for all images.
       log: Function of a string. It gets one line that says what was found and what was left out.
-      class_names: Names of the classes of a run, of which the labels of a `folder:` or `npz:` data
-        set become the numbers. None for the classes that occur, in their order.
-      channels_first: Whether the arrays of an `npz:` data set are [N, C, H, W]. None refuses arrays
+      class_names: Names of the classes of a run, of which the labels of a data set at a
+        path become the numbers. None for the classes that occur, in their order.
+      channels_first: Whether arrays at a path are [N, C, H, W]. None refuses arrays
         that look like it.
-      convert: "rgb" or "grey" to convert the pictures of a `folder:` data set, or None.
-      skip_odd: Whether to leave out pictures of a `folder:` data set that have other channels, bits
-        or sizes than most. Otherwise they are refused.
+      convert: "rgb" or "grey" to convert pictures at a path, or None.
+      skip_odd: Whether to leave out pictures at a path that have other channels, bits or sizes than
+        most. Otherwise they are refused.
     Returns:
       `ImageData`, always the same images in the same order.
     Raises:
@@ -156,7 +162,7 @@ def _some(images, name, number):
 
 
 def _refuse_options(name, options):
-    """Raises an error for options that only `folder:` and `npz:` data sets have."""
+    """Raises an error for options that only data sets at a path have."""
     for field in dataclasses.fields(options):
         option, value = field.name, getattr(options, field.name)
         # The classes of a run concern other data sets only.

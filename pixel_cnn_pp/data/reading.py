@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from pixel_cnn_pp.data import arrays, pictures, store
+from pixel_cnn_pp.data import array_files, arrays, pictures, store
 from pixel_cnn_pp.data import labels as labels_of
 from pixel_cnn_pp.data.images import ImageData
 
@@ -23,7 +23,7 @@ def load_file(
     Levels are taken as they stand in the file, as `load` takes them. They are never scaled.
 
     Args:
-      path: A picture, or an .npz or .npy as `load` reads it.
+      path: A picture, or a file of arrays as `load` reads it.
       num_channels: C of the model.
       num_levels: L of the model.
       num_classes: Number of classes of the model, or None.
@@ -40,7 +40,7 @@ def load_file(
     path, labels = pathlib.Path(path), None
     if path.exists() and not path.is_file():  # To open a named pipe would wait for ever.
         raise ValueError(f"Images must lie in a file. Received: {path}, which is none")
-    if _holds_arrays(path):
+    if array_files.is_file(path) or path.suffix.lower() in (".npz", ".npy"):
         images, labels = arrays.read_arrays(path, channels_first)
         most_levels = arrays.most_levels({images.dtype})
     else:
@@ -68,13 +68,6 @@ def load_file(
         None if labels is None else len(class_names),
         class_names=None if labels is None else tuple(class_names),
     )
-
-
-def _holds_arrays(path):
-    """Whether a file begins as an .npy or .npz does, or has their ending."""
-    with path.open("rb") as file:
-        start = file.read(6)
-    return start.startswith((b"\x93NUMPY", b"PK")) or path.suffix.lower() in (".npz", ".npy")
 
 
 def _read_picture(path, num_channels):

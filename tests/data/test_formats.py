@@ -1,9 +1,11 @@
 """Every row of the table of formats: a file that another library wrote is read to the last bit."""
 
 import io
+import os
 import pathlib
 import re
 import struct
+import sys
 
 import array_formats
 import handmade
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixel_cnn_pp import data
 from pixel_cnn_pp.data import pictures
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "data.md").read_text()
@@ -145,3 +148,68 @@ def test_every_row_of_the_table_has_a_file_of_another_library():
     assert table().keys() == written.keys()
     for name, library in table().items():
         assert written[name] - {library} or library == "this project", name
+
+
+@pytest.mark.parametrize("case", array_formats.ARRAYS, ids=" ".join)
+def test_a_file_of_another_library_is_loaded_with_its_labels(case, tmp_path):
+    end, write, has_labels = array_formats.ARRAYS[case]
+    write(tmp_path / f"set{end}")
+    lines = []
+    parts = [
+        data.load(f"file:{tmp_path / f'set{end}'}", split, tmp_path / "data", log=lines.append)
+        for split in ("train", "test")
+    ]
+    channels = parts[0].images.shape[-1]
+    number_of = {
+        np.ascontiguousarray(image[..., :channels]).tobytes(): label
+        for image, label in zip(array_formats.IMAGES, array_formats.LABELS, strict=True)
+    }
+    found = {
+        image.tobytes(): None if part.labels is None else part.labels[row]
+        for part in parts
+        for row, image in enumerate(part.images)
+    }
+    assert found == (number_of if has_labels else dict.fromkeys(number_of))
+    if case[0].startswith("IDX"):
+        assert [len(part.images) for part in parts] == [24, 6]
+    if case[0].startswith("MAT"):
+        assert parts[0].class_names == ("1", "2", "3")
+    if case[0].endswith("webdataset"):
+        assert "passed over: .json (30)" in lines[0]
+
+
+@pytest.mark.parametrize("case", array_formats.ARRAYS, ids=" ".join)
+def test_a_file_that_is_cut_or_damaged_is_one_line_or_whole(case, tmp_path):
+    end, write, _ = array_formats.ARRAYS[case]
+    path = tmp_path / f"set{end}"
+    write(path)
+    if path.is_dir():
+        path = next(path.glob("train-images*"))
+    whole = path.read_bytes()
+    name = f"file:{tmp_path / f'set{end}'}"
+    damages = [whole[: len(whole) * part // 7] for part in range(7)]
+    damages += [whole[:p] + bytes([whole[p] ^ 0xFF]) + whole[p + 1 :] for p in range(0, 200, 19)]
+    damages += [whole[:p] + bytes([whole[p] ^ 0xFF]) + whole[p + 1 :] for p in range(-200, -1, 19)]
+    for number, damaged in enumerate(damages):
+        path.write_bytes(damaged)
+        os.utime(path, ns=(number, number))
+        try:
+            data.load(name, "train", tmp_path / "data", log=lambda line: None)
+        except (ValueError, OSError) as error:
+            assert str(error) and "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "row"),
+    [("h5py", "hdf5", "HDF5"), ("scipy", "mat", "MAT"), ("pyarrow", "parquet", "parquet")],
+)
+def test_a_package_that_is_missing_is_named_with_its_extra(
+    module, extra, row, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    ((end, write, _),) = (value for key, value in array_formats.ARRAYS.items() if key[0] == row)
+    write(tmp_path / f"set{end}")
+    with pytest.raises(
+        ValueError, match=rf"^{module} must be .*pip install 'pixel_cnn_pp\[{extra}\]'"
+    ):
+        data.load(f"file:{tmp_path}/set{end}", "train", tmp_path / "data")

@@ -14,13 +14,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_the_known_names_are_these():
-    sets = ("digits", "photos", "cifar", "imagenet32", "imagenet64", "celeba")
-    assert data.names() == (*sets, "folder:PATH", "npz:PATH")
+    sets = ("digits", "photos", "cifar", "cifar100", "imagenet32", "imagenet64", "celeba")
+    assert data.names() == (*sets, "folder:PATH", "npz:PATH", "file:PATH")
 
 
 @pytest.mark.parametrize("name", ["mnist", "folder", "folder:", "zip:a.zip", "digits:", ""])
 def test_an_unknown_name_lists_the_known_ones(name):
-    known = "digits, photos, cifar, imagenet32, imagenet64, celeba, folder:PATH, npz:PATH"
+    known = ", ".join(data.names())
     with pytest.raises(ValueError, match=f"`name` must be one of {known}. Received: name='{name}'"):
         data.load(name, "train")
 
