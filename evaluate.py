@@ -173,7 +173,9 @@ def _load_set(run, name, split):
     settings = run.data
     num_classes = None if FLAGS.marginal else run.model.num_classes
     if name != settings.data_set:
-        class_names = None if num_classes is None else settings.class_names
+        class_names = None
+        if num_classes is not None:  # Labels of other data name the classes of the run.
+            class_names = settings.class_names or tuple(map(str, range(num_classes)))
         settings = config.DataConfig(name, settings.data_dir, class_names=class_names)
     if ":" in name:  # The model says how many levels a user's own folder or file has.
         given.setdefault("num_levels", run.model.num_levels)

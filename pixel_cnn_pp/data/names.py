@@ -212,7 +212,11 @@ def load_split(settings, split, num_classes=None, **changes):
     """
     options = {**dataclasses.asdict(settings), **changes}
     name = options.pop("data_set")
-    if options["class_names"] is None and name.startswith("npz:") and num_classes is not None:
+    if (
+        options["class_names"] is None
+        and name.startswith(("npz:", "file:"))
+        and num_classes is not None
+    ):
         # In runs of earlier versions the labels are the numbers of the classes.
         options["class_names"] = tuple(map(str, range(num_classes)))
     return load(name, split, **options)

@@ -48,14 +48,17 @@ def _load_archives(root, shards, split, data_dir, options):
     """Loads one split of the pictures of one or more archives."""
     options.check_crop()
     opened = [archives.opened(path) for path in shards]
+    split_of = _splits_of(shards, root)
     files, labels, passed_over, sources = [], {}, collections.Counter(), {}
     for archive in opened:
-        # Of several archives, each is of a split by its name, such as train-00000-of-00002.
-        prefix = "" if len(opened) == 1 else _prefix(archive.path, root)
+        part = split_of[archive.path]
+        prefix = "" if part is None else f"{part}/"
+        # Archives may have members of the same names.
+        suffix = "" if len(opened) == 1 else f"#{archive.path.name}"
         strip = _common_folder(archive.files)
         passed_over.update(archive.passed_over)
         for file in archive.files:
-            name = prefix + file.name.removeprefix(strip)
+            name = prefix + file.name.removeprefix(strip) + suffix
             named = listing.ListedFile(name, file.path)
             files.append(named)
             sources[named] = archive.path
@@ -76,15 +79,19 @@ def _load_archives(root, shards, split, data_dir, options):
     return folders.load_pictures(split, data_dir, root, key, arranged, options, encoded)
 
 
-def _prefix(path, root):
-    """The folder of a split, as `layout` knows it, for the pictures of one of several archives."""
-    split, _ = array_names.role(path.name.partition(".")[0], is_file=True)
-    if split is None:
+def _splits_of(shards, root):
+    """{path: its split by its name, such as train-00000-of-00002, or None}."""
+    found = dict.fromkeys(shards)
+    if len(shards) > 1:
+        for path in shards:
+            found[path], _ = array_names.role(path.name.partition(".")[0], is_file=True)
+    if None in found.values() and set(found.values()) != {None}:
+        odd = next(path for path, split in found.items() if split is None)
         raise ValueError(
-            "Several archives must be called by their splits, such as train-00000.tar and "
-            f"test-00000.tar. Received: {path.name} in {root}"
+            "Archives must be called by their splits, such as train-00000.tar and test-00000.tar, "
+            f"or none of them. Received: {odd.name} in {root} beside others that are"
         )
-    return f"{split}/"
+    return found
 
 
 def _common_folder(files):

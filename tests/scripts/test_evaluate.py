@@ -195,6 +195,18 @@ def test_evaluate_crops_a_picture_and_takes_its_levels_as_they_stand(trained_run
         np.testing.assert_allclose(file["nats"], [nats], rtol=6e-6)
 
 
+def test_labels_of_other_data_are_the_numbers_of_classes_without_names(trained_run, tmp_path):
+    test_data = data.load("digits", "test")
+    rows = np.flatnonzero(test_data.labels >= 5)[:6]
+    images, labels = test_data.images[rows], test_data.labels[rows]
+    np.savez(tmp_path / "own.npz", images=images, labels=labels)
+    expected = np.mean(checkpoints.load(trained_run).bits_per_dim(images, labels))
+    arguments = ["-d", f"file:{tmp_path}/own.npz", "-i", tmp_path / "data", "--split", "all"]
+    done = run_script("evaluate.py", trained_run, *arguments, "--weights", "ema")
+    assert done.returncode == 0, done.stderr
+    assert abs(float(re.search(r"weights: (\d+\.\d+)", done.stdout)[1]) - expected) < 6e-5
+
+
 def test_evaluate_knows_the_classes_of_a_file_by_their_names(trained_run, copied_run, tmp_path):
     path = copied_run / "config.json"
     names = [str(number) for number in range(11, 21)]
