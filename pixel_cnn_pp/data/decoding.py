@@ -6,6 +6,7 @@ import sys
 
 from tqdm import tqdm
 
+_GROUP = 8  # Number of files that a thread takes at a time: to hand one over takes as long.
 CHUNK = 512  # Number of files or rows in memory at a time.
 
 # A download may damage a few files. If more than this part cannot be read, something else is wrong,
@@ -57,7 +58,9 @@ def in_threads(function, items, total):
     bar = tqdm(total=total, unit="image", leave=False, disable=None, file=sys.stderr)
     with bar, concurrent.futures.ThreadPoolExecutor() as pool:
         while chunk := list(itertools.islice(items, CHUNK)):
-            yield from pool.map(function, chunk)
+            groups = [chunk[start : start + _GROUP] for start in range(0, len(chunk), _GROUP)]
+            for results in pool.map(lambda group: [function(item) for item in group], groups):
+                yield from results
             bar.update(len(chunk))
 
 
