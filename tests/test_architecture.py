@@ -73,6 +73,7 @@ PUBLIC_NAMES = {
     "load": "runs.checkpoints",
     "load_release": "tf1_import.run",
     "sample": "sampling.sample",
+    "to_levels": "data.levels",
 }
 
 
