@@ -11,7 +11,7 @@ from pixel_cnn_pp import config, scripts
 
 FLAGS = flags.FLAGS
 # A flag that is not given has the value of the run. `data_set` and `compare` also take a file: a
-# picture, or an .npz with `images` and perhaps `labels`, as sample.py writes it.
+# picture, or an .npz with images and perhaps labels, as sample.py writes it.
 config.define_flags(config.DataConfig, with_defaults=False)
 flags.DEFINE_enum(
     "split", "test", ["test", "train", "all"], "Which images of a data set to score; not of a file"
@@ -167,16 +167,20 @@ def _load_set(run, name, split):
     """
     from pixel_cnn_pp import data
 
-    if _is_file(name):
-        return _load_file(run.model, name)
-    settings = run.data
-    if name != settings.data_set:
-        settings = config.DataConfig(name, settings.data_dir)
     given = {**config.explicit_values_from_flags(config.DataConfig), "data_set": name}
+    if _is_file(name):
+        return _load_file(run, name, given)
+    settings = run.data
+    num_classes = None if FLAGS.marginal else run.model.num_classes
+    if name != settings.data_set:
+        class_names = None
+        if num_classes is not None:  # Labels of other data name the classes of the run.
+            class_names = settings.class_names or tuple(map(str, range(num_classes)))
+        settings = config.DataConfig(name, settings.data_dir, class_names=class_names)
     if ":" in name:  # The model says how many levels a user's own folder or file has.
         given.setdefault("num_levels", run.model.num_levels)
     splits = ["train", "test"] if split == "all" else [split]
-    parts = [data.load_split(settings, part, **given) for part in splits]
+    parts = [data.load_split(settings, part, num_classes, **given) for part in splits]
     images = parts[0]
     if len(parts) > 1:
         labels = None
@@ -187,6 +191,7 @@ def _load_set(run, name, split):
             labels,
             images.num_levels,
             images.num_classes,
+            class_names=images.class_names,
         )
     title = f"{name}, {split} split" if len(parts) == 1 else f"{name}, both splits"
     return _Set(name, title, images, np.repeat(splits, [len(part.images) for part in parts]))
@@ -197,21 +202,26 @@ def _is_file(name):
     return ":" not in name and pathlib.Path(name).suffix != ""
 
 
-def _load_file(model_config, path):
+def _load_file(run, path, given):
     """All images of a file, in order."""
-    from pixel_cnn_pp import data, likelihoods
+    from pixel_cnn_pp import data
 
-    num_levels = model_config.num_levels
-    images = data.read_images(path, model_config.image_shape[-1], num_levels)
-    images = images.astype(likelihoods.level_dtype(num_levels))
-    labels, num_classes = None, None
-    if path.endswith(".npz"):
-        with np.load(path) as arrays:
-            labels = arrays.get("labels")
-    if labels is not None:
-        # ImageData checks whether they are labels.
-        num_classes = 1 + (max(0, int(labels.max())) if labels.dtype.kind in "ui" else 0)
-    images = data.ImageData(images, labels, num_levels, num_classes)
+    model, known = run.model, ("data_set", "data_dir", "image_size", "channels_first")
+    for name, value in given.items():
+        if name not in known and not (name == "num_levels" and value == model.num_levels):
+            raise ValueError(
+                f"`{name}` must be left out: all images of a file are scored as they stand. "
+                f"Received: {name}={value} for {path}"
+            )
+    images = data.load_file(
+        path,
+        model.image_shape[-1],
+        model.num_levels,
+        None if FLAGS.marginal else model.num_classes,
+        run.data.class_names,
+        given.get("image_size"),
+        given.get("channels_first"),
+    )
     return _Set(path, f"{path}, all images", images, np.repeat("", len(images.images)))
 
 
@@ -259,7 +269,7 @@ def _columns(scored):
         "data_set": np.repeat(scored.name, len(splits)),
         "split": splits,
         "index": np.concatenate(parts),
-        "label": np.repeat(-1, len(splits)) if labels is None else labels,
+        "label": np.repeat(-1, len(splits)) if labels is None else scored.images.given_labels,
     }
 
 

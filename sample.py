@@ -13,7 +13,7 @@ from pixel_cnn_pp import scripts
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("num_samples", 16, "How many images to draw", lower_bound=1)
-flags.DEFINE_list("labels", None, "Classes to draw, such as 0,3,3; default: all in turn")
+flags.DEFINE_list("labels", None, "Classes to draw, such as 0,3,3 or cat,dog; default: all in turn")
 flags.DEFINE_integer("seed", 0, "Random seed", short_name="s", lower_bound=0)
 flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "Averaged weights, or those of the last step")
 flags.DEFINE_string("out", None, "Files to write, without ending; default: RUN_DIR/samples/drawn")
@@ -48,12 +48,13 @@ flags.DEFINE_string("data_dir", None, "Directory of the data sets; default: that
 
 def main(run_dir):
     """Draws from a run's newest checkpoint into a PNG and an npz."""
-    from pixel_cnn_pp import plots, sampling
+    from pixel_cnn_pp import data, plots, sampling
     from pixel_cnn_pp.runs import checkpoints
 
     model = checkpoints.load(run_dir, FLAGS.weights)
     num_levels = model.config.num_levels
-    labels, num_samples, num_columns = _labels(model.config.num_classes)
+    class_names = checkpoints.load_config(run_dir).data.class_names
+    labels, num_samples, num_columns = _labels(model.config.num_classes, class_names)
     image_shape = _image_shape(model.config)
     arrays, known = {}, {}
     if FLAGS.complete is None:
@@ -97,7 +98,7 @@ def main(run_dir):
         picture = plots.completion_grid(originals, known_mask, images, num_levels, scale)
     plots.save_png(f"{stem}.png", picture)
     if labels is not None:
-        arrays["labels"] = labels
+        arrays["labels"] = data.given_labels(labels, class_names)
     np.savez(f"{stem}.npz", images=images, **arrays)
     print(f"Wrote {num_samples} images to {stem}.png and {stem}.npz: {progress.rate(num_samples)}")
 
@@ -147,17 +148,21 @@ def _originals(run_dir, image_shape, config):
     from pixel_cnn_pp import data
     from pixel_cnn_pp.runs import checkpoints
 
-    labels = None
+    settings = checkpoints.load_config(run_dir).data
     if FLAGS.complete == "test":
-        settings = checkpoints.load_config(run_dir).data
         data_dir = FLAGS.data_dir or settings.data_dir
-        test_data = data.load_split(settings, "test", data_dir=data_dir)
-        images = test_data.images[: FLAGS.num_originals]
-        if config.num_classes is not None:
-            labels = test_data.labels[: FLAGS.num_originals]
+        found = data.load_split(settings, "test", config.num_classes, data_dir=data_dir)
     else:
-        images = data.read_images(FLAGS.complete, image_shape[-1], config.num_levels)
-        images = images[: FLAGS.num_originals]
+        found = data.load_file(
+            FLAGS.complete,
+            image_shape[-1],
+            config.num_levels,
+            config.num_classes,
+            settings.class_names,
+        )
+    images, labels = found.images[: FLAGS.num_originals], None
+    if config.num_classes is not None and found.labels is not None:
+        labels = found.labels[: FLAGS.num_originals]
     if images.shape[1:] != tuple(image_shape):
         (height, width), (found_height, found_width) = image_shape[:2], images.shape[1:3]
         raise ValueError(
@@ -179,7 +184,7 @@ def _known_mask(image_shape):
     return np.repeat(np.arange(height)[:, None] < keep_rows, width, axis=1)
 
 
-def _labels(num_classes):
+def _labels(num_classes, class_names):
     """The labels to draw, their number, and the number of columns to show them in."""
     if FLAGS.labels is None:
         num_samples = FLAGS.num_samples
@@ -192,12 +197,9 @@ def _labels(num_classes):
             f"Received: labels={','.join(FLAGS.labels)}"
         )
     _refuse("num_samples", reason="`labels` draws one image a label")
-    try:
-        labels = np.array([int(label) for label in FLAGS.labels])
-    except ValueError:
-        raise ValueError(
-            f"`labels` must be whole numbers. Received: labels={','.join(FLAGS.labels)}"
-        ) from None
+    from pixel_cnn_pp import data
+
+    labels = data.class_numbers(FLAGS.labels, class_names)
     return labels, len(labels), math.ceil(math.sqrt(len(labels)))
 
 

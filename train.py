@@ -1,5 +1,7 @@
 """Trains a model on a data set: python train.py --data_set digits --nr_gpu 0."""
 
+import dataclasses
+
 from absl import flags
 
 from pixel_cnn_pp import config, scripts
@@ -12,7 +14,8 @@ config.define_preset()
 def main():
     """Starts a new run, or resumes a run from its directory."""
     from pixel_cnn_pp import data
-    from pixel_cnn_pp.runs import checkpoints, devices, loop
+    from pixel_cnn_pp.runs import checkpoints, loop
+    from pixel_cnn_pp.runs.backend import devices
 
     if FLAGS.load_params:
         stored = checkpoints.load_config(FLAGS.save_dir)
@@ -27,7 +30,10 @@ def main():
         training_config = config.TrainingConfig(**config.values_from_flags(config.TrainingConfig))
     # The strategy comes first. Workers cannot connect after TensorFlow has computed anything.
     strategy = devices.make_strategy(training_config.nr_gpu, training_config.peer_timeout)
-    train_data, test_data = (data.load_split(data_config, split) for split in ("train", "test"))
+    num_classes = run.model.num_classes if FLAGS.load_params else None
+    train_data, test_data = (
+        data.load_split(data_config, split, num_classes) for split in ("train", "test")
+    )
     if not FLAGS.load_params:
         if training_config.class_conditional and train_data.num_classes is None:
             raise ValueError(
@@ -40,6 +46,7 @@ def main():
             num_classes=train_data.num_classes if training_config.class_conditional else None,
             **model_values,
         )
+        data_config = dataclasses.replace(data_config, class_names=train_data.class_names)
         run = config.RunConfig(model_config, data_config, training_config)
     loop.train(run, train_data, test_data, strategy)
 

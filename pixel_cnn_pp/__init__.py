@@ -19,6 +19,7 @@ _HOME = {
     "load": "runs.checkpoints",
     "load_release": "tf1_import",
     "sample": "sampling",
+    "to_levels": "data",
 }
 
 __all__ = sorted(_HOME)

@@ -81,7 +81,11 @@ def _import_tensorflow():
     # By default TensorFlow uses oneDNN on the newest CPUs only, but it is faster on older ones too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _silent_stderr():
-        importlib.import_module("tensorflow").config.list_physical_devices()
+        tensorflow, keras = (importlib.import_module(name) for name in ("tensorflow", "keras"))
+        if keras.backend.backend() != "tensorflow":
+            # TensorFlow then only reads data. It would take the memory of the GPU from Keras.
+            tensorflow.config.set_visible_devices([], "GPU")
+        tensorflow.config.list_physical_devices()
 
 
 @contextlib.contextmanager

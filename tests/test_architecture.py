@@ -38,17 +38,20 @@ ON_TENSORFLOW = {
     "runs.monitoring",
     "runs.refusals",
     "runs.trainer",
+    "runs.updates",
     "tf1_import.checkpoint",
     "tf1_import.files",
     "tf1_import.run",
 }
 # Of these, the ones that import TensorFlow by way of others only.
 BY_OTHERS = {"runs.loop", "tf1_import.run"}
-# Compiling a function, updating a weight in one operation, and handing out a distribution of
-# TensorFlow Probability: imported when they are called.
+# Compiling a function, calling one within a graph, and handing out a distribution of TensorFlow
+# Probability: imported when they are called.
 WHEN_CALLED = {
     ("sampling.draw", "compile_function"),
-    ("runs.optimizers", "update_step"),
+    ("models.blocks", "_compile"),
+    ("models.blocks", "_is_traced"),
+    ("models.blocks", "_tensor"),
     ("likelihoods.mixture", "distribution"),
 }
 # `scripts` warms TensorFlow up on behalf of scripts, by its name.
@@ -70,6 +73,7 @@ PUBLIC_NAMES = {
     "load": "runs.checkpoints",
     "load_release": "tf1_import.run",
     "sample": "sampling.sample",
+    "to_levels": "data.levels",
 }
 
 

@@ -23,8 +23,9 @@ class DataConfig:
     data_set: str = field(
         default="cifar",
         metadata=about(
-            "Name of the data set: digits, photos, cifar, imagenet32, imagenet64, celeba, or "
-            "folder:PATH of pictures, or npz:PATH of an array",
+            "Name of the data set: digits, photos, cifar, cifar100, imagenet32, imagenet64, "
+            "celeba, or folder:PATH of pictures, or file:PATH of arrays or an archive (npz:PATH "
+            "is the same)",
             short_name="d",
         ),
     )
@@ -46,7 +47,7 @@ class DataConfig:
     crop: str = field(
         default="center",
         metadata=about(
-            "How folder: and npz: cut larger training images to image_size x image_size pixels: "
+            "How data sets at a path cut larger training images to image_size x image_size pixels: "
             "center cuts out the middle, random cuts out another part in every epoch",
             choices=("center", "random"),
         ),
@@ -54,7 +55,7 @@ class DataConfig:
     test_fraction: float | None = field(
         default=None,
         metadata=about(
-            "Fraction of the images to test on, for a folder: or npz: data set that has no test "
+            "Fraction of the images to test on, for a data set at a path that has no test "
             "split; default: 0.1",
             bounds=[(">", 0), ("<", 1)],
         ),
@@ -62,7 +63,7 @@ class DataConfig:
     num_levels: int | None = field(
         default=None,
         metadata=about(
-            "Number of levels of a sub-pixel, for folder: and npz:; default: found from the files",
+            "Number of levels of a sub-pixel, for data sets at a path; default: from the files",
             bounds=[(">=", 2), ("<=", 65536)],
         ),
     )
@@ -71,6 +72,33 @@ class DataConfig:
         metadata=about(
             "Number of training images to use, the same ones in every run; default: all",
             bounds=[(">=", 1)],
+        ),
+    )
+    channels_first: bool | None = field(
+        default=None,
+        metadata=about(
+            "Whether arrays at a path are [N, C, H, W]; default: arrays that look so are refused"
+        ),
+    )
+    convert: str | None = field(
+        default=None,
+        metadata=about(
+            "Convert pictures at a path to colour or grey of 8 bits, or of more if all have "
+            "them, and drop alpha; default: pictures of several kinds are refused",
+            choices=("rgb", "grey"),
+        ),
+    )
+    skip_odd: bool = field(
+        default=False,
+        metadata=about(
+            "Leave out pictures at a path whose channels, bits or size are not those of most"
+        ),
+    )
+    class_names: tuple[str, ...] | None = field(
+        default=None,
+        metadata=about(
+            "Names of the classes in the order of their numbers, for data sets at a path",
+            is_flag=False,
         ),
     )
 

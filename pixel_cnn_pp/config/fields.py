@@ -83,6 +83,12 @@ def _to_image_shape(value):
     return height, width, channels
 
 
+def _to_strings(value):
+    if isinstance(value, str):
+        raise TypeError
+    return tuple(_to_str(each) for each in value)
+
+
 # Type of a field -> its rule in words, and its conversion. A conversion that raises an error
 # means that the value is not of this type.
 _TYPES = {
@@ -93,6 +99,8 @@ _TYPES = {
     bool: ("True or False", _to_bool),
     str: ("a non-empty string", _to_str),
     str | None: ("None or a non-empty string", _to_optional(_to_str)),
+    bool | None: ("None, True or False", _to_optional(_to_bool)),
+    tuple[str, ...] | None: ("None or names", _to_optional(_to_strings)),
     tuple[int, int, int]: ("three positive integers (H, W, C)", _to_image_shape),
 }
 

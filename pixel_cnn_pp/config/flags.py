@@ -24,6 +24,7 @@ _DEFINE = {
     float: flags.DEFINE_float,
     float | None: flags.DEFINE_float,
     bool: flags.DEFINE_boolean,
+    bool | None: flags.DEFINE_boolean,
     str: flags.DEFINE_string,
     str | None: flags.DEFINE_string,
 }

@@ -3,12 +3,10 @@
 import concurrent.futures
 import itertools
 import sys
-import zipfile
-import zlib
 
-import numpy as np
 from tqdm import tqdm
 
+_GROUP = 8  # Number of files that a thread takes at a time: to hand one over takes as long.
 CHUNK = 512  # Number of files or rows in memory at a time.
 
 # A download may damage a few files. If more than this part cannot be read, something else is wrong,
@@ -23,8 +21,8 @@ def append_decoded(writer, items, decode, total):
     Args:
       writer: SplitWriter.
       items: Iterable of (name, encoded image, label).
-      decode: Function (name, encoded image) -> array [H, W, C]. If the image cannot be read, it
-        returns the reason, a string.
+      decode: Function (name, encoded image) -> list of arrays [H, W, C]. If the image cannot be
+        read, it returns the reason, a string.
       total: Number of items, for the progress bar. None if it is unknown.
     Returns:
       {name: reason} of the images that cannot be read.
@@ -35,11 +33,12 @@ def append_decoded(writer, items, decode, total):
         name, encoded, label = item
         return name, decode(name, encoded), label
 
-    for name, pixels, label in in_threads(decode_item, items, total):
-        if isinstance(pixels, str):
-            unreadable[name] = pixels
+    for name, found, label in in_threads(decode_item, items, total):
+        if isinstance(found, str):
+            unreadable[name] = found
         else:
-            writer.append(pixels, label)
+            for pixels in found:
+                writer.append(pixels, label)
     return unreadable
 
 
@@ -59,7 +58,9 @@ def in_threads(function, items, total):
     bar = tqdm(total=total, unit="image", leave=False, disable=None, file=sys.stderr)
     with bar, concurrent.futures.ThreadPoolExecutor() as pool:
         while chunk := list(itertools.islice(items, CHUNK)):
-            yield from pool.map(function, chunk)
+            groups = [chunk[start : start + _GROUP] for start in range(0, len(chunk), _GROUP)]
+            for results in pool.map(lambda group: [function(item) for item in group], groups):
+                yield from results
             bar.update(len(chunk))
 
 
@@ -88,13 +89,15 @@ def _named(unreadable):
     return ", ".join(named) + (", ..." if len(unreadable) > _NUM_NAMED else "")
 
 
-def describe_left_out(unreadable, num_small=0, size=None):
+def describe_left_out(unreadable, num_small=0, size=None, odd=None, notes=()):
     """Describes in words which files were left out of the images.
 
     Args:
       unreadable: {name: reason} of the files that cannot be read.
       num_small: Number of images that are smaller than `size`.
       size: (H, W).
+      odd: {what is odd about images, in words: their number}, of those that were left out for it.
+      notes: What else is to be said, strings.
     Returns:
       String, empty if no file was left out.
     """
@@ -103,30 +106,8 @@ def describe_left_out(unreadable, num_small=0, size=None):
         parts.append(f"{len(unreadable)} left out as unreadable: {_named(unreadable)}")
     if num_small:
         parts.append(f"{num_small} left out as smaller than {size[0]} x {size[1]}")
+    if odd:
+        each = ", ".join(f"{words} ({number})" for words, number in odd.items())
+        parts.append(f"{sum(odd.values())} left out as odd: {each}")
+    parts += notes
     return "; ".join(parts)
-
-
-def read_arrays(file, wanted):
-    """Reads a file of arrays.
-
-    Args:
-      file: Path of an .npz or .npy file, or an open binary file of an .npz. The array of an .npy
-        is memory-mapped, and its name is `images`.
-      wanted: Names of the arrays to read.
-    Returns:
-      {name: array} of the wanted arrays in the file. If the file holds only one array, that array
-      is returned whatever its name is.
-    Raises:
-      ValueError: If the file is damaged.
-      OSError: If the file cannot be opened.
-    """
-    try:
-        if str(file).endswith(".npy"):
-            return {"images": np.load(file, mmap_mode="r")}
-        with np.load(file) as arrays:
-            is_alone = len(arrays.files) == 1
-            return {name: arrays[name] for name in arrays.files if is_alone or name in wanted}
-    except (ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"Arrays must lie in a whole .npz or .npy. Received: {file} ({error})"
-        ) from None

@@ -1,190 +1,205 @@
 """Loads the user's own folders of pictures. Decodes them once and stores them in the cache."""
 
 import collections
+import dataclasses
 import math
 
 import numpy as np
 
-from pixel_cnn_pp.data import decoding, pictures, splits, store
+from pixel_cnn_pp.data import (
+    decoding,
+    kinds,
+    layout,
+    listing,
+    pictures,
+    splits,
+    store,
+    writing,
+)
 
-# Possible names of the sub-folder with the test split. The first one that exists is used.
-_TEST_NAMES = ("test", "valid", "val")
+_FULL_BYTE = 8
 
 
-def load_folder(path, split, data_dir, image_size, crop, test_fraction, num_levels):
+def load_folder(path, split, data_dir, options):
     """Loads one split of a folder of pictures.
 
     Args:
-      path: Folder of pictures. It may have the sub-folders `train` and one of `test`, `valid` and
-        `val`, which are the splits. The sub-folders of a split, or of a folder without splits, are
-        the classes. Pictures that are in no such sub-folder have no classes.
+      path: Folder of pictures. It may have the sub-folders `train` and one of `test` and `valid`,
+        which are the splits; `layout.py` knows more names. The sub-folders of a split, or of a
+        folder without splits, are the classes. Pictures in no such sub-folder have no classes.
       split: "train" or "test".
       data_dir: Folder with the cache. `path` may also be relative to this folder.
-      image_size: H = W of square crops. Smaller images are left out. None for whole images, which
-        must all have one size.
-      crop: "center", or "random". With "random", the training split also gets `uncropped`.
-      test_fraction: Fraction of the images that becomes the test split. Whether an image is chosen
-        depends only on its name. None for a tenth, or if the folder has a test split.
-      num_levels: L, or None for 2 to the power of the number of bits of the files.
+      options: `splits.Options`. With an `image_size`, smaller images are left out. If `num_levels`
+        is None, L is 2 to the power of the number of bits of the files.
     Returns:
       StoredImages.
     Raises:
       ValueError: If the folder holds no such images, or images of different kinds or sizes.
       OSError: If the folder cannot be read, or the cache cannot be written.
     """
-    splits.check_crop(image_size, crop)
+    options.check_crop()
     root = splits.located(path, data_dir)
-    listed = _list_splits(root, test_fraction)
-    states = {
-        part: [[file.name, *store.file_state(file.path)] for file in files]
-        for part, files in listed.items()
-    }
-    folder = store.entry(
-        data_dir,
-        root.resolve().name,
-        ["folder", str(root.resolve()), states, image_size, crop],
-        lambda folder: _write_folder(folder, root, listed, image_size, crop),
-    )
-    return store.load_stored(folder, split, num_levels)
-
-
-def _list_splits(root, test_fraction):
-    """{split: list of `pictures.ListedFile`, sorted by name}."""
     if not root.is_dir():
         raise OSError(f"There must be a folder of pictures. Received: {root}, which is none")
-    own = {name for name in ("train", *_TEST_NAMES) if (root / name).is_dir()}
-    test_name = next((name for name in _TEST_NAMES if name in own), None)
-    if test_name is not None and "train" not in own:
-        raise ValueError(
-            f"A folder with {test_name}/ must have train/ too. Received: {root} without it"
-        )
-    if test_name is not None:
-        if test_fraction is not None:
-            raise ValueError(
-                f"`test_fraction` must be left out where the data have a {test_name} split. "
-                f"Received: test_fraction={test_fraction}"
-            )
-        listed = {
-            split: pictures.list_folder(root / name, prefix=f"{name}/")
-            for split, name in (("train", "train"), ("test", test_name))
-        }
-    else:
-        files = pictures.list_folder(root / "train" if own else root)
-        is_test = splits.choose_test([file.name for file in files], test_fraction, root)
-        listed = {split: [] for split in store.SPLITS}
-        for file, chosen in zip(files, is_test, strict=True):
-            listed["test" if chosen else "train"].append(file)
-    every = listed["train"] + listed["test"]
-    loose = [file for file in every if file.label is None]
-    if loose and len(loose) < len(every):
-        raise ValueError(
-            "Pictures must lie in sub-folders, which are the classes, or all in none. "
-            f"Received: {loose[0].path} in none, {len(every) - len(loose)} pictures in some"
-        )
-    return listed
+    listed = listing.list_folder(root)
+    arranged = layout.arranged(listed.files, options, root, listed.repeated)
+    if listed.passed_over:
+        arranged.notes.append(f"passed over: {listing.described(listed.passed_over)}")
+    states = {
+        part: [[file.name, *file.state] for file in files] for part, files in arranged.files.items()
+    }
+    key = ["folder", str(root.resolve()), states]
+    return load_pictures(
+        split, data_dir, root, key, arranged, options, lambda files: (file.path for file in files)
+    )
 
 
-def _write_folder(folder, root, listed, image_size, crop):
-    """Decodes a folder of pictures and writes them to a cache entry."""
-    every = listed["train"] + listed["test"]
-    paths = [file.path for file in every]
+def load_pictures(split, data_dir, root, key, arranged, options, encoded):
+    """Loads one split of pictures that are arranged in splits and classes.
+
+    Args:
+      split: "train" or "test".
+      data_dir: Folder with the cache.
+      root: Path of the folder or file that holds them.
+      key: What their contents depend on, for the cache.
+      arranged: `layout.Layout`.
+      options: `splits.Options`.
+      encoded: Function of a list of files of one split, which yields the path or the bytes of each.
+    Returns:
+      StoredImages.
+    """
+
+    def entry(min_bits):
+        return store.entry(
+            data_dir,
+            root.resolve().name,
+            [*key, options.key(), min_bits],
+            lambda folder: _write(folder, root, arranged, options, encoded, min_bits),
+        )
+
+    folder = entry(1)
+    if options.num_levels == 2**_FULL_BYTE > store.read_about(folder)["most_levels"]:
+        # Beside images of 8 bits, those that were squeezed to fewer count as having 8.
+        folder = entry(_FULL_BYTE)
+    stored = store.load_stored(folder, split, options.num_levels, options.class_names)
+    return dataclasses.replace(stored, description="; ".join([stored.description, *arranged.notes]))
+
+
+def _write(folder, root, arranged, options, encoded, min_bits):
+    """Decodes pictures and writes them to a cache entry."""
+    every = list(dict.fromkeys(file for files in arranged.files.values() for file in files))
     found = dict(
-        zip(every, decoding.in_threads(pictures.try_header, paths, len(paths)), strict=True)
+        zip(
+            every,
+            decoding.in_threads(pictures.try_header, encoded(every), len(every)),
+            strict=True,
+        )
     )
     headers = {file: header for file, header in found.items() if not isinstance(header, str)}
     unreadable = {file.name: reason for file, reason in found.items() if isinstance(reason, str)}
     decoding.check_readable(unreadable, len(every), root)
-    num_channels, num_bits = _common_kind(headers)
-    size = _common_size(headers, image_size)
+    kind, odd = kinds.common(headers, options, root, min_bits)
     usable = {
-        split: [file for file in files if file in headers and _fits(headers[file], size)]
-        for split, files in listed.items()
+        split: [f for f in files if f in headers and f not in odd and kind.fits(headers[f])]
+        for split, files in arranged.files.items()
     }
     for split, files in usable.items():
         if not files:
             raise ValueError(
-                f"Each split must have images of at least {size[0]} x {size[1]}. "
+                f"Each split must have images of at least {kind.size[0]} x {kind.size[1]}. "
                 f"Received: {root} with none in the {split} split"
             )
-    num_pixels = math.prod(size) * sum(map(len, usable.values()))
-    if crop == "random":
-        num_pixels += sum(headers[file].height * headers[file].width for file in usable["train"])
-    dtype = np.dtype(np.uint8 if num_bits <= 8 else np.uint16)
-    store.check_space(folder, num_pixels * num_channels * dtype.itemsize)
+    pages = _pages(arranged, headers, options, root)
+    num_pixels = math.prod(kind.size) * sum(
+        headers[file].num_pages for files in usable.values() for file in files
+    )
+    if options.crop == "random":
+        num_pixels += sum(
+            headers[file].height * headers[file].width * headers[file].num_pages
+            for file in usable["train"]
+        )
+    store.check_space(folder, num_pixels * kind.num_channels * kind.dtype.itemsize)
 
-    has_alpha = num_channels in (2, 4)
-    is_mixed = any(header.has_alpha != has_alpha for header in headers.values())
+    class_names = sorted(set(arranged.labels.values()))
+    numbers = {name: number for number, name in enumerate(class_names)}
+    for split in store.SPLITS:
+        files, clear = usable[split], []
+        decode = pictures.decoder(_converter(kind, options, root, headers, clear))
 
-    def convert(name, pixels, header):
-        if header.num_bits < num_bits:
-            pixels = pixels * np.uint8((2**num_bits - 1) // (2**header.num_bits - 1))
-        if header.has_alpha != has_alpha:
-            opaque = np.full((*pixels.shape[:2], 1), 2**num_bits - 1, dtype)
-            pixels = np.concatenate([pixels, opaque], axis=-1)
-        elif is_mixed and pixels[..., -1].min() < 2**num_bits - 1:
-            raise ValueError(
-                "All images of a folder must have an alpha channel, or none that is not opaque. "
-                f"Received: {name} in {root} with one, among images without"
-            )
-        return pixels
+        def decode_pages(name, file, decode=decode, split=split):
+            images = decode(name, file)
+            if isinstance(images, str):
+                return images
+            chosen = images if pages is None else [images[i] for i in pages[split]]
+            return [image for image in chosen if image is not None]
 
-    class_names = sorted({file.label for file in every} - {None})
-    numbers = {name: number for number, name in enumerate(class_names)} | {None: None}
-    for split, files in usable.items():
-        items = ((file.name, file.path, numbers[file.label]) for file in files)
-        keeps_uncropped = crop == "random" and split == "train"
-        with store.split_writer(
-            folder, split, (*size, num_channels), dtype, has_alpha, keeps_uncropped
+        labels = (numbers.get(arranged.labels.get(file.name)) for file in files)
+        items = zip((file.name for file in files), encoded(files), labels, strict=True)
+        keeps_uncropped = options.crop == "random" and split == "train"
+        with writing.split_writer(
+            folder,
+            split,
+            (*kind.size, kind.num_channels),
+            kind.dtype,
+            kind.has_alpha,
+            keeps_uncropped,
         ) as writer:
-            unreadable |= decoding.append_decoded(
-                writer, items, pictures.decoder(convert), len(files)
-            )
-            broken = {file.name for file in listed[split]} & unreadable.keys()
-            num_small = sum(file in headers for file in listed[split]) - len(files)
+            unreadable |= decoding.append_decoded(writer, items, decode_pages, len(files))
+            own = arranged.files[split]
+            num_small = sum(file in headers and file not in odd for file in own) - len(files)
+            words = collections.Counter(odd[file] for file in own if file in odd)
+            words.update(clear)
             writer.left_out = decoding.describe_left_out(
-                {name: unreadable[name] for name in sorted(broken)}, num_small, size
+                {file.name: unreadable[file.name] for file in own if file.name in unreadable},
+                num_small,
+                kind.size,
+                words,
+                _notes(files, headers),
             )
     decoding.check_readable(unreadable, len(every), root)
-    store.write_about(folder, 2**num_bits, len(class_names) or None)
+    writing.write_about(
+        folder,
+        2**kind.num_bits,
+        class_names=class_names or None,
+        most_levels=2**kind.num_bits,
+    )
 
 
-def _common_kind(headers):
-    """The number of channels and of bits to which all images can be converted without loss."""
-    # Programs that make files smaller use fewer bits if these are enough. For example, they store
-    # an 8-bit grey image that is only black and white with 1 bit. Its values still mean 0 and 255.
-    kinds = {
-        file: (header.num_channels - header.has_alpha, max(header.num_bits, 8))
-        for file, header in headers.items()
-    }
-    (usual, num_usual), *others = collections.Counter(kinds.values()).most_common()
-    if others:
-        odd = next(file for file, kind in kinds.items() if kind != usual)
-        example = next(header for file, header in headers.items() if kinds[file] == usual)
-        raise ValueError(
-            "All images of a folder must have the same channels and bits. "
-            f"Received: {odd.path} ({headers[odd]}), {num_usual} others {example}"
-        )
-    bits = {header.num_bits for header in headers.values()}
-    num_channels = max(header.num_channels for header in headers.values())
-    return num_channels, bits.pop() if len(bits) == 1 else usual[1]
+def _converter(kind, options, root, headers, clear):
+    """Makes the function that converts an image; it appends to `clear` what it leaves out."""
+
+    def convert(name, pixels, header):
+        converted = kind.converted(pixels, header)
+        if converted is None:
+            if not options.skip_odd:
+                num_opaque = sum(not other.has_alpha for other in headers.values())
+                raise ValueError(
+                    "All images of a folder must have an alpha channel, or none that is not "
+                    "opaque: --convert rgb or --convert grey drops it, --skip_odd leaves such "
+                    f"images out. Received: {name} in {root} with one, among {num_opaque} images "
+                    f"without and {len(headers) - num_opaque} with alpha"
+                )
+            clear.append("alpha that is not opaque")
+        return converted
+
+    return convert
 
 
-def _common_size(headers, image_size):
-    """The height and width that the images of a folder will have."""
-    if image_size is not None:
-        return image_size, image_size
-    sizes = {file: (header.height, header.width) for file, header in headers.items()}
-    (usual, num_usual), *others = collections.Counter(sizes.values()).most_common()
-    if others:
-        odd = next(file for file, size in sizes.items() if size != usual)
-        raise ValueError(
-            "All images of a folder must have one size, or `image_size` must say what to crop them "
-            f"to. Received: {odd.path} of {sizes[odd][0]} x {sizes[odd][1]}, {num_usual} others of "
-            f"{usual[0]} x {usual[1]}"
-        )
-    splits.check_size(usual)
-    return usual
+def _pages(arranged, headers, options, root):
+    """{split: numbers of its pages} where the only file is split by its pages, otherwise None."""
+    if not arranged.by_page:
+        return None
+    (file,) = arranged.files["train"]
+    names = [f"{file.name}#{number}" for number in range(headers[file].num_pages)]
+    is_test = splits.choose_test(names, options.test_fraction, root)
+    return {"train": np.flatnonzero(~is_test), "test": np.flatnonzero(is_test)}
 
 
-def _fits(header, size):
-    return header.height >= size[0] and header.width >= size[1]
+def _notes(files, headers):
+    """What is to be known of files that hold several images, in words."""
+    stacks = [headers[file].num_pages for file in files if headers[file].num_pages > 1]
+    num_animated = sum(headers[file].is_animated for file in files)
+    if stacks:
+        yield f"{sum(stacks)} pages in {len(stacks)} files, each an image"
+    if num_animated:
+        yield f"{num_animated} animated, of which the first frame was read"

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import io
 import math
-import os
 import pathlib
 import re
 import tarfile
@@ -13,7 +12,7 @@ import zlib
 
 import numpy as np
 
-from pixel_cnn_pp.data import decoding, pictures, public_sets, store
+from pixel_cnn_pp.data import array_files, decoding, listing, pictures, public_sets, store
 
 # Number of images in each split of van den Oord et al. (2016).
 _IMAGENET_SIZES = {"train": 1281149, "test": 49999}
@@ -119,8 +118,8 @@ def _by_numbers(path):
 def _entry_of_pictures(name, source, split, data_dir, shape):
     """The cache entry of one split, made from a folder or a tar file of pictures."""
     if source.is_dir():
-        files = pictures.list_folder(source)
-        states = [[file.name, *store.file_state(file.path)] for file in files]
+        files = listing.list_folder(source).files
+        states = [[file.name, *file.state] for file in files]
         items, num_items = lambda: ((file.name, file.path, None) for file in files), len(files)
     else:
         states = store.file_state(source)
@@ -145,9 +144,7 @@ def _tar_items(path):
     try:
         with tarfile.open(path) as archive:
             for member in archive:
-                base_name = os.path.basename(member.name)
-                is_picture = base_name.lower().endswith(pictures.SUFFIXES)
-                if member.isfile() and is_picture and not base_name.startswith("."):
+                if member.isfile() and listing.is_picture(member.name):
                     yield member.name, archive.extractfile(member).read(), None
     except (tarfile.TarError, EOFError, zlib.error) as error:
         reason = str(error).splitlines()[0]
@@ -188,7 +185,7 @@ def _read_batch(source, path, shape):
 
     In the file, channels come before height and width, and the first class is 1.
     """
-    arrays = decoding.read_arrays(source, ("data", "labels"))
+    arrays = array_files.loaded(source, path, ("data", "labels"))
     flat, labels = arrays.get("data"), arrays.get("labels")
     is_right = (
         flat is not None

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from pixel_cnn_pp.data import labels as labels_of
 from pixel_cnn_pp.data import store
 
 
@@ -21,6 +22,7 @@ class ImageData:
         every epoch. Then `images` are their central crops.
       value_range: Lowest and highest value of the images, if they are known. Then the check does
         not have to read the images.
+      class_names: Names of the classes, strings, or None if they have none.
     Raises:
       ValueError: If a rank, a dtype, a length or a range is wrong.
 
@@ -35,6 +37,7 @@ class ImageData:
     num_classes: int | None
     uncropped: store.UncroppedImages | None = None
     value_range: dataclasses.InitVar[tuple[int, int] | None] = None
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self, value_range):
         """Checks every field against the others."""
@@ -60,6 +63,11 @@ class ImageData:
                 "`uncropped` must hold one image for every image. Received: "
                 f"{len(self.uncropped.sizes)} for {len(self.images)}"
             )
+
+    @property
+    def given_labels(self):
+        """The labels as they were given, where they were numbers: the names of their classes."""
+        return labels_of.given_labels(self.labels, self.class_names)
 
 
 def check_whole_number(name, value, low, high=None):

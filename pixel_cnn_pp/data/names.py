@@ -5,7 +5,8 @@ import functools
 
 import numpy as np
 
-from pixel_cnn_pp.data import arrays, celeba, cifar, embedded, folders, imagenet, store
+from pixel_cnn_pp.data import celeba, cifar, embedded, imagenet, own, store
+from pixel_cnn_pp.data import splits as splits_of
 from pixel_cnn_pp.data.images import ImageData, check_whole_number
 
 # Name -> loader (split, image_size) -> ImageData.
@@ -13,12 +14,18 @@ _EMBEDDED = {"digits": embedded.load_digits, "photos": embedded.load_photos}
 # Name -> loader (split, data_dir, image_size) -> store.StoredImages.
 _SETS = {
     "cifar": cifar.load_cifar,
+    "cifar100": functools.partial(cifar.load_cifar, name="cifar100"),
     "imagenet32": functools.partial(imagenet.load_imagenet, size=32),
     "imagenet64": functools.partial(imagenet.load_imagenet, size=64),
     "celeba": celeba.load_celeba,
 }
-# Prefix of a name with a path -> loader (path, split, options of `load`) -> store.StoredImages.
-_PATHS = {"folder": folders.load_folder, "npz": arrays.load_arrays}
+# Prefix of a name with a path -> loader (path, split, data_dir, splits.Options) ->
+# store.StoredImages.
+_PATHS = {
+    "folder": functools.partial(own.load_own, is_of_pictures=True),
+    "npz": own.load_own,
+    "file": own.load_own,
+}
 
 
 def names():
@@ -51,24 +58,36 @@ def load(
     num_levels=None,
     num_train_images=None,
     log=print,
+    class_names=None,
+    channels_first=None,
+    convert=None,
+    skip_odd=False,
 ):
     """Loads one split of a data set. Large arrays stay on disk and are memory-mapped.
 
     Args:
-      name: One of `names()`, such as "cifar", "folder:pictures" or "npz:images.npz".
+      name: One of `names()`, such as "cifar", "folder:pictures" or "file:images.tar". What a file
+        is gets found out, whether it is called `folder:`, `npz:` or `file:`.
       split: "train" or "test".
       data_dir: Folder of the data sets, and of the cache of decoded images. Downloads go there.
         `digits` and `photos` do not use it, because they are part of scikit-learn.
       image_size: H = W of the images, or None for the size of the data set.
       crop: "center" or "random". With "random", training cuts new crops in every epoch. This works
-        for `folder:` and `npz:` data sets, and needs an `image_size`.
-      test_fraction: Fraction of the images that becomes the test split, for a `folder:` or `npz:`
-        data set that has none. Whether an image is chosen depends only on its name. None for a
+        for data sets at a path only, and needs an `image_size`.
+      test_fraction: Fraction of the images that becomes the test split, for a data set at a
+        path that has none. Whether an image is chosen depends only on its name. None for a
         tenth.
-      num_levels: L of a `folder:` or `npz:` data set. None to find it from the files.
+      num_levels: L of a data set at a path. None to find it from the files.
       num_train_images: Number of training images to use. They are chosen at random, but always the
         same. None for all images.
       log: Function of a string. It gets one line that says what was found and what was left out.
+      class_names: Names of the classes of a run, of which the labels of a data set at a
+        path become the numbers. None for the classes that occur, in their order.
+      channels_first: Whether arrays at a path are [N, C, H, W]. None refuses arrays
+        that look like it.
+      convert: "rgb" or "grey" to convert pictures at a path, or None.
+      skip_odd: Whether to leave out pictures at a path that have other channels, bits or sizes than
+        most. Otherwise they are refused.
     Returns:
       `ImageData`, always the same images in the same order.
     Raises:
@@ -84,23 +103,33 @@ def load(
         raise ValueError(
             f"`split` must be one of {', '.join(store.SPLITS)}. Received: split={split!r}"
         )
-    found = _load_whole(name, split, data_dir, image_size, crop, test_fraction, num_levels, log)
+    options = splits_of.Options(
+        image_size=image_size,
+        crop=crop,
+        test_fraction=test_fraction,
+        num_levels=num_levels,
+        class_names=None if class_names is None else tuple(class_names),
+        channels_first=channels_first,
+        convert=convert,
+        skip_odd=skip_odd,
+    )
+    found = _load_whole(name, split, data_dir, options, log)
     if split == "test" or num_train_images is None:
         return found
     return _some(found, name, num_train_images)
 
 
-def _load_whole(name, split, data_dir, image_size, crop, test_fraction, num_levels, log):
-    """Loads all images of a split, with the arguments of `load`."""
+def _load_whole(name, split, data_dir, options, log):
+    """Loads all images of a split."""
     kind, separator, path = name.partition(":")
     if separator:
-        _check_options(image_size, crop, test_fraction, num_levels)
-        stored = _PATHS[kind](path, split, data_dir, image_size, crop, test_fraction, num_levels)
+        _check_options(options)
+        stored = _PATHS[kind](path, split, data_dir, options)
     else:
-        _refuse_options(name, crop=crop, test_fraction=test_fraction, num_levels=num_levels)
+        _refuse_options(name, options)
         if name in _EMBEDDED:
-            return _EMBEDDED[name](split, image_size)
-        stored = _SETS[name](split, data_dir, image_size)
+            return _EMBEDDED[name](split, options.image_size)
+        stored = _SETS[name](split, data_dir, options.image_size)
     log(f"{name}, {split}: {stored.description}")
     return ImageData(
         stored.images,
@@ -109,6 +138,7 @@ def _load_whole(name, split, data_dir, image_size, crop, test_fraction, num_leve
         stored.num_classes,
         stored.uncropped,
         value_range=(0, stored.highest),
+        class_names=stored.class_names,
     )
 
 
@@ -122,43 +152,58 @@ def _some(images, name, number):
         )
     rows = np.sort(np.random.RandomState(0).permutation(len(images.images))[:number])
     labels = None if images.labels is None else images.labels[rows]
-    return ImageData(np.asarray(images.images[rows]), labels, images.num_levels, images.num_classes)
+    return ImageData(
+        np.asarray(images.images[rows]),
+        labels,
+        images.num_levels,
+        images.num_classes,
+        class_names=images.class_names,
+    )
 
 
-def _refuse_options(name, **options):
-    """Raises an error for options that only `folder:` and `npz:` data sets have."""
-    for option, value in options.items():
-        if value not in (None, "center"):
+def _refuse_options(name, options):
+    """Raises an error for options that only data sets at a path have."""
+    for field in dataclasses.fields(options):
+        option, value = field.name, getattr(options, field.name)
+        # The classes of a run concern other data sets only.
+        if option not in ("image_size", "class_names") and value != field.default:
             raise ValueError(
                 f"`{option}` must be left out for {name!r}, which is always the same. "
                 f"Received: {option}={value!r}"
             )
 
 
-def _check_options(image_size, crop, test_fraction, num_levels):
+def _check_options(options):
     """Checks the options of `load`, because not all callers have checked them already."""
+    image_size, test_fraction = options.image_size, options.test_fraction
     if image_size is not None:
         check_whole_number("image_size", image_size, 4)
         if image_size % 4:
             raise ValueError(
                 f"`image_size` must be a multiple of 4. Received: image_size={image_size}"
             )
-    if crop not in ("center", "random"):
-        raise ValueError(f"`crop` must be one of center, random. Received: crop={crop!r}")
+    if options.crop not in ("center", "random"):
+        raise ValueError(f"`crop` must be one of center, random. Received: crop={options.crop!r}")
+    if options.convert not in (None, "rgb", "grey"):
+        raise ValueError(
+            f"`convert` must be one of rgb, grey. Received: convert={options.convert!r}"
+        )
     if test_fraction is not None and not 0 < test_fraction < 1:
         raise ValueError(
             f"`test_fraction` must lie between 0 and 1. Received: test_fraction={test_fraction!r}"
         )
-    if num_levels is not None:
-        check_whole_number("num_levels", num_levels, 2, 65536)
+    if options.num_levels is not None:
+        check_whole_number("num_levels", options.num_levels, 2, 65536)
+    options.check_crop()
 
 
-def load_split(settings, split, **changes):
+def load_split(settings, split, num_classes=None, **changes):
     """Loads one split of the data set that a run uses.
 
     Args:
       settings: DataConfig.
       split: "train" or "test".
+      num_classes: Number of classes of the run's model, if there is one.
       **changes: Arguments of `load`, such as `data_dir`, that replace those of `settings`.
     Returns:
       `ImageData`, as in `load`.
@@ -166,4 +211,12 @@ def load_split(settings, split, **changes):
       ValueError, OSError: As in `load`.
     """
     options = {**dataclasses.asdict(settings), **changes}
-    return load(options.pop("data_set"), split, **options)
+    name = options.pop("data_set")
+    if (
+        options["class_names"] is None
+        and name.startswith(("npz:", "file:"))
+        and num_classes is not None
+    ):
+        # In runs of earlier versions the labels are the numbers of the classes.
+        options["class_names"] = tuple(map(str, range(num_classes)))
+    return load(name, split, **options)

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from pixel_cnn_pp.data import decoding, pictures, store
+from pixel_cnn_pp.data import decoding, pictures, store, writing
 
 
 def check_fixed_size(name, image_size, fixed_size):
@@ -100,7 +100,7 @@ def entry(name, key, split, data_dir, shape, append, num_classes=None):
       split: "train" or "test".
       data_dir: Folder of the data sets.
       shape: (H, W, C).
-      append: Function of a `store.SplitWriter` that appends the images. It returns {name: reason}
+      append: Function of a `writing.SplitWriter` that appends the images. It returns {name: reason}
         of the images that cannot be read.
       num_classes: Number of classes, or None.
     Returns:
@@ -108,12 +108,12 @@ def entry(name, key, split, data_dir, shape, append, num_classes=None):
     """
 
     def write(folder):
-        with store.split_writer(folder, split, shape, np.uint8) as writer:
+        with writing.split_writer(folder, split, shape, np.uint8) as writer:
             unreadable = append(writer)
             num_files = len(writer) + len(unreadable)
             decoding.check_readable(unreadable, num_files, f"the {split} split of {name}")
             writer.left_out = decoding.describe_left_out(unreadable)
-        store.write_about(folder, 256, num_classes)
+        writing.write_about(folder, 256, num_classes)
 
     return store.entry(data_dir, name, [key, split, list(shape)], write)
 

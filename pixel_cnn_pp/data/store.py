@@ -4,10 +4,9 @@ Images are decoded once and then memory-mapped. An entry of the cache is either 
 exist. If the source files change, a new entry is made.
 
 An entry has a folder for each split. The folder holds images.npy, labels.npy if there are classes,
-and a description of the images.
+and a description of the images. writing.py writes them.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -19,9 +18,11 @@ import tempfile
 
 import numpy as np
 
+from pixel_cnn_pp.data import labels as labels_of
+
 SPLITS = ("train", "test")
 # Part of every key. Raise this number when the same sources are to be stored in another way.
-_VERSION = 1
+_VERSION = 2
 
 
 def entry(data_dir, name, key, write):
@@ -101,42 +102,6 @@ def check_space(folder, num_bytes):
         )
 
 
-@contextlib.contextmanager
-def array_writer(path, row_shape, dtype):
-    """Writes an .npy file piece by piece. Its length need not be known at the start.
-
-    Args:
-      path: File to write.
-      row_shape: Shape of one row, without the first axis, a tuple.
-      dtype: NumPy dtype.
-    Yields:
-      Function that appends an array [n, *row_shape].
-    """
-    num_rows = 0
-
-    def write_header():
-        # NumPy leaves room in the header for the first axis to grow.
-        description = np.lib.format.dtype_to_descr(np.dtype(dtype))
-        shape = (num_rows, *row_shape)
-        fields = {"descr": description, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, fields)
-
-    with open(path, "wb") as file:
-
-        def append(rows):
-            nonlocal num_rows
-            assert (rows.shape[1:], rows.dtype) == (tuple(row_shape), dtype), rows.shape
-            file.write(np.ascontiguousarray(rows).data)
-            num_rows += len(rows)
-
-        write_header()
-        start = file.tell()
-        yield append
-        file.seek(0)
-        write_header()
-        assert file.tell() == start
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class UncroppedImages:
     """Images of different sizes. One array holds the pixels of all images, one after the other.
@@ -185,6 +150,7 @@ class StoredImages:
       labels: int32 array [N], or None.
       num_levels: L.
       num_classes: Number of classes, or None.
+      class_names: Their names, strings. None if the classes have no names.
       highest: The highest value in all splits.
       uncropped: UncroppedImages whose central crops are `images`, or None.
       description: One line: the number and kind of the images, and which files were left out.
@@ -194,130 +160,28 @@ class StoredImages:
     labels: np.ndarray | None
     num_levels: int
     num_classes: int | None
+    class_names: tuple[str, ...] | None
     highest: int
     uncropped: UncroppedImages | None
     description: str
 
 
-class SplitWriter:
-    """Writes the images of one split, one after the other. `split_writer` makes the writer.
-
-    Attributes:
-      left_out: Description of the files that were left out, or "" if there are none.
-    """
-
-    def __init__(self, size, has_alpha, append_image, append_pixels):
-        """Makes the writer.
-
-        Args:
-          size: (H, W) of the images to write.
-          has_alpha: Whether the last channel is alpha.
-          append_image: Function of `array_writer` that appends to the array of images.
-          append_pixels: The same for the array of uncropped pixels, or None.
-        """
-        self.left_out = ""
-        self._size = size
-        self._append_image = append_image
-        self._append_pixels = append_pixels
-        self._labels = []
-        self._sizes = []
-        self._has_alpha = has_alpha
-        self._highest = 0
-        self._lowest_alpha = np.iinfo(np.uint16).max
-
-    def __len__(self):
-        """Number of images that were appended."""
-        return len(self._labels)
-
-    def append(self, pixels, label):
-        """Appends the central crop of an image.
-
-        Args:
-          pixels: Array [H, W, C], at least as large as the size of the writer.
-          label: Whole number, or None.
-        """
-        (height, width), whole = self._size, pixels.shape[:2]
-        top, left = (whole[0] - height) // 2, (whole[1] - width) // 2
-        centre = pixels[top : top + height, left : left + width]
-        self._append_image(centre[np.newaxis])
-        if self._append_pixels is not None:
-            self._append_pixels(pixels.ravel())
-        seen = centre if self._append_pixels is None else pixels
-        if self._has_alpha:
-            self._lowest_alpha = min(self._lowest_alpha, int(seen[..., -1].min()))
-            seen = seen[..., :-1]
-        self._highest = max(self._highest, int(seen.max()))
-        self._labels.append(label)
-        self._sizes.append(whole)
-
-    def finish(self, folder):
-        """Writes the labels, the sizes and the description of the images."""
-        if not self._labels:
-            raise ValueError(f"Each split must have images. Received: none for {folder.name}")
-        if self._labels[0] is not None:
-            np.save(folder / "labels.npy", np.array(self._labels, np.int32))
-        if self._append_pixels is not None:
-            np.save(folder / "sizes.npy", np.array(self._sizes, np.int64))
-        about = {
-            "highest": self._highest,
-            "lowest_alpha": self._lowest_alpha if self._has_alpha else None,
-            "left_out": self.left_out,
-        }
-        (folder / "about.json").write_text(json.dumps(about))
-
-
-@contextlib.contextmanager
-def split_writer(folder, split, image_shape, dtype, has_alpha=False, keeps_uncropped=False):
-    """Writes a split to a cache entry.
-
-    Args:
-      folder: Folder of the entry.
-      split: "train" or "test".
-      image_shape: (H, W, C) of the images to write.
-      dtype: uint8 or uint16.
-      has_alpha: Whether the last channel is alpha.
-      keeps_uncropped: Whether to write the uncropped images too.
-    Yields:
-      SplitWriter.
-    """
-    folder = folder / split
-    folder.mkdir()
-    with contextlib.ExitStack() as stack:
-        writer = array_writer(folder / "images.npy", image_shape, dtype)
-        append_image, append_pixels = stack.enter_context(writer), None
-        if keeps_uncropped:
-            writer = array_writer(folder / "uncropped.npy", (), dtype)
-            append_pixels = stack.enter_context(writer)
-        split_writer = SplitWriter(image_shape[:2], has_alpha, append_image, append_pixels)
-        yield split_writer
-        split_writer.finish(folder)
-
-
-def write_about(folder, num_levels, num_classes):
-    """Writes the properties that all splits of a cache entry share.
-
-    Args:
-      folder: Folder of the entry.
-      num_levels: L as found from the source files.
-      num_classes: Number of classes, or None.
-    """
-    about = {"num_levels": num_levels, "num_classes": num_classes}
-    (folder / "about.json").write_text(json.dumps(about))
-
-
-def load_stored(folder, split, num_levels=None):
+def load_stored(folder, split, num_levels=None, class_names=None):
     """Loads one split of a cache entry.
 
     Args:
       folder: Folder of the entry.
       split: "train" or "test".
       num_levels: L, or None for the number of levels of the entry.
+      class_names: The classes of a run, which the labels are to be numbers of, or None for the
+        classes of the entry.
     Returns:
       StoredImages.
     Raises:
-      ValueError: If the images have values of `num_levels` or more.
+      ValueError: If the images have values of `num_levels` or more, or their source has fewer
+        levels; or if the labels are no classes of the run.
     """
-    about = json.loads((folder / "about.json").read_text())
+    about = read_about(folder)
     splits = {
         path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/about.json")
     }
@@ -331,14 +195,18 @@ def load_stored(folder, split, num_levels=None):
             num_kept -= 1
         else:
             highest = opaque
-    if num_levels is not None and num_levels <= highest:
-        raise ValueError(
-            f"`num_levels` must be above the highest value of the images, {highest}. "
-            f"Received: num_levels={num_levels}"
-        )
+    if num_levels is not None:
+        check_levels(num_levels, highest, about["most_levels"])
     labels, uncropped = None, None
-    if about["num_classes"] is not None:
+    names = about["class_names"]
+    num_classes = about["num_classes"]
+    if num_classes is not None:
         labels = np.load(folder / "labels.npy")
+    if names is not None and class_names is not None:
+        own = np.array(names)[np.unique(labels)]  # Only those of this split need be known.
+        numbers = dict(zip(own, labels_of.numbered(own, class_names, "in the data"), strict=True))
+        labels = np.array([numbers.get(name, -1) for name in names], np.int32)[labels]
+        names, num_classes = class_names, len(class_names)
     if (folder / "uncropped.npy").exists():
         uncropped = UncroppedImages(
             np.load(folder / "uncropped.npy", mmap_mode="r"),
@@ -347,9 +215,11 @@ def load_stored(folder, split, num_levels=None):
             num_kept,
         )
     description = f"{len(images)} image{'s' if len(images) != 1 else ''}"
+    if names is not None:
+        description += f"; {labels_of.counted(labels, names)}"
     if splits[split]["left_out"]:
         description += f"; {splits[split]['left_out']}"
-    if num_levels is None and about["num_levels"] > 256 and 2 * highest < about["num_levels"]:
+    if num_levels is None and about["num_levels"] >= 256 and 2 * highest < about["num_levels"]:
         description += (
             f"; {about['num_levels']} levels, but no value is above {highest}: perhaps "
             f"--num_levels {2 ** max(1, highest.bit_length())}"
@@ -358,8 +228,37 @@ def load_stored(folder, split, num_levels=None):
         images=images[..., :num_kept],
         labels=labels,
         num_levels=num_levels or about["num_levels"],
-        num_classes=about["num_classes"],
+        num_classes=num_classes,
+        class_names=None if names is None else tuple(names),
         highest=highest,
         uncropped=uncropped,
         description=description,
     )
+
+
+def read_about(folder):
+    """The properties that all splits of a cache entry share, as `writing.write_about` has them."""
+    return json.loads((folder / "about.json").read_text())
+
+
+def check_levels(num_levels, highest, most_levels):
+    """Checks that images have the levels of a run. They are taken as they stand, never scaled.
+
+    Args:
+      num_levels: L of the run.
+      highest: The highest value of the images.
+      most_levels: The number of levels that their file can hold, or None.
+    Raises:
+      ValueError: If a value is L or more, or if the file can hold fewer than L levels: then the
+        same number means another brightness in it.
+    """
+    if num_levels <= highest:
+        raise ValueError(
+            f"`num_levels` must be above the highest value of the images, {highest}. "
+            f"Received: num_levels={num_levels}"
+        )
+    if most_levels is not None and num_levels > most_levels:
+        raise ValueError(
+            f"`num_levels` must be at most {most_levels}, the levels that the files can hold. "
+            f"Received: num_levels={num_levels}"
+        )

@@ -12,6 +12,7 @@ the rows above for all columns at once. Earlier results, and the effective weigh
 [W, B, F], with the columns first, because then a loop over columns takes contiguous slices. A pixel
 is [B, F].
 
+    random_bits  random numbers of a seed, the same on every backend
     noise        dropout and noise of an image, as functions of seeds
     convolution  convolutions with a gradient that is fast on CPUs
     weight_norm  weight-normalised layers
@@ -26,13 +27,14 @@ from pixel_cnn_pp.layers.blocks import NONLINEARITIES, GatedResidualBlock, conca
 from pixel_cnn_pp.layers.channel_block import AutoregressiveChannelBlock
 from pixel_cnn_pp.layers.masked import MaskedConv2D
 from pixel_cnn_pp.layers.noise import (
+    Drop,
     Dropout,
-    FixedSeed,
     image_digests,
     image_seeds,
     image_uniforms,
     round_up_to_8,
 )
+from pixel_cnn_pp.layers.random_bits import uniforms
 from pixel_cnn_pp.layers.sample_head import SampleHead
 from pixel_cnn_pp.layers.shifted import (
     DownRightShiftedConv2D,
@@ -58,8 +60,8 @@ __all__ = [
     "DownRightShiftedConv2DTranspose",
     "DownShiftedConv2D",
     "DownShiftedConv2DTranspose",
+    "Drop",
     "Dropout",
-    "FixedSeed",
     "GatedResidualBlock",
     "MaskedConv2D",
     "SampleHead",
@@ -76,4 +78,5 @@ __all__ = [
     "initialize",
     "right_shift",
     "round_up_to_8",
+    "uniforms",
 ]

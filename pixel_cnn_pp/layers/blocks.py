@@ -22,7 +22,7 @@ class GatedResidualBlock(keras.layers.Layer):
 
     With f the nonlinearity:
 
-        c = dropout(f(conv_in(f(x)) + skip(f(a))))
+        c = drop(f(conv_in(f(x)) + skip(f(a))))
         value, gate = split(conv_out(c) + h @ hw)
         out = x + value * sigmoid(gate)
 
@@ -80,7 +80,8 @@ class GatedResidualBlock(keras.layers.Layer):
           x: Float tensor [B, H, W, F].
           a: Float tensor [B, H, W, F_a], the short-cut input, or None.
           h: Float tensor [B, F_h], the conditioning, or None.
-          dropout: Function from tensor to tensor, applied before the second convolution, or None.
+          dropout: Function from the inputs of the second convolution to their `layers.Drop`, or
+            None.
 
         Returns:
           Float tensor [B, H, W, F].
@@ -217,9 +218,7 @@ class GatedResidualBlock(keras.layers.Layer):
         if a is not None:
             c = c + run(self.skip, nonlinearity(a))
         c = nonlinearity(c)
-        if dropout is not None:
-            c = dropout(c)
-        c = run(self.conv_out, c)
+        c = run(self.conv_out, c) if dropout is None else run(self.conv_out, c, drop=dropout(c))
         if h is not None:
             c = c + h
         value, gate = ops.split(c, 2, axis=-1)

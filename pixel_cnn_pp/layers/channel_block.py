@@ -107,13 +107,10 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
     def _forward(self, run, x, a, h, dropout):
         drops = [None] * self.num_groups
         if dropout is not None:
-            # Dropout is one product for all groups, so its factors are computed before the later
-            # groups are known. Adding a zero that depends on x delays this until x is known, see
-            # `Dropout.reserve`.
-            is_nan = ops.cast(ops.isnan(x[..., :1]), x.dtype)
-            ones = ops.ones((*ops.shape(x)[:-1], self.num_dropped()), x.dtype) + is_nan
-            factors = ops.split(dropout(ones), self.num_groups, axis=-1)
-            drops = [lambda c, factor=factor: c * factor for factor in factors]
+            # Dropout is drawn for all groups at once. This tensor has the shape of all of them, and
+            # depends on x as `Dropout.drop` asks for.
+            like = ops.repeat(x[..., :1], self.num_dropped(), axis=-1)
+            drops = [lambda c, own=own: own for own in dropout(like).split(self.num_groups)]
         drops = dict(zip((block.name for block in self.blocks), drops, strict=True))
         return self._walk(
             lambda block, x, a: run(block, x, a=a, h=h, dropout=drops[block.name]), x, a

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 
-def convolve(x, kernel, pads, strides=1):
+def convolve(x, kernel, pads, strides=1, drop=None):
     """Convolves images with zeros around them.
 
     Args:
@@ -12,14 +12,26 @@ def convolve(x, kernel, pads, strides=1):
       kernel: Float tensor [kh, kw, F_in, F].
       pads: Numbers of zeros (top, bottom), (left, right).
       strides: Distance of the inputs of neighbouring outputs.
+      drop: `layers.Drop`, applied to x first, or None.
 
     Returns:
       Float tensor [B, H', W', F], with H' = (H + top + bottom - kh) // strides + 1 and
       W' = (W + left + right - kw) // strides + 1.
     """
     if strides == 1 and _is_on_cpu():
-        return _convolve_on_cpu(x, kernel, pads)
-    return ops.conv(_pad(x, pads), kernel, strides, padding="valid", data_format="channels_last")
+        return _convolve_on_cpu(x, kernel, pads, drop)
+    return ops.conv(
+        _pad(dropped(x, drop), pads),
+        kernel,
+        strides,
+        padding="valid",
+        data_format="channels_last",
+    )
+
+
+def dropped(x, drop):
+    """drop(x), or x if there is no `drop`."""
+    return x if drop is None else drop(x)
 
 
 def _pad(x, pads):
@@ -31,7 +43,7 @@ def _is_on_cpu():
     return keras.distribution.list_devices()[0].startswith("cpu")
 
 
-def _convolve_on_cpu(x, kernel, pads):
+def _convolve_on_cpu(x, kernel, pads, drop=None):
     """Convolves padded images, with a faster gradient of the kernel than that of the libraries.
 
     The gradient in the libraries takes up to three times as long as the convolution. Here it is one
@@ -39,13 +51,16 @@ def _convolve_on_cpu(x, kernel, pads):
     have the same padded layout. Therefore the tap (i, j) shifts all positions of all images by the
     same number. The shift takes a slice of the rows [positions, F], without a copy. The padding
     must add kh - 1 rows and kw - 1 columns in total.
+
+    `drop` is part of the function, because TensorFlow keeps all arguments of such a function until
+    its gradient is computed.
     """
     kernel_height, kernel_width, in_features, features = kernel.shape
     (top, bottom), (left, right) = pads
 
     @ops.custom_gradient
     def convolve(x, kernel):
-        padded = _pad(x, pads)
+        padded = _pad(dropped(x, drop), pads)
         outputs = ops.conv(padded, kernel, padding="valid", data_format="channels_last")
 
         def gradient(*args, upstream=None):
@@ -54,6 +69,7 @@ def _convolve_on_cpu(x, kernel, pads):
             upstream = _pad(upstream, ((bottom, top), (right, left)))
             turned = ops.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))
             x_gradient = ops.conv(upstream, turned, padding="valid", data_format="channels_last")
+            x_gradient = dropped(x_gradient, drop)
             inputs = ops.reshape(padded, (-1, in_features))
             outputs_gradient = ops.reshape(upstream, (-1, features))
             width = ops.shape(padded)[2]

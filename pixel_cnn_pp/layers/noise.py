@@ -2,8 +2,9 @@
 
 import math
 
-import keras
 from keras import ops
+
+from pixel_cnn_pp.layers import random_bits
 
 # The smallest uniform that is drawn as noise. It is the smallest normal number of float32.
 _SMALLEST_UNIFORM = 2.0**-126
@@ -15,72 +16,98 @@ _NUM_LOW_SEEDS = 2**15
 _SPREAD = 506952113
 
 
+class Drop:
+    """Drops given units of a tensor, and multiplies the others by a factor.
+
+    As a linear map, it is its own transpose. So it is applied to gradients too.
+    """
+
+    def __init__(self, is_kept, factor):
+        """Keeps the arguments.
+
+        Args:
+          is_kept: Boolean tensor [B, ..., F].
+          factor: What units that are kept are multiplied by, a Python number.
+        """
+        self._is_kept = is_kept
+        self._factor = factor
+
+    def __call__(self, x):
+        """Drops units of x [B, ..., F]."""
+        return ops.where(self._is_kept, x, 0) * self._factor
+
+    def split(self, num_parts):
+        """List of the `Drop` of each of so many equal parts of the features."""
+        parts = ops.split(self._is_kept, num_parts, axis=-1)
+        return [Drop(part, self._factor) for part in parts]
+
+
 class Dropout:
     """Dropout that depends only on a given seed and on the number of the image.
 
-    The random bits of an image are a function of (seed, number of the image, call). So the same
-    units are dropped in every process, on every device and in every batch. All bits are drawn at
-    once. A unit takes 1, 2, 4 or 8 bits if the rate is a multiple of 2^-1, 2^-2, 2^-4 or 2^-8. For
-    any other rate it takes 16 bits, and the rate is rounded to a multiple of 2^-16 in (0, 1). Units
-    that are kept are divided by the true probability of keeping them, so that the mean does not
-    change.
+    The random bits of an image are a function of (seed, number of the image). So the same units are
+    dropped in every process, on every device and in every batch. A unit takes 1, 2, 4 or 8 bits if
+    the rate is a multiple of 2^-1, 2^-2, 2^-4 or 2^-8. For any other rate it takes 16 bits, and the
+    rate is rounded to a multiple of 2^-16 in (0, 1). Units that are kept are divided by the true
+    probability of keeping them, so that the mean does not change.
+
+    The bits of all places that drop units are drawn at once. Each place has a part of them, see
+    `num_bytes`.
     """
 
-    def __init__(self, rate, seed, num_images, num_units, first_image=0):
-        """Draws the bits.
+    def __init__(self, rate):
+        """Makes the function.
 
         Args:
           rate: Probability that a unit is dropped, in (0, 1).
-          seed: Integer tensor [2], such as (seed of the run, number of the step).
-          num_images: B, the number of images, an integer or a tensor.
-          num_units: Number of units of an image over all calls, an integer or a tensor. The number
-            of each call must be rounded up to a multiple of 8.
-          first_image: Number of the first image, an integer or a tensor.
         """
         self._num_bits = next(n for n in (1, 2, 4, 8, 16) if n == 16 or (rate * 2**n).is_integer())
         # A unit is kept if its random number of `num_bits` bits is below this limit.
         num_numbers = 2**self._num_bits
         self._threshold = min(max(1, round((1 - rate) * num_numbers)), num_numbers - 1)
         self._keep = self._threshold / num_numbers
-        num_words = (num_units * self._num_bits + 31) // 32
 
-        def draw(image_seed):
-            words = keras.random.randint(
-                (num_words, 1), -(2**31), 2**31 - 1, "int32", seed=FixedSeed(image_seed)
-            )
-            return ops.reshape(ops.view(words, "uint8"), (-1,))
+    def num_bytes(self, num_units):
+        """Number of bytes that a place with so many units of an image takes."""
+        return round_up_to_8(num_units) * self._num_bits // 8
 
-        seeds = image_seeds(ops.convert_to_tensor(seed), num_images, first_image)
-        self._bytes = ops.map(draw, seeds)  # [B, at least num_units * num_bits / 8]
-        self._num_used = 0
-
-    def __call__(self, x):
-        """Drops units of a float tensor [B, ...]. The result has the same shape and dtype."""
-        return self.reserve(math.prod(ops.shape(x)[1:]))(x)
-
-    def reserve(self, num_units):
-        """Takes the next random bits, for `num_units` units of each image.
+    def draw(self, seed, num_images, num_bytes, first_image=0):
+        """Draws the bits of every image.
 
         Args:
-          num_units: Number of units, an integer or a tensor.
+          seed: Integer tensor [2], such as (seed of the run, number of the step).
+          num_images: B, the number of images, an integer or a tensor.
+          num_bytes: Number of bytes of an image, an integer or a tensor.
+          first_image: Number of the first image, an integer or a tensor.
 
         Returns:
-          Function that drops units of a float tensor [B, ...]. Every call drops the same units.
+          uint8 tensor [B, at least num_bytes].
         """
-        num_bytes = round_up_to_8(num_units) * self._num_bits // 8
-        first, self._num_used = self._num_used, self._num_used + num_bytes
-        own_bytes = self._bytes[:, first : self._num_used]
+        seeds = image_seeds(ops.convert_to_tensor(seed), num_images, first_image)
+        words = random_bits.words(seeds, (num_bytes + 3) // 4)
+        return ops.reshape(ops.view(words[..., None], "uint8"), (num_images, -1))
 
-        def drop(x):
-            # This adds 0, but makes the numbers depend on x. Otherwise TensorFlow would unpack the
-            # numbers of all calls at the start of the step. They would take more memory than
-            # recomputation saves.
-            is_nan = ops.isnan(ops.reshape(x, (-1,))[0])
-            numbers = self._unpack(own_bytes + ops.cast(is_nan, "uint8"))[:, :num_units]
-            is_kept = ops.reshape(numbers, ops.shape(x)) < self._threshold
-            return x * (ops.cast(is_kept, x.dtype) * (1 / self._keep))
+    def drop(self, x, drawn, first_byte=0):
+        """Decides which units of a tensor are dropped.
 
-        return drop
+        Args:
+          x: Float tensor [B, ...].
+          drawn: The result of `draw`.
+          first_byte: The number of bytes that the places before this one take, an integer or a
+            tensor.
+
+        Returns:
+          Drop, for tensors of the shape of x.
+        """
+        num_units = math.prod(ops.shape(x)[1:])
+        # This adds 0, but makes the numbers depend on x. Otherwise TensorFlow would unpack the
+        # numbers of all places at the start of the step. They would take more memory than
+        # recomputation saves.
+        is_nan = ops.isnan(ops.reshape(x, (-1,))[0])
+        own = ops.slice(drawn, (0, first_byte), (ops.shape(x)[0], self.num_bytes(num_units)))
+        numbers = self._unpack(own + ops.cast(is_nan, "uint8"))[:, :num_units]
+        is_kept = ops.reshape(numbers, ops.shape(x)) < self._threshold
+        return Drop(is_kept, 1 / self._keep)
 
     def _unpack(self, packed):
         """Converts bytes [B, n] to numbers of `num_bits` bits each, [B, 8 n / num_bits]."""
@@ -128,13 +155,11 @@ def image_uniforms(seeds, shape):
       float32 tensor [B, *shape] in (0, 1).
     """
 
-    def draw(seed):
-        # The second number is negative. In the seeds of dropout it is not.
-        seed = FixedSeed(ops.stack([seed[0], -1 - seed[1]]))
-        # The smallest value is not 0, because its logarithm is -inf.
-        return keras.random.uniform(shape, _SMALLEST_UNIFORM, dtype="float32", seed=seed)
-
-    return ops.map(draw, ops.convert_to_tensor(seeds))
+    seeds = ops.convert_to_tensor(seeds)
+    # The second number is negative. In the seeds of dropout it is not.
+    seeds = ops.stack([seeds[:, 0], -1 - seeds[:, 1]], axis=-1)
+    # The smallest value is not 0, because its logarithm is -inf.
+    return random_bits.uniforms_of_each(seeds, shape, _SMALLEST_UNIFORM)
 
 
 def image_digests(images):
@@ -158,17 +183,3 @@ def image_digests(images):
 def round_up_to_8(number):
     """Rounds an integer or an integer tensor up to a multiple of 8."""
     return (number + 7) // 8 * 8
-
-
-class FixedSeed(keras.random.SeedGenerator):
-    """A seed generator for `keras.random` that always returns one given integer tensor [2]."""
-
-    def __init__(self, seed):
-        """Keeps the seed. Unlike other generators, this one has no variable."""
-        self._seed = seed
-
-    def next(self, ordered=True):
-        """Returns the seed, the same at every call."""
-        # JAX requires one dtype for its keys. TensorFlow accepts any integers.
-        is_jax = keras.backend.backend() == "jax"
-        return ops.cast(self._seed, "uint32") if is_jax else self._seed

@@ -36,9 +36,9 @@ class _ShiftedConv2D(WeightNormConv2D):
         """Numbers of zeros (top, bottom), (left, right)."""
         raise NotImplementedError
 
-    def linear(self, inputs, kernel):
+    def linear(self, inputs, kernel, drop=None):
         """Convolves the padded inputs."""
-        return convolve(inputs, kernel, self._pads(), self.strides)
+        return convolve(inputs, kernel, self._pads(), self.strides, drop)
 
     def compute_output_shape(self, input_shape):
         """[B, H, W, F_in] -> [B, H / strides, W / strides, filters], rounded up."""

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from pixel_cnn_pp.layers.convolution import dropped
+
 _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 
 # Standard deviation of fresh kernels v (Salimans & Kingma 2016, section 3).
@@ -61,20 +63,28 @@ class WeightNorm(keras.layers.Layer):
         kernel = v * (gain * ops.rsqrt(ops.maximum(squared_norm, _MIN_SQUARED_NORM)))
         return ops.cast(kernel, self.compute_dtype)
 
-    def linear(self, inputs, kernel):
-        """The linear map of the layer, before the bias."""
+    def linear(self, inputs, kernel, drop=None):
+        """The linear map of the layer, before the bias. It is applied to drop(inputs)."""
         raise NotImplementedError
 
     def crop(self, outputs):
         """The part of the outputs that the layer returns."""
         return outputs
 
-    def call(self, inputs):
-        """Applies the layer: [..., F_in] -> [..., filters]."""
-        outputs = self.linear(inputs, self.kernel()) + ops.cast(self.b, self.compute_dtype)
-        return self.crop(outputs)
+    def call(self, inputs, drop=None):
+        """Applies the layer.
 
-    def initialize(self, inputs):
+        Args:
+          inputs: Float tensor [..., F_in].
+          drop: `layers.Drop` of the inputs, or None.
+
+        Returns:
+          Float tensor [..., filters].
+        """
+        outputs = self.linear(inputs, self.kernel(), drop)
+        return self.crop(outputs + ops.cast(self.b, self.compute_dtype))
+
+    def initialize(self, inputs, drop=None):
         """Sets g and b so that the outputs have mean 0 and deviation `init_scale` per channel.
 
         With t the outputs for the current g and b, before any crop, and moments over batch and
@@ -82,17 +92,19 @@ class WeightNorm(keras.layers.Layer):
 
         Args:
           inputs: Float tensor, one whole batch.
+          drop: As in `call`.
 
         Returns:
           The outputs of the initialised layer.
         """
         inputs = ops.cast(inputs, self.compute_dtype)
-        outputs = ops.cast(self.linear(inputs, self.kernel()), self.b.dtype) + self.b
+        outputs = self.linear(inputs, self.kernel(), drop)
+        outputs = ops.cast(outputs, self.b.dtype) + self.b
         mean, variance = ops.moments(outputs, axes=list(range(len(outputs.shape) - 1)))
         scale = self.init_scale / ops.sqrt(variance + _VARIANCE_EPSILON)
         self.g.assign(self.g * scale)
         self.b.assign((self.b - mean) * scale)
-        return self(inputs)
+        return self(inputs, drop=drop)
 
     def step_weights(self):
         """The weights for the cached step, {name: tensor}. They are made once for all pixels."""
@@ -111,11 +123,11 @@ class WeightNormDense(WeightNorm):
         """Creates v [F_in, filters], g and b [filters]."""
         self._add_weights((input_shape[-1], self.filters), output_axis=1)
 
-    def linear(self, inputs, kernel):
+    def linear(self, inputs, kernel, drop=None):
         """Matrix product over the last axis."""
         # The product has only two axes. For [B, 1, W, F] times a matrix on a CPU, TensorFlow 2.20
         # and 2.21 write beyond their buffers (tensorflow issue 117700).
-        positions = ops.reshape(inputs, (-1, inputs.shape[-1]))
+        positions = ops.reshape(dropped(inputs, drop), (-1, inputs.shape[-1]))
         outputs = ops.matmul(positions, kernel)
         return ops.reshape(outputs, (*ops.shape(inputs)[:-1], self.filters))
 
@@ -164,10 +176,14 @@ class WeightNormConv2D(_WeightNormConv):
         """Creates v [kh, kw, F_in, filters], g and b [filters]."""
         self._add_weights((*self.kernel_size, input_shape[-1], self.filters), output_axis=3)
 
-    def linear(self, inputs, kernel):
+    def linear(self, inputs, kernel, drop=None):
         """The convolution."""
         return ops.conv(
-            inputs, kernel, self.strides, padding=self.padding, data_format="channels_last"
+            dropped(inputs, drop),
+            kernel,
+            self.strides,
+            padding=self.padding,
+            data_format="channels_last",
         )
 
 
@@ -184,10 +200,10 @@ class WeightNormConv2DTranspose(_WeightNormConv):
         """Creates v [kh, kw, filters, F_in], g and b [filters]."""
         self._add_weights((*self.kernel_size, self.filters, input_shape[-1]), output_axis=2)
 
-    def linear(self, inputs, kernel):
+    def linear(self, inputs, kernel, drop=None):
         """The transposed convolution."""
         return ops.conv_transpose(
-            inputs,
+            dropped(inputs, drop),
             kernel,
             self.strides,
             padding=self.padding,

@@ -3,7 +3,7 @@
 base               the methods that a model defines, and the methods that follow from them
 step               the methods of a cached step
 inputs             checks of images and labels
-recompute          saves memory by computing parts of a network again for their gradient
+blocks             traces blocks of the same form once
 pixel_cnn_pp       PixelCNN++ for whole images
 pixel_cnn_pp_step  the cached step of PixelCNN++
 pixel_cnn          PixelCNN of van den Oord et al. 2016

@@ -8,7 +8,7 @@ from keras import ops
 from pixel_cnn_pp import likelihoods
 from pixel_cnn_pp.layers import MaskedConv2D
 from pixel_cnn_pp.models.base import AutoregressiveModel
-from pixel_cnn_pp.models.recompute import recomputed
+from pixel_cnn_pp.models.blocks import BlockFunction
 from pixel_cnn_pp.models.step import Step
 
 
@@ -58,6 +58,7 @@ class PixelCNN(AutoregressiveModel):
             ResidualBlock(config.nr_filters, name=f"block_{i}", **arguments)
             for i in range(config.nr_resnet)
         ]
+        self._apply_block = BlockFunction(lambda block, x, h: block(x, h), recompute)
         self.hidden = [
             MaskedConv2D(config.nr_output_filters, 1, "B", name=f"hidden_{i}", **arguments)
             for i in range(2)
@@ -88,9 +89,9 @@ class PixelCNN(AutoregressiveModel):
     def conditionals(self, images, condition=None, training=False, seed=None, first_image=0):
         """As in `AutoregressiveModel`. The network has no dropout."""
         x = self.input_layer(self.scale(images))
-        h = [] if self.config.num_classes is None else [self.one_hot(condition)]
+        h = self.one_hot(condition)
         for block in self.blocks:
-            x = recomputed(block.weights, block, x, h) if self.recompute else block(x, h)
+            x = self._apply_block(block, x, h)
         for layer in self.hidden:
             x = layer(ops.relu(x))
         return self.output_layer(ops.cast(ops.relu(x), self.variable_dtype))
@@ -133,19 +134,19 @@ class ResidualBlock(keras.layers.Layer):
                 shape=(h_shape[-1], self.filters), initializer="glorot_uniform", name="class_bias"
             )
 
-    def call(self, x, h=()):
+    def call(self, x, h=None):
         """Applies the block.
 
         Args:
           x: Float tensor [B, H, W, 2h].
-          h: List of one tensor [B, num_classes] with the classes, or empty.
+          h: Float tensor [B, num_classes] with the classes, or None.
 
         Returns:
           Float tensor [B, H, W, 2h].
         """
         c = self.conv(ops.relu(self.down(ops.relu(x))))
-        if len(h):
-            c = c + self.bias_of(h[0])[:, None, None]
+        if h is not None:
+            c = c + self.bias_of(h)[:, None, None]
         return x + self.up(ops.relu(c))
 
     def bias_of(self, h):

@@ -19,8 +19,8 @@ from pixel_cnn_pp.layers import (
     WeightNormDense,
 )
 from pixel_cnn_pp.models.base import AutoregressiveModel
+from pixel_cnn_pp.models.blocks import BlockFunction
 from pixel_cnn_pp.models.pixel_cnn_pp_step import PixelCNNPPStep
-from pixel_cnn_pp.models.recompute import recomputed
 
 
 class Stage(NamedTuple):
@@ -130,6 +130,10 @@ class PixelCNNPP(AutoregressiveModel):
             self.head = SampleHead(config.image_shape[-1], name="head", **policy)
         self.likelihood = self._make_likelihood()
         self.output_layer = WeightNormDense(self.likelihood.num_params, name="output", **policy)
+        self._dropout = layers.Dropout(config.dropout_p) if self.has_dropout else None
+        self._apply_block = BlockFunction(
+            partial(_run_block, layers.apply, self._dropout), recompute
+        )
         self.build((None, *config.image_shape))
 
     def _make_likelihood(self):
@@ -181,10 +185,10 @@ class PixelCNNPP(AutoregressiveModel):
 
     def conditionals(self, images, condition=None, training=False, seed=None, first_image=0):
         """As in `AutoregressiveModel`."""
-        dropout = None
+        bits = None
         if training and self.has_dropout:
-            dropout = self._dropout(images, seed, first_image)
-        return self._forward(layers.apply, images, condition, dropout)
+            bits = self._draw_dropout(images, seed, first_image)
+        return self._forward(layers.apply, images, condition, bits)
 
     def initialize(self, images, labels=None, seed=0):
         """Data-dependent initialisation of all gains and biases, from one whole batch.
@@ -206,10 +210,8 @@ class PixelCNNPP(AutoregressiveModel):
         """
         self.check_inputs(images, labels)
         seed = ops.convert_to_tensor([seed, 0], dtype=self._seed_generator.state.dtype)
-        dropout = None
-        if self.has_dropout:
-            dropout = self._dropout(images, seed)
-        raw_params = self._forward(layers.initialize, images, labels, dropout)
+        bits = self._draw_dropout(images, seed) if self.has_dropout else None
+        raw_params = self._forward(layers.initialize, images, labels, bits)
         if self.head is not None:
             noise = self.noise(ops.convert_to_tensor(images), seed)
             self.head.initialize(raw_params[:, None], 2 * noise - 1)
@@ -262,14 +264,20 @@ class PixelCNNPP(AutoregressiveModel):
         assert not (skips and stage.decoder), "a short-cut leads nowhere"
         return x
 
-    def _forward(self, run, images, labels, dropout):
-        """One pass through the network. `run` is `layers.apply` or `layers.initialize`."""
+    def _forward(self, run, images, labels, bits):
+        """One pass through the network.
+
+        `run` is `layers.apply` or `layers.initialize`. `bits` are those of the dropout, or None.
+        """
         x = self.scale(images)
         down = layers.down_shift(run(self.input_above, x))
         right = layers.down_shift(run(self.input_row_above, x)) + layers.right_shift(
             run(self.input_left, x)
         )
-        whole_images = _WholeImages(run, self.one_hot(labels), dropout, self.recompute)
+        run_block = self._apply_block
+        if run is layers.initialize:
+            run_block = partial(_run_block, run, self._dropout)
+        whole_images = _WholeImages(run, run_block, self.one_hot(labels), self._dropout, bits)
         _, right = self.walk(whole_images, (down, right))
         return self.output(partial(run, self.output_layer), right)
 
@@ -292,53 +300,70 @@ class PixelCNNPP(AutoregressiveModel):
             )
         return [*stages, Stage(encoder[2 * n + 2 :], None, None, decoder[:n])]
 
-    def _dropout(self, images, seed, first_image=0):
-        """The dropout for one pass of images [B, H, W, C]."""
+    def _draw_dropout(self, images, seed, first_image=0):
+        """The bits of the dropout for one pass of images [B, H, W, C], see `layers.Dropout`."""
         num_images, height, width, _ = ops.shape(images)
-        num_units = sum(
-            layers.round_up_to_8(_num_dropped(block, height // 2**level, width // 2**level))
+        num_bytes = sum(
+            self._dropout.num_bytes(_num_dropped(block, height // 2**level, width // 2**level))
             for level, stage in enumerate(self.stages())
             for pair in (*stage.encoder, *stage.decoder)
             for block in pair
         )
-        return layers.Dropout(self.config.dropout_p, seed, num_images, num_units, first_image)
+        return self._dropout.draw(seed, num_images, num_bytes, first_image)
+
+
+def _run_block(run, dropout, block, x, a, h, bits):
+    """Applies or initialises a block.
+
+    Args:
+      run: `layers.apply` or `layers.initialize`.
+      dropout: `layers.Dropout`, or None.
+      block: The block.
+      x: Float tensor [B, H, W, F].
+      a: List of the parts of its short-cut input, all [B, H, W, F].
+      h: Float tensor [B, F_h], the conditioning, or None.
+      bits: The arguments `drawn` and `first_byte` of `Dropout.drop`, or None for no dropout.
+
+    Returns:
+      Float tensor [B, H, W, F].
+    """
+    if len(a) > 1:
+        a = [ops.concatenate(a, axis=-1)]
+    drop = None if bits is None else lambda x: dropout.drop(x, *bits)
+    return run(block, x, a=a[0] if a else None, h=h, dropout=drop)
 
 
 class _WholeImages:
     """The `step` of `PixelCNNPP.walk` for whole images. x is (downward, rightward) [B, H, W, F].
 
-    `run` is `layers.apply` or `layers.initialize`. `recompute` is as in `PixelCNNPP`.
+    `run` applies or initialises a layer, and `run_block` does so for a block, with the last
+    arguments of `_run_block`. `h` is the conditioning. `bits` are all bits of the dropout, or None.
     """
 
-    def __init__(self, run, h, dropout, recompute):
+    def __init__(self, run, run_block, h, dropout, bits):
         self._run = run
+        self._run_block = run_block
         self._h = h
         self._dropout = dropout
-        self._recompute = recompute
+        self._bits = bits
+        self._num_bytes = 0  # of the bits, used by the blocks so far
 
-    def _run_block(self, block, x, *a):
+    def _block(self, block, x, *a):
         """Applies a block to x and the parts of its short-cut input, all [B, H, W, F]."""
-        dropout = None
-        if self._dropout is not None:
+        bits = None
+        if self._bits is not None:
+            bits = self._bits, ops.convert_to_tensor(self._num_bytes, dtype="int32")
             height, width = ops.shape(x)[1:3]
-            dropout = self._dropout.reserve(_num_dropped(block, height, width))
-
-        def run(x, h, a):
-            a = ops.concatenate(a, axis=-1) if len(a) > 1 else a[0] if a else None
-            return self._run(block, x, a=a, h=h[0] if h else None, dropout=dropout)
-
-        h = [] if self._h is None else [self._h]
-        if self._recompute and self._run is layers.apply:
-            return recomputed(block.weights, run, x, h, list(a))
-        return run(x, h, a)
+            self._num_bytes += self._dropout.num_bytes(_num_dropped(block, height, width))
+        return self._run_block(block, x, list(a), self._h, bits)
 
     def encode(self, blocks, x):
-        down = self._run_block(blocks[0], x[0])
-        return down, self._run_block(blocks[1], x[1], down)
+        down = self._block(blocks[0], x[0])
+        return down, self._block(blocks[1], x[1], down)
 
     def decode(self, blocks, x, skip):
-        down = self._run_block(blocks[0], x[0], skip[0])
-        return down, self._run_block(blocks[1], x[1], down, skip[1])
+        down = self._block(blocks[0], x[0], skip[0])
+        return down, self._block(blocks[1], x[1], down, skip[1])
 
     def coarser(self, stage, x, walk):
         x = walk(self, self._run_both(stage.halve, x))

@@ -72,6 +72,11 @@ def make_strategy(nr_gpu=None, peer_timeout=600, log=print):
     return tf.distribute.MirroredStrategy(found[: max(nr_gpu, 1)])
 
 
+def num_replicas(strategy):
+    """Number of devices that train together under a strategy, over all processes."""
+    return strategy.num_replicas_in_sync
+
+
 def num_workers(strategy):
     """Number of processes that train together under a strategy."""
     if strategy.cluster_resolver is None:

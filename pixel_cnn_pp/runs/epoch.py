@@ -1,10 +1,26 @@
 """The progress, losses and speed of one pass over the training images."""
 
 import time
+from typing import NamedTuple
 
 import numpy as np
 
 from pixel_cnn_pp.runs import checkpoints
+
+
+class StepResult(NamedTuple):
+    """The result of a training step, over the global batch.
+
+    Attributes:
+      bits_per_dim: Mean loss before the update. The energy distance is divided by the same number
+        as nats, as in the original release.
+      gradient_norm: Euclidean norm of the gradient of the summed nats.
+      is_last: Whether a worker asks to stop after this step.
+    """
+
+    bits_per_dim: float
+    gradient_norm: float
+    is_last: bool
 
 
 class Epoch:

@@ -12,9 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from pixel_cnn_pp import config, data
-from pixel_cnn_pp.runs import checkpoints, devices, monitoring, refusals, samples, stopping
+from pixel_cnn_pp.runs import checkpoints, monitoring, refusals, samples, stopping
+from pixel_cnn_pp.runs.backend import Trainer, devices
 from pixel_cnn_pp.runs.epoch import Epoch
-from pixel_cnn_pp.runs.trainer import Trainer
 
 # Seconds between two lines of the log within an epoch, if no progress bar is shown.
 _SECONDS_BETWEEN_LINES = 60
@@ -37,7 +37,8 @@ def train(run, train_data, test_data, strategy=None, log=print):
       run: RunConfig.
       train_data: ImageData to train on.
       test_data: ImageData that is scored after every epoch, with the averaged weights.
-      strategy: `tf.distribute.Strategy`. None to make it from `run.training.nr_gpu`.
+      strategy: The result of `backend.devices.make_strategy`. None to make it from
+        `run.training.nr_gpu`.
       log: Function of a string, called with one line at a time.
 
     Raises:
@@ -58,12 +59,13 @@ def train(run, train_data, test_data, strategy=None, log=print):
         )
     if strategy is None:
         strategy = devices.make_strategy(training.nr_gpu, training.peer_timeout, log)
-    batch_size = training.batch_size * strategy.num_replicas_in_sync
+    num_replicas = devices.num_replicas(strategy)
+    batch_size = training.batch_size * num_replicas
     if batch_size > len(train_data.images):
         raise ValueError(
             f"`batch_size` times the replicas must be at most {len(train_data.images)}, the number "
             f"of training images. Received: batch_size={training.batch_size} on "
-            f"{strategy.num_replicas_in_sync} replicas"
+            f"{num_replicas} replicas"
         )
     is_chief = devices.worker_index(strategy) == 0
     if is_chief:
@@ -95,7 +97,7 @@ class _Loop:
         self._log = log
         self._run_dir = pathlib.Path(run.training.save_dir)
         self._is_chief = trainer.worker_index == 0
-        self._batch_size = run.training.batch_size * trainer.strategy.num_replicas_in_sync
+        self._batch_size = run.training.batch_size * trainer.num_replicas
         self._state = None
         self._saved_at = time.monotonic()
         self._pictures = samples.Pictures(run, test_data, self._batch_size)
@@ -292,7 +294,7 @@ class _Loop:
 def _describe(run, train_data, test_data, trainer):
     """One line that describes the data and the model."""
     height, width, channels = run.model.image_shape
-    num_replicas = trainer.strategy.num_replicas_in_sync
+    num_replicas = trainer.num_replicas
     return (
         f"{run.data.data_set}: {len(train_data.images)} training and {len(test_data.images)} test "
         f"images, {height}x{width}x{channels}, {run.model.num_levels} levels; "

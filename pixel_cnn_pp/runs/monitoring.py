@@ -6,6 +6,7 @@
 import dataclasses
 import pathlib
 
+import keras
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_file_loader
 from tensorboard.plugins.hparams import api as hparams
@@ -71,25 +72,43 @@ class Monitor:
             hparams.hparams(values, trial_id=run.training.save_dir)
 
     def write_graph(self, graph):
-        """Writes a `tf.Graph`. Only the first call has an effect."""
-        if not self._has_graph:
+        """Writes a `tf.Graph`. None has no effect, and neither has a second call."""
+        if graph is not None and not self._has_graph:
             with self._writer.as_default():
                 tf.summary.graph(graph)
-        self._has_graph = True
+            self._has_graph = True
 
     def count_step(self):
         """Counts a step, and starts or ends the profile. It must be called before every step."""
         self._num_steps += 1
         if self._num_steps == self._profiled.start and self._profiled:
-            tf.profiler.experimental.start(self._directory)
+            _start_profile(self._directory)
             self._is_profiling = True
         elif self._num_steps == self._profiled.stop:
             self._stop_profile()
 
     def _stop_profile(self):
         if self._is_profiling:
-            tf.profiler.experimental.stop()
+            _stop_profile()
         self._is_profiling = False
+
+
+def _start_profile(directory):
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.profiler.start_trace(directory)
+    else:
+        tf.profiler.experimental.start(directory)
+
+
+def _stop_profile():
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.profiler.stop_trace()
+    else:
+        tf.profiler.experimental.stop()
 
 
 def read_scalars(run_dir):

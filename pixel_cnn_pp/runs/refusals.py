@@ -9,7 +9,7 @@ import tensorflow as tf
 
 @contextlib.contextmanager
 def one_line_errors(num_workers, training):
-    """A context that shortens errors of TensorFlow to one line, if the user can fix their cause.
+    """A context that shortens errors of TensorFlow or JAX to one line, if the user can fix them.
 
     Args:
       num_workers: Number of processes that train together.
@@ -22,11 +22,12 @@ def one_line_errors(num_workers, training):
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
-        raise ValueError(
-            "A batch must fit into the memory of its device: try --accumulate_steps, --recompute "
-            f"or a smaller --batch_size. Received: batch_size={training.batch_size} "
-            f"({_reason(error)})"
-        ) from None
+        raise _too_large(training, _reason(error)) from None
+    except RuntimeError as error:
+        text = str(error)
+        if not text.startswith("RESOURCE_EXHAUSTED"):  # as JAX begins its message
+            raise
+        raise _too_large(training, text.partition("\n")[0][:200]) from None
     except tf.errors.OpError as error:
         if num_workers == 1:
             raise
@@ -34,6 +35,13 @@ def one_line_errors(num_workers, training):
             "Another worker was lost, and training stopped. Start all workers again with "
             f"--load_params: they go on from the last checkpoint. Reason: {_reason(error)}"
         ) from None
+
+
+def _too_large(training, reason):
+    return ValueError(
+        "A batch must fit into the memory of its device: try --accumulate_steps, --recompute "
+        f"or a smaller --batch_size. Received: batch_size={training.batch_size} ({reason})"
+    )
 
 
 def _reason(error):

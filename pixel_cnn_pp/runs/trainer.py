@@ -1,30 +1,16 @@
 """A model with its optimizer, and the steps that train and score it on one or several devices."""
 
+import contextlib
 import hashlib
 import math
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from pixel_cnn_pp import data, evaluation, likelihoods, models
-from pixel_cnn_pp.runs import checkpoints, devices, optimizers
-
-
-class StepResult(NamedTuple):
-    """The result of a training step, over the global batch.
-
-    Attributes:
-      bits_per_dim: Mean loss before the update. The energy distance is divided by the same number
-        as nats, as in the original release.
-      gradient_norm: Euclidean norm of the gradient of the summed nats.
-      is_last: Whether a worker asks to stop after this step.
-    """
-
-    bits_per_dim: float
-    gradient_norm: float
-    is_last: bool
+from pixel_cnn_pp.runs import checkpoints, devices, optimizers, updates
+from pixel_cnn_pp.runs.epoch import StepResult
 
 
 class Trainer:
@@ -34,6 +20,7 @@ class Trainer:
       model: The model of the run's configuration, see `models.make`.
       optimizer: Keras optimizer with Polyak averages.
       strategy: `tf.distribute.Strategy`.
+      num_replicas: Number of devices that train together, over all workers.
       num_workers: Number of processes that train together.
       worker_index: Index of this process among them.
       graph: `tf.Graph` of the network as `evaluate` runs it. None before the first `evaluate`.
@@ -48,9 +35,10 @@ class Trainer:
         """
         training = run.training
         self.strategy = strategy
+        self.num_replicas = devices.num_replicas(strategy)
         self.num_workers = devices.num_workers(strategy)
         self.worker_index = devices.worker_index(strategy)
-        self._num_local_replicas = strategy.num_replicas_in_sync // self.num_workers
+        self._num_local_replicas = self.num_replicas // self.num_workers
         self._seed = training.seed
         self._accumulate_steps = training.accumulate_steps
         self._is_conditional = run.model.num_classes is not None
@@ -59,13 +47,11 @@ class Trainer:
             self.model = models.make(run.model, recompute=training.recompute, dtype=training.dtype)
             self.optimizer = optimizers.make_optimizer(training)
             self.optimizer.build(self.model.trainable_variables)
-        # The training step itself sums the gradients over the replicas, because it returns the norm
-        # of the sum. So the optimizer must not sum them again. Keras has no public method for this.
-        self.optimizer._all_reduce_sum_gradients = lambda pairs: pairs
         self._averages = checkpoints.averages(self.model, self.optimizer)
-        self._part_gradients = self._gradients
-        if training.jit_compile:
-            self._part_gradients = tf.function(self._gradients, jit_compile=True, autograph=False)
+        self._replica_variables = updates.replica_variables(self.model, self.optimizer, strategy)
+        self._gradients_of_replica = _called_not_copied(self._accumulated_gradients)
+        self._update = _called_not_copied(self._update_replica)
+        self._replica_loss = _called_not_copied(self._averaged_loss)
         self._train_step = tf.function(self._distributed_step, autograph=False)
         self._loss = tf.function(self._distributed_loss, autograph=False)
         self.graph = None
@@ -139,9 +125,9 @@ class Trainer:
         Returns:
           StepResult.
         """
-        results = self._train_step(
-            self._split(images), self._split(self._condition(labels)), tf.constant(float(is_last))
-        )
+        arguments = self._split(images), self._split(self._condition(labels))
+        with _graph_optimizer(False):
+            results = self._train_step(*arguments, tf.constant(float(is_last)))
         nats, wishes, gradient_norm = (float(x) for x in results)
         num_dims = math.prod(images.shape) * self.num_workers
         return StepResult(likelihoods.bits_per_dim(nats, num_dims), gradient_norm, wishes > 0)
@@ -155,7 +141,7 @@ class Trainer:
         Returns:
           `evaluation.Score`.
         """
-        num_replicas = self.strategy.num_replicas_in_sync
+        num_replicas = self.num_replicas
         batch_size = num_replicas * math.ceil(min(64, len(images.images)) / num_replicas)
         size = batch_size // self.num_workers
         own = slice(self.worker_index * size, (self.worker_index + 1) * size)
@@ -198,36 +184,65 @@ class Trainer:
             lambda replica: parts[replica.replica_id_in_sync_group - first]
         )
 
+    # Every replica calls the same functions with its own variables. They are traced here, outside
+    # the replicas, because TensorFlow would trace them again within each replica.
+
     def _distributed_step(self, images, labels, is_last):
-        sums, gradient_norm = self.strategy.run(self._replica_step, args=(images, labels, is_last))
+        variables = self._replica_variables[0]
+        first = tf.nest.map_structure(self._first, (images, labels))
+        number = tf.TensorSpec([], tf.int64)
+        with _graph_optimizer(True):
+            gradients_of_replica = self._gradients_of_replica.get_concrete_function(
+                variables.weights, *first, number, number
+            )
+        nats, gradients = gradients_of_replica.structured_outputs
+        update = self._update.get_concrete_function(variables, gradients)
+
+        def replica_step(images, labels, is_last):
+            replica = tf.distribute.get_replica_context()
+            variables = self._own(replica, self._replica_variables)
+            number = tf.cast(replica.replica_id_in_sync_group, tf.int64)
+            step = tf.cast(variables.iterations, tf.int64)
+            nats, gradients = gradients_of_replica(variables.weights, images, labels, step, number)
+            if self.num_replicas > 1:
+                gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            gradient_norm = update(variables, gradients)
+            return tf.stack([nats, tf.cast(is_last, nats.dtype)]), gradient_norm
+
+        sums, gradient_norm = self.strategy.run(replica_step, args=(images, labels, is_last))
         nats, wishes = tf.unstack(self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None))
         # The norm is the same in all replicas.
         gradient_norm = self.strategy.reduce(tf.distribute.ReduceOp.MEAN, gradient_norm, axis=None)
         return nats, wishes, gradient_norm
 
-    def _replica_step(self, images, labels, is_last):
-        replica = tf.distribute.get_replica_context()
-        nats, gradients = self._accumulated_gradients(images, labels)
-        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        gradient_norm = tf.linalg.global_norm(gradients)
-        self.optimizer.apply(gradients, self.model.trainable_variables)
-        return tf.stack([nats, tf.cast(is_last, nats.dtype)]), gradient_norm
+    def _first(self, values):
+        """The value of this worker's first replica."""
+        return self.strategy.experimental_local_results(values)[0]
 
-    def _accumulated_gradients(self, images, labels):
-        """Nats of a replica's images and their gradients, computed one part after the other."""
-        replica = tf.distribute.get_replica_context()
+    def _own(self, replica, values):
+        """The one of a replica, from a list with a value for each replica of this worker."""
+        number = int(tf.get_static_value(replica.replica_id_in_sync_group))
+        return values[number - self.worker_index * self._num_local_replicas]
+
+    def _accumulated_gradients(self, weights, images, labels, step, replica):
+        """Nats of a replica's images and their gradients, computed one part after the other.
+
+        With several replicas, the gradients are one vector, which is summed faster than many.
+        """
         num_parts = self._accumulate_steps
         part_size = images.shape[0] // num_parts
-        step = tf.cast(self.optimizer.iterations, tf.int64)
         # Number 0 belongs to the dropout of the data-dependent initialisation.
         seed = tf.stack([tf.constant(self._seed, tf.int64), 1 + step])
-        first_image = tf.cast(replica.replica_id_in_sync_group, tf.int64) * images.shape[0]
+        first_image = replica * images.shape[0]
+        weights = [tf.convert_to_tensor(weight) for weight in weights]
         if num_parts == 1:
-            return self._part_gradients(images, labels, seed, first_image)
+            nats, gradients = self._gradients(weights, images, labels, seed, first_image)
+            return nats, self._packed(gradients)
 
         def add_part(number, nats, gradients):
             rows = number * part_size + tf.range(part_size)
-            part_nats, part_gradients = self._part_gradients(
+            part_nats, part_gradients = self._gradients(
+                weights,
                 tf.gather(images, rows),
                 None if labels is None else tf.gather(labels, rows),
                 seed,
@@ -236,7 +251,6 @@ class Trainer:
             gradients = [a + b for a, b in zip(gradients, part_gradients, strict=True)]
             return number + 1, nats + part_nats, gradients
 
-        weights = self.model.trainable_variables
         nothing = tf.zeros([], weights[0].dtype), [tf.zeros(w.shape, w.dtype) for w in weights]
         _, nats, gradients = tf.while_loop(
             lambda number, *_: number < num_parts,
@@ -244,24 +258,73 @@ class Trainer:
             (0, *nothing),
             parallel_iterations=1,  # parallel parts would not save memory
         )
-        return nats, gradients
+        return nats, self._packed(gradients)
 
-    def _gradients(self, images, labels, seed, first_image):
-        with tf.GradientTape() as tape:
+    def _packed(self, gradients):
+        if self.num_replicas == 1:
+            return gradients
+        return tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], axis=0)
+
+    def _update_replica(self, variables, gradients):
+        """Updates a replica by the summed gradients, and returns their norm."""
+        if self.num_replicas == 1:
+            gradient_norm = tf.linalg.global_norm(gradients)
+        else:
+            gradient_norm = tf.norm(gradients)
+            shapes = [weight.shape for weight in variables.weights]
+            parts = tf.split(gradients, [math.prod(shape) for shape in shapes])
+            gradients = [tf.reshape(x, shape) for x, shape in zip(parts, shapes, strict=True)]
+        updates.update(self.optimizer, variables, gradients)
+        return gradient_norm
+
+    def _gradients(self, weights, images, labels, seed, first_image):
+        values = zip(self.model.trainable_variables, weights, strict=True)
+        with tf.GradientTape() as tape, keras.StatelessScope(state_mapping=values):
+            tape.watch(weights)
             raw_params = self.model(
                 images, labels, training=True, seed=seed, first_image=first_image
             )
             noise = self.model.noise(images, seed, first_image)
             nats = tf.reduce_sum(self.model.loss_of(raw_params, images, noise))
-        return nats, tape.gradient(nats, [w.value for w in self.model.trainable_variables])
+        return nats, tape.gradient(nats, weights)
 
     def _distributed_loss(self, images, labels):
-        return self.strategy.gather(
-            self.strategy.run(self._replica_loss, args=(images, labels)), axis=0
+        averages = [variables.averages for variables in self._replica_variables]
+        loss = self._replica_loss.get_concrete_function(
+            averages[0], *tf.nest.map_structure(self._first, (images, labels))
         )
 
-    def _replica_loss(self, images, labels):
-        # Only within this scope, the network uses the averages instead of the weights.
-        averages = zip(self.model.trainable_variables, self._averages, strict=True)
-        with keras.StatelessScope(state_mapping=averages):
+        def replica_loss(images, labels):
+            replica = tf.distribute.get_replica_context()
+            return loss(self._own(replica, averages), images, labels)
+
+        return self.strategy.gather(self.strategy.run(replica_loss, args=(images, labels)), axis=0)
+
+    def _averaged_loss(self, averages, images, labels):
+        """The loss of the network with the averages in place of its weights, nats."""
+        values = [tf.convert_to_tensor(average) for average in averages]
+        mapping = zip(self.model.trainable_variables, values, strict=True)
+        with keras.StatelessScope(state_mapping=mapping):
             return self.model.loss_of(self.model(images, labels), images)
+
+
+@contextlib.contextmanager
+def _graph_optimizer(is_on):
+    """A context in which TensorFlow's graph optimizer is on or off for the calls of functions.
+
+    The optimizer runs again for every function and every device. It makes the blocks of a network
+    faster. In the functions around them it finds nothing, and takes longer than everything else.
+    """
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not is_on})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options(
+            {"disable_meta_optimizer": before.get("disable_meta_optimizer", False)}
+        )
+
+
+def _called_not_copied(function):
+    """Compiles a function that TensorFlow must not copy into the function that calls it."""
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})

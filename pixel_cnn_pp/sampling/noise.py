@@ -2,7 +2,6 @@
 
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -37,8 +36,7 @@ def row_uniforms(seed, row, first_image, num_images, width, size, most_images):
         # The smallest value is not 0, because its logarithm is -inf.
         smallest = float(np.finfo("float32").tiny)
         shape = (_NOISE_BLOCK, width, size)
-        seed_of_block = layers.FixedSeed(ops.stack([seed, number]))
-        blocks.append(keras.random.uniform(shape, smallest, dtype="float32", seed=seed_of_block))
+        blocks.append(layers.uniforms(ops.stack([seed, number]), shape, smallest))
     start = first_image % _NOISE_BLOCK
     uniforms = ops.slice(ops.concatenate(blocks), (start, 0, 0), (num_images, width, size))
     return ops.transpose(uniforms, (1, 0, 2))

@@ -27,7 +27,9 @@ def specimen(kind="pixel_cnn_pp"):
     }
     return RunConfig(
         models[kind],
-        DataConfig("folder:é", "/data/é", 8, "random", 0.25, 17, 300),
+        DataConfig(
+            "folder:é", "/data/é", 8, "random", 0.25, 17, 300, True, "grey", True, ("é", "2")
+        ),
         TrainingConfig(
             save_dir="runs/a",
             save_interval=3,

@@ -188,6 +188,10 @@ MAY_NOT_CHANGE = {
     "crop": "center",
     "test_fraction": None,
     "num_train_images": None,
+    "channels_first": None,
+    "convert": None,
+    "skip_odd": False,
+    "class_names": None,
     "class_conditional": False,
     "optimizer": "adamax",
 }

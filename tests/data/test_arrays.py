@@ -1,24 +1,8 @@
 import numpy as np
 import pytest
-
-from pixel_cnn_pp.data import arrays, store
+from loading import as_set, load_arrays
 
 RANDOM = np.random.default_rng(0)
-OPTIONS = {"image_size": None, "crop": "center", "test_fraction": None, "num_levels": None}
-
-
-def load_both(load, path, data_dir, **options):
-    """The stored training and test split."""
-    options = OPTIONS | options
-    return [load(path, split, data_dir, **options) for split in store.SPLITS]
-
-
-def load_arrays(path, data_dir, **options):
-    return load_both(arrays.load_arrays, path, data_dir, **options)
-
-
-def as_set(images):
-    return {image.tobytes() for image in images}
 
 
 @pytest.fixture
@@ -73,7 +57,7 @@ def test_an_npz_may_have_its_own_test_split(train_name, test_name, tmp_path, dat
     assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 1, 0, 1], [2, 0, 1])
     assert train.num_classes == test.num_classes == 3
     with pytest.raises(
-        ValueError, match=rf"left out where the data have {test_name}. Received: test_"
+        ValueError, match=r"left out where the data have a (test|valid) split. Received: test_"
     ):
         load_arrays(path, data_dir, test_fraction=0.5)
 
@@ -127,10 +111,13 @@ IMAGES = np.zeros((9, 8, 12), np.uint8)
     ("arrays", "message"),
     [
         (
-            {"pictures": IMAGES, "classes": IMAGES},
-            "must hold `images`, .*Received: .*bad.npz with no",
+            {"latents": IMAGES, "weights": IMAGES},
+            r"must hold `images`, .*: .*bad.npz with latents \(9, 8, 12\), weights \(9, 8, 12\)$",
         ),
-        ({"images": IMAGES / 2}, "at most 16 bits. Received: float64 in 'images' of .*bad.npz"),
+        (
+            {"images": IMAGES / 2},
+            "to_levels makes them of floats. Received: float64 in 'images' of .*bad.npz",
+        ),
         (
             {"images": IMAGES.astype(int) - 1},
             r"\[0, 65535\]. Received: values in \[-1, -1\] in 'imag",
@@ -140,7 +127,7 @@ IMAGES = np.zeros((9, 8, 12), np.uint8)
             r"\[0, 65535\]. Received: values in \[65536, 65536\] in",
         ),
         ({"images": IMAGES[0]}, r"shape \[N, H, W\] or .*Received: shape \(8, 12\) in .*bad.npz"),
-        ({"images": IMAGES[:, :0]}, r"not empty. Received: shape \(9, 0, 12\) in 'images' of"),
+        ({"images": IMAGES[:, :0]}, r"not be empty. Received: shape \(9, 0, 12\) in 'images' of"),
         ({"images": IMAGES[:, :6]}, "multiples of 4, or .* Received: 6 x 12"),
         ({"images": IMAGES[:1]}, "at least two images, .*Received: 1 in .*bad.npz"),
         (
@@ -157,7 +144,7 @@ IMAGES = np.zeros((9, 8, 12), np.uint8)
         ),
         (
             {"train_images": IMAGES, "test_images": IMAGES[:, 4:]},
-            r"of one shape, .*Received: shape \(9, 4, 12\) in 'test_images' of",
+            r"of one shape. Received: .*, \(9, 4, 12\) in 'test_images' of",
         ),
         (
             {"train_images": IMAGES, "test_images": IMAGES, "test_labels": np.zeros(9, int)},
@@ -177,3 +164,111 @@ def test_arrays_that_are_not_there_are_one_line(tmp_path, data_dir):
     for name in ("none.npz", "none.npy"):
         with pytest.raises(FileNotFoundError, match=name):
             load_arrays(tmp_path / name, data_dir)
+
+
+@pytest.mark.parametrize(
+    ("names", "is_alone"),
+    [
+        (("arr_0",), True),
+        (("arr_0", "arr_1"), False),
+        (("data", "labels"), False),
+        (("X", "y"), False),
+        (("image", "label"), False),
+        (("imgs", "target", "latents"), False),
+    ],
+)
+def test_the_usual_names_are_known(names, is_alone, tmp_path, data_dir):
+    images, labels = whole_numbers(256, 30, 8, 12), np.arange(30) % 3
+    np.savez(tmp_path / "a.npz", **dict(zip(names, (images, labels, labels), strict=False)))
+    stored = load_arrays(tmp_path / "a.npz", data_dir)
+    assert as_set(np.concatenate([part.images for part in stored])) == as_set(images)
+    for part in stored:
+        assert (part.labels is None) == is_alone
+        assert is_alone or part.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("X_train", "Y_train", "X_test", "Y_test"),
+        ("train_data", "train_label", "val_data", "val_label"),
+        ("Xtr", "ytr", "Xte", "yte"),
+        ("trainImages", "trainLabels", "testImages", "testLabels"),
+    ],
+)
+def test_the_usual_names_of_splits_are_known(names, tmp_path, data_dir):
+    sets = [whole_numbers(256, 5, 8, 12), np.arange(5), whole_numbers(256, 3, 8, 12), np.arange(3)]
+    np.savez(tmp_path / "a.npz", **dict(zip(names, sets, strict=True)))
+    train, test = load_arrays(tmp_path / "a.npz", data_dir)
+    np.testing.assert_array_equal(train.images[..., 0], sets[0])
+    np.testing.assert_array_equal(test.images[..., 0], sets[2])
+    assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 2, 3, 4], [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("data", "pixels"), "one array of images .* Received: .*a.npz with data and pixels"),
+        (("test_images",), "must have training images too. Received: .*a.npz without"),
+        (("images", "train_images"), "must hold `images`, .* with images .*, train_images"),
+    ],
+)
+def test_names_that_leave_a_choice_are_refused(names, message, tmp_path, data_dir):
+    np.savez(tmp_path / "a.npz", **dict.fromkeys(names, IMAGES))
+    with pytest.raises(ValueError, match=message):
+        load_arrays(tmp_path / "a.npz", data_dir)
+
+
+def test_classes_are_the_labels_that_occur_and_keep_their_names(tmp_path, data_dir):
+    images, labels = whole_numbers(256, 40, 8, 12), np.array([10**9, 1, 2, 4] * 10)
+    np.savez(tmp_path / "a.npz", images=images, labels=labels)
+    stored = load_arrays(tmp_path / "a.npz", data_dir)
+    number_of = {1: 0, 2: 1, 4: 2, 10**9: 3}
+    label_of = {image.tobytes(): number_of[n] for image, n in zip(images, labels, strict=True)}
+    for part in stored:
+        assert (part.num_classes, part.class_names) == (4, ("1", "2", "4", "1000000000"))
+        assert part.labels.tolist() == [label_of[image.tobytes()] for image in part.images]
+        counts = np.bincount(part.labels, minlength=4)
+        assert part.description == (
+            f"{len(part.images)} images; 4 classes: 1 ({counts[0]}), 2 ({counts[1]}), "
+            f"4 ({counts[2]}), 1000000000 ({counts[3]})"
+        )
+    # A run's classes say which numbers the same labels get.
+    again = load_arrays(
+        tmp_path / "a.npz", data_dir, class_names=("4", "2", "1", "9", "1000000000")
+    )
+    for part, before in zip(again, stored, strict=True):
+        assert part.num_classes == 5
+        np.testing.assert_array_equal(part.labels, np.array([2, 1, 0, 4])[before.labels])
+    with pytest.raises(ValueError, match=r"classes of the run: 1, 2, 4. Received: 1000000000"):
+        load_arrays(tmp_path / "a.npz", data_dir, class_names=("1", "2", "4"))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels_first_are_taken_only_where_that_is_said(channels, tmp_path, data_dir):
+    images = whole_numbers(256, 9, channels, 8, 12)
+    np.save(tmp_path / "a.npy", images)
+    with pytest.raises(
+        ValueError, match=r"--channels_first takes it so, .*\(9, ., 8, 12\) in .*npy"
+    ):
+        load_arrays(tmp_path / "a.npy", data_dir)
+    stored = load_arrays(tmp_path / "a.npy", data_dir, channels_first=True)
+    every = np.concatenate([part.images for part in stored])
+    assert as_set(every) == as_set(np.ascontiguousarray(np.moveaxis(images, 1, -1)))
+    if channels == 4:
+        as_it_stands = load_arrays(tmp_path / "a.npy", data_dir, channels_first=False)
+        assert as_it_stands[0].images.shape[1:] == (4, 8, 12)
+
+
+def test_four_rows_of_colours_do_not_look_swapped(tmp_path, data_dir):
+    np.save(tmp_path / "a.npy", whole_numbers(256, 9, 4, 8, 3))
+    assert load_arrays(tmp_path / "a.npy", data_dir)[0].images.shape[1:] == (4, 8, 3)
+
+
+def test_bytes_of_zeros_and_ones_get_a_hint_and_no_more_levels_than_they_hold(tmp_path, data_dir):
+    np.save(tmp_path / "a.npy", whole_numbers(2, 9, 8, 12))
+    train, _ = load_arrays(tmp_path / "a.npy", data_dir)
+    assert train.num_levels == 256
+    assert "256 levels, but no value is above 1: perhaps --num_levels 2" in train.description
+    with pytest.raises(ValueError, match=r"at most 256, the levels that the files can hold. Rec"):
+        load_arrays(tmp_path / "a.npy", data_dir, num_levels=4096)

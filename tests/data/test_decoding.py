@@ -1,22 +1,19 @@
-import json
-import pathlib
-
 import numpy as np
 import pytest
 
-from pixel_cnn_pp.data import decoding, store
+from pixel_cnn_pp.data import decoding, store, writing
 
 
 def test_decoded_images_come_in_order_and_broken_ones_with_their_reason(tmp_path):
     num_images = 3 * decoding.CHUNK + 5
 
     def decode(name, number):
-        return f"bad {name}" if number % 500 == 7 else np.full((4, 4, 1), number % 256, np.uint8)
+        return f"bad {name}" if number % 500 == 7 else [np.full((4, 4, 1), number % 256, np.uint8)]
 
     items = ((f"file {number}", number, number % 3) for number in range(num_images))
-    with store.split_writer(tmp_path, "train", (4, 4, 1), np.uint8) as writer:
+    with writing.split_writer(tmp_path, "train", (4, 4, 1), np.uint8) as writer:
         unreadable = decoding.append_decoded(writer, items, decode, None)
-    store.write_about(tmp_path, 256, 3)
+    writing.write_about(tmp_path, 256, 3)
     assert unreadable == {f"file {number}": f"bad file {number}" for number in (7, 507, 1007, 1507)}
     stored = store.load_stored(tmp_path, "train")
     numbers = [number for number in range(num_images) if number % 500 != 7]
@@ -37,31 +34,3 @@ def test_what_was_left_out_is_counted_and_named():
     assert decoding.describe_left_out({"a": "cut", "b": "empty"}, 3, (8, 12)) == (
         "2 left out as unreadable: a (cut), b (empty); 3 left out as smaller than 8 x 12"
     )
-
-
-def test_arrays_are_read_by_name_or_alone(tmp_path):
-    arrays = {"images": np.arange(6), "other": np.array([{}, {}])}
-    np.savez(tmp_path / "a.npz", **arrays)  # an array of objects is not touched
-    assert decoding.read_arrays(tmp_path / "a.npz", {"images"}).keys() == {"images"}
-    np.savez_compressed(tmp_path / "b.npz", anything=np.arange(6))
-    np.testing.assert_array_equal(
-        decoding.read_arrays(tmp_path / "b.npz", {"images"})["anything"], np.arange(6)
-    )
-    np.save(tmp_path / "c.npy", np.arange(6))
-    (found,) = decoding.read_arrays(tmp_path / "c.npy", set()).values()
-    assert isinstance(found, np.memmap) and found.tolist() == list(range(6))
-
-
-@pytest.mark.parametrize("name", ["a.npz", "a.npy", "empty.npz", "text.npz", "text.npy"])
-def test_arrays_of_a_broken_file_are_one_line(name, tmp_path):
-    path = pathlib.Path(tmp_path / name)
-    if name.startswith("a"):
-        save = np.savez if name.endswith("npz") else lambda file, images: np.save(file, images)
-        save(path, images=np.arange(999))
-        path.write_bytes(path.read_bytes()[:-700])
-    else:
-        path.write_text("hello" if name.startswith("text") else "")
-    with pytest.raises(ValueError, match=r"must lie in a whole .npz or .npy. Received: ") as caught:
-        decoding.read_arrays(path, {"images"})
-    assert "\n" not in str(caught.value)
-    assert json.dumps(str(path))[1:-1] in str(caught.value)

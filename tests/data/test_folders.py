@@ -1,14 +1,16 @@
 import os
 import pathlib
+import shutil
 
+import handmade
 import numpy as np
 import pytest
+from loading import as_set, load_both, load_folder
 from PIL import Image
 
-from pixel_cnn_pp.data import arrays, folders, store
+from pixel_cnn_pp.data import arrays, folders, pictures
 
 RANDOM = np.random.default_rng(0)
-OPTIONS = {"image_size": None, "crop": "center", "test_fraction": None, "num_levels": None}
 
 
 def colours(height=8, width=12, channels=3):
@@ -23,20 +25,6 @@ def save(root, pictures):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
     return root
-
-
-def load_both(load, path, data_dir, **options):
-    """The stored training and test split."""
-    options = OPTIONS | options
-    return [load(path, split, data_dir, **options) for split in store.SPLITS]
-
-
-def load_folder(root, data_dir, **options):
-    return load_both(folders.load_folder, root, data_dir, **options)
-
-
-def as_set(images):
-    return {image.tobytes() for image in images}
 
 
 @pytest.fixture
@@ -234,22 +222,22 @@ def test_alpha_is_dropped_where_all_of_it_is_opaque(tmp_path, data_dir):
         (
             {"odd.png": colours(channels=1)},
             {},
-            r"the same channels and bits. .*odd.png \(grey of 8 bits\), 12 others RGB of 8 bits$",
+            r"--convert .*odd.png \(grey of 8 bits\) in .*, 12 others RGB of 8 bits$",
         ),
         (
             {"odd.png": colours()[..., 0].astype(np.uint16)},
             {},
-            r"the same channels and bits. Received: .*odd.png \(grey of 16 bits\), 12 others",
+            r"--skip_odd .* Received: odd.png \(grey of 16 bits\) in .*, 12 others",
         ),
         (
             {"odd.png": colours(8, 16)},
             {},
-            r"one size, or `image_size` must .*Received: .*odd.png of 8 x 16, 12 others of 8 x 12",
+            r"one size, or `image_size` must .*Received: odd.png \(8 x 16\), 12 others of 8 x 12",
         ),
         (
             {"a/b.png": colours()},
             {},
-            r"sub-folders, .*Received: .*/1.png in none, 1 pictures in som",
+            r"sub-folders, .*Received: .*/0.png in none, 1 pictures in som",
         ),
         (
             {"test/b.png": colours()},
@@ -302,3 +290,120 @@ def test_a_cache_that_cannot_be_written_is_an_os_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"Not a directory"):
         load_folder(root, tmp_path / "file")
+
+
+def one_of_each_kind():
+    """Pictures of several kinds; the most are RGB of 8 bits."""
+    grey = colours(channels=1)
+    deep = RANDOM.integers(0, 65536, (8, 12)).astype(np.uint16)
+    alpha = colours(channels=4)
+    return {f"{n}.png": colours() for n in range(9)} | {
+        "grey.png": grey,
+        "deep.png": deep,
+        "alpha.png": alpha,
+    }
+
+
+def by_shape(stored):
+    return as_set(np.concatenate([part.images for part in stored]))
+
+
+def test_odd_files_are_counted_by_kind_and_can_be_left_out(tmp_path, data_dir):
+    pictures = one_of_each_kind() | {"tall.png": colours(16), "grey2.png": colours(channels=1)}
+    root = save(tmp_path / "set", pictures)
+    message = (
+        r"Received: deep.png \(grey of 16 bits\), 2 grey of 8 bits such as grey.png in .*set, "
+        r"11 others RGB.* of 8 bits"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_folder(root, data_dir)
+    stored = load_folder(root, data_dir, skip_odd=True)
+    assert by_shape(stored) == as_set(pictures[f"{n}.png"] for n in range(9))
+    told = " ".join(part.description for part in stored)
+    for words in ("grey of 16 bits (1)", "16 x 12 (1)", "alpha that is not opaque (1)"):
+        assert words in told
+
+
+def test_pictures_can_be_made_of_one_kind(tmp_path, data_dir):
+    pictures = one_of_each_kind()
+    root = save(tmp_path / "set", pictures)
+    eight = np.round(pictures["deep.png"] / 257).astype(np.uint8)
+    colour = {f"{n}.png": pictures[f"{n}.png"] for n in range(9)}
+    colour |= {"alpha.png": pictures["alpha.png"][..., :3]}
+    grey = {"grey.png": pictures["grey.png"], "deep.png": eight}
+    stored = load_folder(root, data_dir, convert="rgb")
+    expected = [*colour.values(), *(np.stack([each] * 3, axis=-1) for each in grey.values())]
+    assert by_shape(stored) == as_set(map(np.ascontiguousarray, expected))
+    stored = load_folder(root, data_dir, convert="grey")
+    expected = [np.asarray(Image.fromarray(each).convert("L")) for each in colour.values()]
+    assert by_shape(stored) == as_set([*expected, *grey.values()])
+
+
+def test_a_conversion_keeps_the_bits_that_all_pictures_have(tmp_path, data_dir):
+    pixels = [RANDOM.integers(0, 65536, (8, 12)).astype(np.uint16) for _ in range(4)]
+    root = save(tmp_path / "set", {f"{n}.png": each for n, each in enumerate(pixels)})
+    train, _ = load_folder(root, data_dir, convert="rgb")
+    assert (train.images.dtype, train.images.shape[-1], train.num_levels) == (np.uint16, 3, 65536)
+    assert as_set(train.images[..., 1]) <= as_set(pixels)
+
+
+def test_squeezed_files_have_their_brightness_under_a_run_of_256_levels(tmp_path, data_dir):
+    pixels = [RANDOM.integers(0, 2, (8, 12)).astype(bool) for _ in range(4)]
+    root = save(tmp_path / "set", {f"{n}.png": each for n, each in enumerate(pixels)})
+    assert load_folder(root, data_dir)[0].num_levels == 2
+    stored = load_folder(root, data_dir, num_levels=256)
+    assert by_shape(stored) == as_set(255 * each.astype(np.uint8) for each in pixels)
+    with pytest.raises(ValueError, match=r"at most 2, the levels that the files can hold"):
+        load_folder(root, data_dir, num_levels=17)
+
+
+def test_the_pages_of_stacks_are_images_and_a_lone_stack_is_split_by_them(tmp_path, data_dir):
+    stacks = RANDOM.integers(0, 65536, (3, 20, 8, 12)).astype(np.uint16)
+    for number, stack in enumerate(stacks):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        pages = [{"pixels": page[..., np.newaxis]} for page in stack]
+        (tmp_path / "set" / f"{number}.tif").write_bytes(handmade.tiff(*pages))
+    train, test = load_folder(tmp_path / "set", data_dir)
+    # The pages of a file stay together.
+    parts = {len(train.images), len(test.images)}
+    assert parts == {20, 40} and by_shape([train, test]) == as_set(stacks.reshape(60, 8, 12))
+    assert f"; {len(train.images)} pages in {len(train.images) // 20} files, each an image" in (
+        train.description
+    )
+    (tmp_path / "set" / "1.tif").unlink()
+    (tmp_path / "set" / "2.tif").unlink()
+    train, test = load_folder(tmp_path / "set", data_dir)
+    assert by_shape([train, test]) == as_set(stacks[0])
+    assert 1 <= len(test.images) <= 8
+    assert not as_set(train.images) & as_set(test.images)
+
+
+def test_a_run_s_classes_number_the_sub_folders_of_other_data(tmp_path, data_dir):
+    root = save(tmp_path / "set", {f"{c}/{n}.png": colours() for c in "bc" for n in range(4)})
+    stored = load_folder(root, data_dir, class_names=("a", "b", "c"))
+    own = load_folder(root, data_dir)
+    for part, natural in zip(stored, own, strict=True):
+        assert part.num_classes == 3
+        np.testing.assert_array_equal(part.labels, natural.labels + 1)
+    with pytest.raises(ValueError, match=r"must be classes of the run: a, b. Received: c in"):
+        load_folder(root, data_dir, class_names=("a", "b"))
+
+
+def test_no_picture_is_decoded_twice_and_of_animations_the_first_frame(
+    tmp_path, data_dir, monkeypatch
+):
+    frames = [Image.fromarray(colours(channels=1)) for _ in range(3)]
+    root = save(tmp_path / "set", {f"{n}.png": colours(channels=1) for n in range(5)})
+    frames[0].save(root / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
+    root.joinpath("moving.webp").rename(tmp_path / "moving.webp")
+    decoded = []
+    read = pictures.read
+    monkeypatch.setattr(pictures, "read", lambda file: decoded.append(file) or read(file))
+    stored = load_folder(root, data_dir)
+    assert sorted(map(os.path.basename, decoded)) == [f"{n}.png" for n in range(5)]
+    assert all("animated" not in part.description for part in stored)
+    (tmp_path / "moving").mkdir()
+    for number in range(2):
+        shutil.copy(tmp_path / "moving.webp", tmp_path / "moving" / f"{number}.webp")
+    train, _ = load_folder(tmp_path / "moving", data_dir)
+    assert "; 1 animated, of which the first frame was read" in train.description

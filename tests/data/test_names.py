@@ -1,6 +1,8 @@
 import pathlib
 import re
 
+import array_formats
+import handmade
 import numpy as np
 import pytest
 from absl import flags
@@ -14,13 +16,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_the_known_names_are_these():
-    sets = ("digits", "photos", "cifar", "imagenet32", "imagenet64", "celeba")
-    assert data.names() == (*sets, "folder:PATH", "npz:PATH")
+    sets = ("digits", "photos", "cifar", "cifar100", "imagenet32", "imagenet64", "celeba")
+    assert data.names() == (*sets, "folder:PATH", "npz:PATH", "file:PATH")
 
 
 @pytest.mark.parametrize("name", ["mnist", "folder", "folder:", "zip:a.zip", "digits:", ""])
 def test_an_unknown_name_lists_the_known_ones(name):
-    known = "digits, photos, cifar, imagenet32, imagenet64, celeba, folder:PATH, npz:PATH"
+    known = ", ".join(data.names())
     with pytest.raises(ValueError, match=f"`name` must be one of {known}. Received: name='{name}'"):
         data.load(name, "train")
 
@@ -176,3 +178,37 @@ def test_every_command_that_names_a_data_set_in_the_documents_takes_it():
         kinds.add(flag_values.data_set.partition(":")[0])
     assert kinds <= {name.partition(":")[0] for name in data.names()}
     assert kinds >= {"cifar", "imagenet32", "imagenet64", "celeba", "folder", "npz"}
+
+
+def test_labels_of_a_run_before_classes_had_names_are_their_numbers(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 12), np.uint8)
+    settings = config.DataConfig(f"npz:{tmp_path / 'set.npz'}", str(tmp_path / "data"))
+    np.savez(tmp_path / "set.npz", images=images, labels=np.arange(30) % 3 + 1)
+    # Labels 1 to 3 were four classes.
+    before = data.load_split(settings, "train", num_classes=4, log=print)
+    now = data.load_split(settings, "train", log=print)
+    assert (before.num_classes, now.num_classes) == (4, 3)
+    np.testing.assert_array_equal(before.labels, now.labels + 1)
+    assert now.class_names == ("1", "2", "3")
+    np.testing.assert_array_equal(now.given_labels, before.given_labels)
+
+
+@pytest.mark.parametrize("names", [("train-0.tar", "train-1.tar", "val-0.tar"), ("0.tar", "1.tar")])
+def test_archives_in_a_folder_are_of_the_splits_that_their_names_say(names, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (len(names), 5, 8, 12, 3), np.uint8)
+    (tmp_path / "set").mkdir()
+    for name, part in zip(names, images, strict=True):
+        members = {f"{number}.png": handmade.png(each, 8, 2) for number, each in enumerate(part)}
+        (tmp_path / "set" / name).write_bytes(array_formats.tar(members, False))
+    name = f"file:{tmp_path / 'set'}"
+    train, test = (data.load(name, split, tmp_path / "data").images for split in store.SPLITS)
+    if len(names) == 3:
+        np.testing.assert_array_equal(train, images[:2].reshape(10, 8, 12, 3))
+        np.testing.assert_array_equal(test, images[2])
+    else:
+        found = {image.tobytes() for image in np.concatenate([train, test])}
+        assert found == {image.tobytes() for image in images.reshape(10, 8, 12, 3)}
+    (tmp_path / "set" / "more.tar").write_bytes(array_formats.tar(members, False))
+    if len(names) == 3:
+        with pytest.raises(ValueError, match=r"by their splits, .* Received: more.tar in .*set"):
+            data.load(name, "train", tmp_path / "data")

@@ -1,8 +1,14 @@
+import os
+import pickle
+import shutil
+import tarfile
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from pixel_cnn_pp import data
 from pixel_cnn_pp.data import celeba, cifar, imagenet, store
 
 RANDOM = np.random.default_rng(0)
@@ -89,3 +95,66 @@ def test_imagenet_and_cifar_have_one_size():
         ValueError, match=r"must be 32 for 'cifar', or None. Received: image_size=8"
     ):
         cifar.load_cifar("train", "data", 8)
+
+
+def batches(folder, files, labels_key, num_classes):
+    """Writes pickles as Krizhevsky's are: protocol 2, keys in bytes, channels first."""
+    folder.mkdir(parents=True)
+    found = {}
+    for file in files:
+        pixels = RANDOM.integers(0, 256, (3, 3072), np.uint8)
+        labels = RANDOM.integers(0, num_classes, 3).tolist()
+        content = pickle.dumps({b"data": pixels, labels_key: labels, b"batch_label": b"a"}, 2)
+        (folder / file).write_bytes(content.replace(b"numpy._core", b"numpy.core"))
+        found[file] = pixels.reshape(3, 3, 32, 32).transpose(0, 2, 3, 1), labels
+    return found
+
+
+CIFAR = {
+    "cifar": (
+        "cifar-10-batches-py",
+        [f"data_batch_{n}" for n in range(1, 6)],
+        "test_batch",
+        b"labels",
+    ),
+    "cifar100": ("cifar-100-python", ["train"], "test", b"fine_labels"),
+}
+
+
+@pytest.mark.parametrize("name", CIFAR)
+@pytest.mark.parametrize("packed", [False, True])
+def test_cifar_is_read_from_its_archive_before_a_download_is_tried(
+    name, packed, tmp_path, monkeypatch
+):
+    folder, train_files, test_file, key = CIFAR[name]
+    num_classes = 10 if name == "cifar" else 100
+    found = batches(tmp_path / folder, [*train_files, test_file], key, num_classes)
+    if packed:
+        archive = tmp_path / (folder.replace("batches-py", "python") + ".tar.gz")
+        with tarfile.open(archive, "w:gz") as file:
+            file.add(tmp_path / folder, folder)
+        shutil.rmtree(tmp_path / folder)
+    monkeypatch.setattr(tfds, "builder", None)
+    for split, files in (("train", train_files), ("test", [test_file])):
+        stored = data.load(name, split, tmp_path, log=lambda line: None)
+        np.testing.assert_array_equal(stored.images, np.concatenate([found[f][0] for f in files]))
+        assert stored.labels.tolist() == [label for f in files for label in found[f][1]]
+        assert stored.num_classes == num_classes
+
+
+class _Harmful:
+    def __reduce__(self):
+        return os.system, ("touch harmed",)
+
+
+def test_a_pickle_that_would_run_a_program_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, train_files, test_file, key = CIFAR["cifar"]
+    batches(tmp_path / folder, [*train_files, test_file], key, 10)
+    (tmp_path / folder / "test_batch").write_bytes(pickle.dumps({b"data": _Harmful()}, 2))
+    with pytest.raises(ValueError, match=r"must be whole. .*test_batch \(posix.system is not allo"):
+        data.load("cifar", "test", tmp_path)
+    assert not (tmp_path / "harmed").exists()
+    (tmp_path / folder / "test_batch").write_bytes(b"cut")
+    with pytest.raises(ValueError, match=r"The archive of cifar10 must be whole. Received: "):
+        data.load("cifar", "test", tmp_path)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pixel_cnn_pp.data import store
+from pixel_cnn_pp.data import store, writing
 
 RANDOM = np.random.default_rng(0)
 
@@ -66,7 +66,7 @@ def test_more_than_the_disk_holds_is_refused_beforehand(tmp_path):
 @pytest.mark.parametrize("lengths", [[], [1], [3, 0, 999999]])
 def test_an_array_written_piece_by_piece_is_the_whole_array(dtype, lengths, tmp_path):
     pieces = [RANDOM.integers(0, 256, (length, 2, 1)).astype(dtype) for length in lengths]
-    with store.array_writer(tmp_path / "a.npy", (2, 1), dtype) as append:
+    with writing.array_writer(tmp_path / "a.npy", (2, 1), dtype) as append:
         for piece in pieces:
             append(piece)
     whole = np.concatenate([np.zeros((0, 2, 1), dtype), *pieces])
@@ -75,7 +75,7 @@ def test_an_array_written_piece_by_piece_is_the_whole_array(dtype, lengths, tmp_
 
 def write_split(folder, images, labels, size, keeps_uncropped, split="train", has_alpha=False):
     shape = (*size, images[0].shape[-1])
-    with store.split_writer(folder, split, shape, np.uint8, has_alpha, keeps_uncropped) as writer:
+    with writing.split_writer(folder, split, shape, np.uint8, has_alpha, keeps_uncropped) as writer:
         for image, label in zip(images, labels, strict=True):
             writer.append(image, label)
         assert len(writer) == len(images)
@@ -86,7 +86,7 @@ def test_a_split_has_the_centres_and_the_whole_images(tmp_path):
     sizes = [(4, 5), (6, 4), (5, 5), (9, 7)]
     images = [RANDOM.integers(0, 200, (*size, 3), np.uint8) for size in sizes]
     write_split(tmp_path, images, [2, 0, 1, 2], (4, 4), keeps_uncropped=True)
-    store.write_about(tmp_path, 256, 3)
+    writing.write_about(tmp_path, 256, 3)
     stored = store.load_stored(tmp_path, "train")
     centres = [images[0][:, :4], images[1][1:5], images[2][:4, :4], images[3][2:6, 1:5]]
     np.testing.assert_array_equal(stored.images, centres)
@@ -111,7 +111,7 @@ def test_alpha_is_dropped_where_it_is_opaque_in_both_splits(alpha, num_kept, tmp
         image[..., 3] = 255
         image[1, 2, 3] = lowest
         write_split(tmp_path, [image], [None], (4, 4), split == "train", split, has_alpha=True)
-    store.write_about(tmp_path, 256, None)
+    writing.write_about(tmp_path, 256, None)
     for split in store.SPLITS:
         stored = store.load_stored(tmp_path, split)
         assert stored.images.shape == (1, 4, 4, num_kept)
@@ -123,7 +123,7 @@ def test_alpha_is_dropped_where_it_is_opaque_in_both_splits(alpha, num_kept, tmp
 
 def test_levels_are_those_given_where_all_values_lie_below(tmp_path):
     write_split(tmp_path, [np.full((4, 4, 1), 11, np.uint8)], [None], (4, 4), False)
-    store.write_about(tmp_path, 65536, None)
+    writing.write_about(tmp_path, 65536, None)
     assert store.load_stored(tmp_path, "train", 12).num_levels == 12
     found = store.load_stored(tmp_path, "train")
     assert found.num_levels == 65536
@@ -141,5 +141,5 @@ def test_a_split_without_images_is_refused(tmp_path):
 
 
 def write_nothing(folder):
-    with store.split_writer(folder, "test", (4, 4, 1), np.uint8):
+    with writing.split_writer(folder, "test", (4, 4, 1), np.uint8):
         pass

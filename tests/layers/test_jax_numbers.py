@@ -88,15 +88,18 @@ def backend_numbers(path):
         found = {"image_seeds": [], "noise_dropout": [], "noise_uniforms": []}
         ones = ops.ones((4, 512))
         for i in range(seeds.shape[0]):
-            dropout = layers.Dropout(0.5, seeds[i], 4, 512)
-            found["noise_dropout"].append(dropout(ones))
+            dropout = layers.Dropout(0.5)
+            drawn = dropout.draw(seeds[i], 4, dropout.num_bytes(512))
+            found["noise_dropout"].append(dropout.drop(ones, drawn)(ones))
             found["image_seeds"].append(layers.image_seeds(seeds[i], 4, 5))
             uniforms = layers.image_uniforms(found["image_seeds"][-1], (512,))
             found["noise_uniforms"].append(uniforms)
         found = {name: ops.concatenate(values) for name, values in found.items()}
         for rate in (0.5, 0.1, 0.999999):
-            dropout = layers.Dropout(rate, seeds[0], 64, 8192)
-            found[f"dropped_{rate}"] = dropout(ops.ones((64, 8192)))
+            dropout = layers.Dropout(rate)
+            drawn = dropout.draw(seeds[0], 64, dropout.num_bytes(8192))
+            ones = ops.ones((64, 8192))
+            found[f"dropped_{rate}"] = dropout.drop(ones, drawn)(ones)
         return found
 
     seeds = [[seed, 9] for seed in (5, 5 + 2**15, 5 + 2**16, 2**31 - 1)]

@@ -57,10 +57,13 @@ def as_bits(kept):
 
 
 def masks(rate, seed, num_calls=2, dtype="float32", shape=(40, 50, 51), first_image=0):
-    """What consecutive calls of one Dropout make of ones: [num_calls, *shape]."""
-    num_units = num_calls * layers.round_up_to_8(math.prod(shape[1:]))
-    dropout = layers.Dropout(rate, seed, shape[0], num_units, first_image)
-    outputs = [dropout(ops.ones(shape, dtype)) for _ in range(num_calls)]
+    """What places that follow one another make of ones: [num_calls, *shape]."""
+    dropout = layers.Dropout(rate)
+    num_bytes = dropout.num_bytes(math.prod(shape[1:]))
+    seed = ops.convert_to_tensor(seed)
+    drawn = dropout.draw(seed, shape[0], num_calls * num_bytes, first_image)
+    ones = ops.ones(shape, dtype)
+    outputs = [dropout.drop(ones, drawn, call * num_bytes)(ones) for call in range(num_calls)]
     assert all(output.dtype == dtype for output in outputs)
     return ops.stack([ops.cast(output, "float32") for output in outputs])
 

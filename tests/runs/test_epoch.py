@@ -16,7 +16,7 @@ from pixel_cnn_pp.runs.trainer import StepResult
 class FakeTrainer:
     """Its losses are 1/2, 1/4, 1/8, ..., and then, if asked for, something else."""
 
-    strategy = types.SimpleNamespace(num_replicas_in_sync=1)
+    num_replicas = 1
     worker_index, num_workers, worker = 0, 1, (0, 1)
     model = types.SimpleNamespace(
         likelihood=types.SimpleNamespace(unit="bits/dim", loss_name="bits_per_dim")

@@ -1,4 +1,5 @@
 import csv
+import json
 import re
 
 import numpy as np
@@ -164,7 +165,7 @@ def test_the_snippet_of_the_page_on_scoring_makes_sets_to_compare_with(tmp_path,
     exec(compile("".join(snippets), "scoring.md", "exec"), {})
     images = data.load("digits", "test").images
     for name, expected in (("mirrored", images[:, :, ::-1]), ("blank", 0 * images)):
-        found = data.read_images(f"{name}.npz", num_channels=1, num_levels=17)
+        found = data.load_file(f"{name}.npz", num_channels=1, num_levels=17).images
         np.testing.assert_array_equal(found, expected)
     # For a background model one value in ten is drawn anew, and one in 17 of these is the same.
     settings = {"data_dir": tmp_path, "num_levels": 17, "log": print}
@@ -176,3 +177,54 @@ def test_the_snippet_of_the_page_on_scoring_makes_sets_to_compare_with(tmp_path,
         changed = np.mean(noisy.images != clean.images)
         # Six standard errors of a share of 16,384 values or more.
         assert abs(changed - 0.1 * 16 / 17) < 6 * np.sqrt(0.1 * 0.9 / 16384)
+
+
+def test_evaluate_crops_a_picture_and_takes_its_levels_as_they_stand(trained_run, tmp_path):
+    levels = np.random.default_rng(0).integers(0, 17, (13, 10), np.uint8)
+    Image.fromarray(levels).save(tmp_path / "photo.png")
+    out = tmp_path / "scores.npz"
+    arguments = ["-d", tmp_path / "photo.png", "--image_size", 8, "--marginal", "--out", out]
+    done = run_script("evaluate.py", trained_run, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    image = levels[None, 2:10, 1:9, None]
+    model = checkpoints.load(trained_run)
+    of_class = model.log_prob(np.tile(image, (10, 1, 1, 1)), np.arange(10))
+    nats = np.log(10) - np.logaddexp.reduce(np.asarray(of_class, np.float64))
+    with np.load(out) as file:
+        # float32, as in test_evaluation.py.
+        np.testing.assert_allclose(file["nats"], [nats], rtol=6e-6)
+
+
+def test_labels_of_other_data_are_the_numbers_of_classes_without_names(trained_run, tmp_path):
+    test_data = data.load("digits", "test")
+    rows = np.flatnonzero(test_data.labels >= 5)[:6]
+    images, labels = test_data.images[rows], test_data.labels[rows]
+    np.savez(tmp_path / "own.npz", images=images, labels=labels)
+    expected = np.mean(checkpoints.load(trained_run).bits_per_dim(images, labels))
+    arguments = ["-d", f"file:{tmp_path}/own.npz", "-i", tmp_path / "data", "--split", "all"]
+    done = run_script("evaluate.py", trained_run, *arguments, "--weights", "ema")
+    assert done.returncode == 0, done.stderr
+    assert abs(float(re.search(r"weights: (\d+\.\d+)", done.stdout)[1]) - expected) < 6e-5
+
+
+def test_evaluate_knows_the_classes_of_a_file_by_their_names(trained_run, copied_run, tmp_path):
+    path = copied_run / "config.json"
+    names = [str(number) for number in range(11, 21)]
+    values = json.loads(path.read_text())
+    values["data"]["class_names"] = names
+    path.write_text(json.dumps(values))
+    test_data = data.load("digits", "test")
+    images, labels = test_data.images[:8], test_data.labels[:8]
+    np.savez(tmp_path / "own.npz", images=images, labels=labels + 11)
+    expected = checkpoints.load(trained_run).bits_per_dim(images, labels)
+    for name, data_set in (("own.npz", tmp_path / "own.npz"), ("npz", f"npz:{tmp_path}/own.npz")):
+        out = tmp_path / f"{name}.out.npz"
+        arguments = ["-d", data_set, "--out", out, "-i", tmp_path / "data", "--split", "all"]
+        done = run_script("evaluate.py", copied_run, *arguments)
+        assert done.returncode == 0, done.stderr
+        with np.load(out) as file:
+            found = dict(zip(file["label"], file["bits_per_dim"], strict=True))
+            assert sorted(file["label"]) == sorted(labels + 11)
+        for label, value in zip(labels, expected, strict=True):
+            if list(labels).count(label) == 1:
+                assert abs(found[label + 11] - value) < 1e-5

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 
@@ -104,7 +105,7 @@ def test_sample_completes_images_of_the_test_split(copied_run, tmp_path):
 
 def test_sample_completes_a_picture_and_what_it_has_drawn_itself(copied_run, tmp_path):
     levels = data.load("digits", "test").images[5]
-    Image.fromarray((levels[..., 0] * 255.0 / 16).round().astype(np.uint8)).save(tmp_path / "5.png")
+    Image.fromarray(levels[..., 0]).save(tmp_path / "5.png")
     out = tmp_path / "first"
     arguments = ["--complete", tmp_path / "5.png", "--labels", "5,3", "--out", out]
     done = run_script("sample.py", copied_run, *arguments)
@@ -171,3 +172,50 @@ def test_what_cannot_be_drawn_or_completed_is_one_line(arguments, message, train
 def test_labels_for_a_run_without_classes_are_one_line(unconditional_run, tmp_path):
     done = run_script("sample.py", unconditional_run, "--labels", "1,2")
     assert_one_line(done, "`labels` must be left out: the model is not class-conditional. Rec")
+
+
+def named_run(copied_run, names):
+    """Gives the classes of a run names, as training on a user's own data does."""
+    path = copied_run / "config.json"
+    values = json.loads(path.read_text())
+    values["data"]["class_names"] = names
+    path.write_text(json.dumps(values))
+    return copied_run
+
+
+def test_labels_of_a_file_are_those_that_its_images_are_completed_with(copied_run, tmp_path):
+    names = [str(number) for number in range(11, 21)]  # A user's labels of 11 to 20.
+    run_dir = named_run(copied_run, names)
+    test_data = data.load("digits", "test")
+    images, labels = test_data.images[:3], test_data.labels[:3]
+    np.savez(tmp_path / "own.npz", images=images, labels=labels + 11)
+    out = tmp_path / "out"
+    arguments = ["--complete", tmp_path / "own.npz", "--num_samples", 2, "--out", out]
+    done = run_script("sample.py", run_dir, *arguments)
+    assert done.returncode == 0, done.stderr
+    with np.load(f"{out}.npz") as file:
+        np.testing.assert_array_equal(file["labels"], np.repeat(labels, 2) + 11)
+        known = np.arange(8)[:, None] < np.full(8, 4)
+        expected = sampling.sample(
+            checkpoints.load(run_dir),
+            6,
+            np.repeat(labels, 2),
+            init_images=np.repeat(images, 2, axis=0),
+            known_mask=known,
+        )
+        np.testing.assert_array_equal(file["images"], expected)
+    # What was drawn has its labels too.
+    again = data.load_file(f"{out}.npz", 1, 17, 10, tuple(names))
+    np.testing.assert_array_equal(again.labels, np.repeat(labels, 2))
+
+
+def test_labels_are_the_names_of_classes_where_they_have_some(copied_run, tmp_path):
+    animals = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "jay", "koi"]
+    run_dir = named_run(copied_run, animals)
+    out = tmp_path / "out"
+    done = run_script("sample.py", run_dir, "--labels", "cat,koi,1", "--out", out)
+    assert done.returncode == 0, done.stderr
+    with np.load(f"{out}.npz") as file:
+        np.testing.assert_array_equal(file["labels"], [2, 9, 1])
+    done = run_script("sample.py", run_dir, "--labels", "cow", "--out", out)
+    assert_one_line(done, "must be classes of the run: ant, .* Received: cow in `labels`")
