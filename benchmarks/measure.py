@@ -5,7 +5,10 @@ own, because the peak memory of a process never falls again. Nothing here needs 
 machine that has only Keras and JAX can be measured too.
 """
 
+import concurrent.futures
+import contextlib
 import importlib
+import importlib.util
 import json
 import math
 import os
@@ -14,6 +17,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -24,6 +28,8 @@ flags.DEFINE(
     flags.ArgumentParser(), "case", None, "Measure this one, print JSON", module_name="internal"
 )
 
+# How PyTorch is installed for CPUs. Its own pages tell which build fits a GPU.
+_TORCH = "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 # Side of the square matrices whose product is timed.
 MATRIX_SIDE = 2048
 # How many products are timed for a rate of the machine, which is the best of them.
@@ -268,6 +274,57 @@ def in_new_process(script, case, **environment):
     if done.returncode != 0:
         raise OSError(f"A case ended with exit status {done.returncode}: {json.dumps(case)}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def in_new_processes(script, cases, jobs, environment_of=lambda case: {}):
+    """What a benchmark measures for several cases, some of which may be compiled at the same time.
+
+    Args:
+      script: As in `in_new_process`.
+      cases: List of dicts. If `jobs` is above 1, each gets a lock for `turn` as "lock".
+      jobs: How many processes run at the same time.
+      environment_of: Function from a case to the variables of its process.
+
+    Yields:
+      What `in_new_process` returns for each case, in order.
+    """
+    if jobs == 1:
+        for case in cases:
+            yield in_new_process(script, {**case, "lock": None}, **environment_of(case))
+        return
+    with tempfile.NamedTemporaryFile() as lock:
+
+        def run(case):
+            # JAX would take most of the memory of a GPU for the first process.
+            environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **environment_of(case)}
+            return in_new_process(script, {**case, "lock": lock.name}, **environment)
+
+        with concurrent.futures.ThreadPoolExecutor(jobs) as executor:
+            yield from executor.map(run, cases)
+
+
+@contextlib.contextmanager
+def turn(case, is_alone):
+    """A context for a part of what a process of `in_new_processes` does.
+
+    Args:
+      case: The case of the process.
+      is_alone: Whether all other processes wait meanwhile, because it is timed.
+    """
+    if case["lock"] is None:
+        yield
+        return
+    import fcntl  # which Windows does not have
+
+    with open(case["lock"]) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
+        yield
+
+
+def require_torch():
+    """Raises a ValueError that says how PyTorch is installed, where it is missing."""
+    if importlib.util.find_spec("torch") is None:
+        raise ValueError(f"`torch` needs PyTorch ({_TORCH}). Received: a Python without it")
 
 
 def whole_numbers(name, texts):
