@@ -10,7 +10,38 @@ _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 
 def concat_elu(x):
     """elu of [x, -x], on the channel axis: [..., F] -> [..., 2 F] (Salimans et al. 2017)."""
+    if keras.backend.backend() == "jax":
+        return _concat_elu_for_xla(x)
     return ops.elu(ops.concatenate([x, -x], axis=-1))
+
+
+def _concat_elu_for_xla(x):
+    """Does the same as `concat_elu`, in a form from which XLA makes fast code for a GPU.
+
+    A product with 1 and -1 instead of a concatenation lets XLA read several numbers at a time. The
+    gradient has one exponential instead of two.
+    """
+    dtype = keras.backend.standardize_dtype(x.dtype)
+
+    @ops.custom_gradient
+    def compute(x):
+        signed = x[..., None, :] * ops.convert_to_tensor([[1], [-1]], dtype)
+        signed = ops.reshape(signed, (*ops.shape(x)[:-1], 2 * x.shape[-1]))
+        if dtype == "bfloat16":
+            # expm1 takes four times as many instructions, and bfloat16 would not show its digits.
+            wide = ops.cast(signed, "float32")
+            outputs = ops.cast(ops.where(wide > 0, wide, ops.exp(wide) - 1), dtype)
+        else:
+            outputs = ops.elu(signed)
+
+        def gradient(upstream):
+            slope = ops.exp(-ops.abs(x))
+            of_x, of_minus_x = ops.split(upstream, 2, axis=-1)
+            return ops.where(x > 0, of_x - of_minus_x * slope, of_x * slope - of_minus_x)
+
+        return outputs, gradient
+
+    return compute(x)
 
 
 NONLINEARITIES = {"concat_elu": concat_elu, "elu": ops.elu, "relu": ops.relu}

@@ -1,6 +1,7 @@
-"""Convolutions with a gradient that is fast on TensorFlow's CPUs."""
+"""Convolutions that are fast on TensorFlow's CPUs, and on the accelerators of JAX."""
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -20,13 +21,17 @@ def convolve(x, kernel, pads, strides=1, drop=None):
     """
     if strides == 1 and _has_slow_gradient():
         return _convolve_on_cpu(x, kernel, pads, drop)
-    return ops.conv(
-        _pad(dropped(x, drop), pads),
-        kernel,
-        strides,
-        padding="valid",
-        data_format="channels_last",
-    )
+    x = dropped(x, drop)
+    uses_xla = keras.backend.backend() == "jax" and not _is_on_cpu()
+    padded = _pad_for_xla(x, pads) if uses_xla else _pad(x, pads)
+    if strides > 1:
+        # XLA knows a fast gradient of the kernel only if the filters use all rows and columns.
+        height, width = (
+            (size - k) // strides * strides + k
+            for size, k in zip(ops.shape(padded)[1:3], kernel.shape, strict=False)
+        )
+        padded = padded[:, :height, :width]
+    return ops.conv(padded, kernel, strides, padding="valid", data_format="channels_last")
 
 
 def dropped(x, drop):
@@ -42,7 +47,39 @@ def _pad(x, pads):
 def _has_slow_gradient():
     """Whether the gradient of the kernel is slow: on a CPU, but not with JAX."""
     is_tensorflow = keras.backend.backend() == "tensorflow"
-    return is_tensorflow and keras.distribution.list_devices()[0].startswith("cpu")
+    return is_tensorflow and _is_on_cpu()
+
+
+def _pad_for_xla(x, pads):
+    """Does the same as `_pad`, in a form from which XLA makes fast code for a GPU.
+
+    Zeros of `ops.pad` would become a part of every convolution of the result, and each of them
+    would need a copy with zeros of its own. And XLA reads around them number by number. Here a
+    position outside reads the nearest one inside, and the number is replaced by a zero.
+    """
+    (top, bottom), (left, right) = pads
+    if not (top or bottom or left or right):
+        return x
+    height, width = x.shape[1:3]
+    rows, columns = np.arange(-top, height + bottom), np.arange(-left, width + right)
+    is_inside = (rows == np.clip(rows, 0, height - 1))[:, None, None]
+    is_inside = is_inside & (columns == np.clip(columns, 0, width - 1))[:, None]
+
+    @ops.custom_gradient
+    def pad(x):
+        read = ops.take(x, np.clip(rows, 0, height - 1), axis=1)
+        read = ops.take(read, np.clip(columns, 0, width - 1), axis=2)
+
+        def gradient(upstream):
+            return upstream[:, top : top + height, left : left + width]
+
+        return ops.where(is_inside, read, 0), gradient
+
+    return pad(x)
+
+
+def _is_on_cpu():
+    return keras.distribution.list_devices()[0].startswith("cpu")
 
 
 def _convolve_on_cpu(x, kernel, pads, drop=None):

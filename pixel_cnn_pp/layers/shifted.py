@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from pixel_cnn_pp.layers.convolution import convolve
+from pixel_cnn_pp.layers.convolution import convolve, dropped
 from pixel_cnn_pp.layers.weight_norm import WeightNormConv2D, WeightNormConv2DTranspose
 
 _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
@@ -145,6 +145,24 @@ class _ShiftedConv2DTranspose(WeightNormConv2DTranspose):
 
     def _first_column(self):
         raise NotImplementedError
+
+    def call(self, inputs, drop=None):
+        """Applies the layer: [B, H, W, F_in] -> [B, sH, sW, filters].
+
+        This makes only the rows and columns of `linear` that are kept, and therefore XLA knows a
+        fast gradient of the kernel. `linear` makes all, for the moments of `initialize`.
+        """
+        outputs = ops.conv_transpose(
+            dropped(inputs, drop),
+            self.kernel(),
+            self.strides,
+            padding="valid",
+            data_format="channels_last",
+        )
+        height, width = (self.strides * size for size in ops.shape(inputs)[1:3])
+        first = self._first_column()
+        outputs = outputs[:, :height, first : first + width]
+        return outputs + ops.cast(self.b, self.compute_dtype)
 
     def crop(self, outputs):
         """[B, sH + kh - 1, sW + kw - 1, F] -> [B, sH, sW, F]."""

@@ -31,7 +31,7 @@ class Vectors:
       variables: All variables of which a state has the values.
     """
 
-    def __init__(self, model, optimizer, vector_optimizer):
+    def __init__(self, model, optimizer, vector_optimizer, outputs_first=False):
         """Makes the way for one model.
 
         Args:
@@ -39,8 +39,11 @@ class Vectors:
           optimizer: Keras optimizer, built on the model's trainable weights, with `use_ema`.
           vector_optimizer: Another optimizer with the same arguments, which is not built yet. It
             updates the vector.
+          outputs_first: Whether filters are stored with their last axis first. On GPUs, XLA then
+            has to transpose none of them.
         """
         weights = model.trainable_variables
+        self._outputs_first = outputs_first
         self._shapes = [tuple(weight.shape) for weight in weights]
         size = sum(math.prod(shape) for shape in self._shapes)
         vector = keras.Variable(np.zeros(size), dtype=weights[0].dtype, name="vector")
@@ -67,7 +70,7 @@ class Vectors:
     def join(self):
         """The state that the variables have, in NumPy arrays."""
         weights, *slots = (
-            np.concatenate([np.ravel(variable) for variable in variables])
+            np.concatenate([np.ravel(self._stored(variable)) for variable in variables])
             for variables in (self._weights, *self._slots)
         )
         slots[self._iterations] = slots[self._iterations][0]
@@ -90,7 +93,7 @@ class Vectors:
             parts = np.split(vector, np.cumsum(sizes)[:-1])
         else:
             parts = jax.lax.split(vector, sizes)
-        return [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        return [self._shaped(*pair) for pair in zip(parts, self._shapes, strict=True)]
 
     def update(self, state, gradient):
         """The state after one update by a gradient [P]."""
@@ -112,6 +115,22 @@ class Vectors:
         mapping = [(self._optimizer.iterations, self.iterations(state))]
         with keras.StatelessScope(state_mapping=mapping):
             return self._optimizer.learning_rate
+
+    def _stored(self, variable):
+        """The values of a variable in the order of a vector."""
+        values = np.asarray(variable)
+        return np.moveaxis(values, -1, 0) if self._turns(values.shape) else values
+
+    def _shaped(self, part, shape):
+        """A part of a vector in the shape of its weight."""
+        if not self._turns(shape):
+            return part.reshape(shape)
+        last_first = part.reshape((shape[-1], *shape[:-1]))
+        return last_first.transpose((*range(1, len(shape)), 0))
+
+    def _turns(self, shape):
+        """Whether a weight of this shape is a filter that is stored with its last axis first."""
+        return self._outputs_first and len(shape) == 4
 
 
 def _name(weight):

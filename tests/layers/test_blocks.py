@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
-from layer_cases import FLOAT32_EPS, SPECIMENS, built, specimen_inputs
+import tensorflow as tf
+from layer_cases import FLOAT32_EPS, FLOAT64_EPS, SPECIMENS, built, specimen_inputs
 
 from pixel_cnn_pp import layers
+from pixel_cnn_pp.layers import blocks
 
 
 @pytest.mark.parametrize("name", [name for name in SPECIMENS if name.startswith("block")])
@@ -83,3 +85,22 @@ def test_a_head_initialises_its_layers_one_after_the_other():
     # arctanh magnifies the rounding of numbers near 1; most here are within a few tenths of 0.
     np.testing.assert_allclose(outputs.mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(outputs.std((0, 1, 2)), 0.1, atol=1e-5)
+
+
+def test_concat_elu_in_the_form_for_xla_has_the_same_values_and_gradients():
+    x = np.array([[-3.0, -0.25, 0.0, 1e-3, 2.5]])
+    weights = np.array([[1.0, -2.0, 3.0, -4.0, 5.0, 6.0, -7.0, 8.0, -9.0, 10.0]])
+
+    def found(function, dtype):
+        inputs = tf.constant(x, dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = function(inputs)
+            total = tf.reduce_sum(outputs * tf.constant(weights, dtype))
+        return outputs, tape.gradient(total, inputs)
+
+    expected = found(blocks.concat_elu, "float64")
+    # In bfloat16, outputs are below 4 and gradients below 16, of a few roundings.
+    for dtype, eps in (("float64", FLOAT64_EPS), ("bfloat16", 2**-8)):
+        for ours, plain in zip(found(blocks._concat_elu_for_xla, dtype), expected, strict=True):
+            np.testing.assert_allclose(tf.cast(ours, "float64"), plain, rtol=0, atol=16 * eps)
