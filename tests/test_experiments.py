@@ -62,13 +62,13 @@ def test_the_scale_and_the_user_change_what_rows_share_and_not_what_they_differ_
 def test_flags_are_the_preset_and_what_differs_from_it():
     (full, _) = comparisons.plan(["shortcuts"], "full", 1, {})
     assert full.flags() == ["--preset=cifar10", "--seed=1"]
-    given = {"nr_filters": 192, "nr_gpu": 4, "recompute": True, "jit_compile": False}
+    given = {"nr_filters": 192, "nr_gpu": 4, "recompute": True, "class_conditional": False}
     (_, second, *_) = comparisons.plan(["shortcuts"], "full", 2, given)
     assert second.flags() == [
         "--preset=no_shortcuts",
         "--nr_gpu=4",
         "--recompute",
-        "--nojit_compile",
+        "--noclass_conditional",
         "--seed=1",
     ]
 

@@ -70,6 +70,10 @@ def to_json(config):
     return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
 
 
+# Fields of the training in files of older versions. They changed how fast a step was, nothing else.
+_FORMER_FIELDS = ("jit_compile",)
+
+
 def from_json(text):
     """Reads the configuration of a run that `to_json` wrote.
 
@@ -92,10 +96,13 @@ def from_json(text):
     except ValueError as error:
         raise ValueError(f"A configuration must be JSON. Received: {error}") from None
     check_names(RunConfig, values)
+    training = values["training"]
+    if isinstance(training, dict):
+        training = {name: x for name, x in training.items() if name not in _FORMER_FIELDS}
     return RunConfig(
         model_config(values["model"], "model."),
         from_dict(DataConfig, values["data"], "data."),
-        from_dict(TrainingConfig, values["training"], "training."),
+        from_dict(TrainingConfig, training, "training."),
     )
 
 

@@ -140,14 +140,6 @@ class TrainingConfig:
             may_change=True,
         ),
     )
-    jit_compile: bool = field(
-        default=False,
-        metadata=about(
-            "Compile the gradient with XLA. Compiling takes minutes, and steps on a GPU can be "
-            "faster",
-            may_change=True,
-        ),
-    )
     max_epochs: int = field(
         default=5000,
         metadata=about(

@@ -1,4 +1,4 @@
-"""Convolutions that are fast on CPUs, and on the accelerators of JAX."""
+"""Convolutions that are fast on TensorFlow's CPUs, and on the accelerators of JAX."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def convolve(x, kernel, pads, strides=1, drop=None):
       Float tensor [B, H', W', F], with H' = (H + top + bottom - kh) // strides + 1 and
       W' = (W + left + right - kw) // strides + 1.
     """
-    if strides == 1 and _is_on_cpu():
+    if strides == 1 and _has_slow_gradient():
         return _convolve_on_cpu(x, kernel, pads, drop)
     x = dropped(x, drop)
     uses_xla = keras.backend.backend() == "jax" and not _is_on_cpu()
@@ -42,6 +42,12 @@ def dropped(x, drop):
 def _pad(x, pads):
     """Adds zeros (top, bottom), (left, right) around images [B, H, W, F]."""
     return ops.pad(x, [(0, 0), *pads, (0, 0)])
+
+
+def _has_slow_gradient():
+    """Whether the gradient of the kernel is slow: on a CPU, but not with JAX."""
+    is_tensorflow = keras.backend.backend() == "tensorflow"
+    return is_tensorflow and _is_on_cpu()
 
 
 def _pad_for_xla(x, pads):
@@ -77,9 +83,9 @@ def _is_on_cpu():
 
 
 def _convolve_on_cpu(x, kernel, pads, drop=None):
-    """Convolves padded images, with a faster gradient of the kernel than that of the libraries.
+    """Convolves padded images, with a faster gradient of the kernel than that of TensorFlow.
 
-    The gradient in the libraries takes up to three times as long as the convolution. Here it is one
+    TensorFlow's gradient takes up to three times as long as the convolution. Here it is one
     matrix product for each tap of the filter, of the inputs with the gradient of the outputs. Both
     have the same padded layout. Therefore the tap (i, j) shifts all positions of all images by the
     same number. The shift takes a slice of the rows [positions, F], without a copy. The padding
@@ -96,8 +102,7 @@ def _convolve_on_cpu(x, kernel, pads, drop=None):
         padded = _pad(dropped(x, drop), pads)
         outputs = ops.conv(padded, kernel, padding="valid", data_format="channels_last")
 
-        def gradient(*args, upstream=None):
-            upstream = args[0] if upstream is None else upstream
+        def gradient(upstream):
             # The gradient of the inputs is a convolution with the filter rotated by 180 degrees.
             upstream = _pad(upstream, ((bottom, top), (right, left)))
             turned = ops.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))

@@ -150,8 +150,10 @@ class Trainer:
             labels = None if labels is None else self._split(labels[own])
             arguments = self._split(batch[own]), labels
             if self.graph is None:
-                self.graph = self._loss.get_concrete_function(*arguments).graph
-            return -self._loss(*arguments).numpy()
+                with _graph_optimizer(False):
+                    self.graph = self._loss.get_concrete_function(*arguments).graph
+            with _graph_optimizer(False):
+                return -self._loss(*arguments).numpy()
 
         return evaluation.score(
             log_prob,
@@ -290,9 +292,10 @@ class Trainer:
 
     def _distributed_loss(self, images, labels):
         averages = [variables.averages for variables in self._replica_variables]
-        loss = self._replica_loss.get_concrete_function(
-            averages[0], *tf.nest.map_structure(self._first, (images, labels))
-        )
+        with _graph_optimizer(True):
+            loss = self._replica_loss.get_concrete_function(
+                averages[0], *tf.nest.map_structure(self._first, (images, labels))
+            )
 
         def replica_loss(images, labels):
             replica = tf.distribute.get_replica_context()

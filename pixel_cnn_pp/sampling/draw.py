@@ -18,7 +18,7 @@ _MAX_BATCH_SIZE = 64
 _ROWS_PER_REPORT = 4
 
 
-def draw_cached(model, images, known_mask, labels, seed, controls, progress=None, with_xla=True):
+def draw_cached(model, images, known_mask, labels, seed, controls, progress=None, with_xla=None):
     """Draws images with the cached step, in batches. Each batch size is compiled once.
 
     Args:
@@ -29,13 +29,14 @@ def draw_cached(model, images, known_mask, labels, seed, controls, progress=None
       seed: Python integer, signed 32 bits.
       controls: Float array [3], as `likelihoods.Likelihood.draw` takes it.
       progress: As in `sampling.sample`.
-      with_xla: Whether XLA compiles the function that draws a row. This is faster than TensorFlow's
-        graph executor (benchmarks/sampling.py prints both times). JAX always uses XLA.
+      with_xla: Whether XLA compiles the function that draws a row. None for what `prefers_xla`
+        says. JAX always uses XLA.
 
     Returns:
       `images`, in which all unknown pixels are replaced by drawn ones.
     """
     num_images, height, width, _ = images.shape
+    with_xla = prefers_xla(model) if with_xla is None else with_xla
     num_workers = _num_workers()
     batch_size = _batch_size(num_images, num_workers)
     # All batches have one size, so that one function is compiled. If the images do not fill the
@@ -82,13 +83,25 @@ def draw_cached(model, images, known_mask, labels, seed, controls, progress=None
     return images
 
 
+def prefers_xla(model):
+    """Whether XLA draws faster than TensorFlow's graph executor (benchmarks/sampling.py has both).
+
+    It does in float32. On a CPU, XLA has no fast products in bfloat16, and TensorFlow has.
+    """
+    return not (_is_on_cpu() and model.compute_dtype == "bfloat16")
+
+
+def _is_on_cpu():
+    return keras.distribution.list_devices()[0].startswith("cpu")
+
+
 def _num_workers():
     """Number of batches to draw at the same time.
 
     The computation for one pixel is too small to be divided among the cores of a CPU. So each core
     draws a batch of its own. Other devices draw one batch at a time.
     """
-    if not keras.distribution.list_devices()[0].startswith("cpu"):
+    if not _is_on_cpu():
         return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

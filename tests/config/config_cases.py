@@ -46,7 +46,6 @@ def specimen(kind="pixel_cnn_pp"):
             accumulate_steps=5,
             recompute=True,
             dtype="mixed_bfloat16",
-            jit_compile=True,
             max_epochs=7,
             nr_gpu=0,
             peer_timeout=60.0,

@@ -54,7 +54,6 @@ ORIGINAL_FLAGS = [
     (TrainingConfig, "accumulate_steps", None, 1, "int"),
     (TrainingConfig, "recompute", None, False, "bool"),
     (TrainingConfig, "dtype", None, "float32", "string enum"),
-    (TrainingConfig, "jit_compile", None, False, "bool"),
     (TrainingConfig, "max_epochs", "x", 5000, "int"),
     (TrainingConfig, "nr_gpu", "g", None, "int"),
     (TrainingConfig, "peer_timeout", None, 600.0, "float"),

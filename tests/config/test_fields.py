@@ -61,7 +61,6 @@ BAD_VALUES = [
     (TrainingConfig, "accumulate_steps", [0, -1, 2.0]),
     (TrainingConfig, "recompute", [1, None]),
     (TrainingConfig, "dtype", ["bfloat16", "float64", "", None]),
-    (TrainingConfig, "jit_compile", [1, "yes"]),
     (TrainingConfig, "max_epochs", [0, -1, 1e3]),
     (TrainingConfig, "nr_gpu", [-1, 0.5, "8", True]),
     (TrainingConfig, "peer_timeout", [0, -1, float("nan"), None]),

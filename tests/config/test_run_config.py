@@ -70,7 +70,7 @@ OLD = """{
   "model": {"image_shape": [8, 12, 1], "num_levels": 4096, "nr_resnet": 2, "likelihood": "softmax",
             "receptive_field": "11x5", "small_variant": "plain"},
   "data": {"data_set": "folder:photos", "num_levels": 4096},
-  "training": {"nr_gpu": 8}
+  "training": {"nr_gpu": 8, "jit_compile": true}
 }"""
 
 
@@ -158,7 +158,6 @@ MAY_CHANGE = {
     "accumulate_steps": 1,
     "recompute": False,
     "dtype": "float32",
-    "jit_compile": False,
     "max_epochs": 9,
     "nr_gpu": 9,
     "peer_timeout": 9.0,

@@ -160,3 +160,10 @@ def test_progress_goes_up_to_all_rows_of_all_images(method):
         done, totals = zip(*reports, strict=True)
         assert set(totals) == {5 * height} and done[-1] == 5 * height
         assert list(done) == sorted(done) and len(set(done)) >= 2
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("float32", True), ("mixed_bfloat16", False)])
+def test_xla_draws_where_it_is_faster(dtype, expected):
+    assert (
+        draw.prefers_xla(specimens.fresh(specimens.TINY["pixel_cnn_pp"], dtype=dtype)) == expected
+    )
