@@ -1,8 +1,9 @@
-"""Times training beside TensorFlow Probability's: python benchmarks/training.py, a Markdown table.
+"""Times training beside that of others: python benchmarks/training.py, a Markdown table.
 
-Every row is measured in a process of its own. One reason is that the peak memory of a process never
-falls again. The other is that TensorFlow Probability's PixelCNN needs tf_keras, which replaces
-Keras 3 in its process. The same process also measures what the machine can do.
+The others are TensorFlow Probability's PixelCNN, and the same network in PyTorch if it is asked
+for. Every row is measured in a process of its own. One reason is that the peak memory of a process
+never falls again. The other is that TensorFlow Probability's PixelCNN needs tf_keras, which
+replaces Keras 3 in its process. The same process also measures what the machine can do.
 """
 
 import json
@@ -40,9 +41,16 @@ flags.DEFINE_integer("size", 32, "Height of the images, which are square", lower
 flags.DEFINE_integer("steps", 5, "Steps to time, and passes of log_prob", lower_bound=1)
 flags.DEFINE_integer("rounds", 1, "How often all rows of a case are measured", lower_bound=1)
 flags.DEFINE_boolean("tfp", True, "Whether to measure tfp.distributions.PixelCNN")
+flags.DEFINE_boolean(
+    "torch",
+    False,
+    "Whether to measure the same network in PyTorch, by torch.compile, in float32 and bfloat16",
+)
 flags.DEFINE_boolean("profile", False, "Also list the operations that a step consists of")
 
 TFP = "tfp.distributions.PixelCNN"
+# The rows of PyTorch: their dtypes.
+TORCH = {"PyTorch, compiled": "float32", "PyTorch, compiled, bfloat16": "bfloat16"}
 # Steps before those that are timed. The first one traces and initialises.
 _WARM_UP_STEPS = 2
 # A profile is the mean over so many steps, and lists so many kinds of operations.
@@ -76,9 +84,10 @@ NOTES = """\
   is TFP's, in one tf.function. Its data-dependent initialisation is in the first step, not timed.
 - TFLOP/s: 3 x the products of one pass over whole images. For TFP, the products of our network are
   counted: its masked filters also multiply by zeros, which are not counted.
+- PyTorch: benchmarks/torch_peer.py says how it is tuned. Its weights start without initialisation.
 - of matrix products, of convolutions: share of the machine's rate for a product of {side}^3, and
   for a 2x3 filter from 2 F channels to 2 F on the whole batch, forward. Both are timed in the same
-  process and dtype; for TFP, in the process of our first variant.
+  process and dtype; for the others, in the process of our first variant.
 - peak: resident memory of the process after its steps. of the step: peak minus the memory before
   the first step; it includes the graph and what the allocators hold unused. tensors: the most
   memory that a later step needs for tensors at one time, as TensorFlow counts it; it includes
@@ -149,22 +158,28 @@ def measure_case(case):
     """Measures one row, in this process.
 
     Args:
-      case: One of the dicts of `_cases`, with "training", the values of a TrainingConfig, or None
-        for TFP's PixelCNN.
+      case: One of the dicts of `_cases`, with "torch", the dtype of PyTorch's network, or None, and
+        "training", the values of a TrainingConfig. If both are None, TFP's PixelCNN is measured.
 
     Returns:
       {name: number, or list of numbers}.
     """
     shape = (case["batch_size"], case["size"], case["size"], 3)
     images = np.random.default_rng(0).integers(0, 256, shape, "uint8")
-    make_contestant = _tfp_contestant if case["training"] is None else _our_contestant
+    if case["torch"] is not None:
+        make_contestant = _torch_contestant
+    else:
+        make_contestant = _tfp_contestant if case["training"] is None else _our_contestant
     step, log_prob, counts = make_contestant(case, images)
 
     memory_before = measure.present_memory()
     first_step_s, *_ = measure.seconds_of_calls(step, _WARM_UP_STEPS)
-    _tensor_bytes(restart=True)
+    is_tensorflow = case["torch"] is None
+    if is_tensorflow:
+        _tensor_bytes(restart=True)
     step_s = measure.seconds_of_calls(step, case["steps"])
-    tensor_bytes, peak_bytes = _tensor_bytes(), measure.peak_memory()
+    tensor_bytes = _tensor_bytes() if is_tensorflow else None
+    peak_bytes = measure.peak_memory()
     if not math.isfinite(step()):
         raise FloatingPointError("The loss of a step is not finite.")
     measure.best_seconds(log_prob, 1)
@@ -183,7 +198,7 @@ def measure_case(case):
         measured["convolution_flops_per_s"] = measure.convolution_rate(
             case["batch_size"], case["size"], 2 * case["filters"], dtype
         )
-    if case["profile"]:
+    if case["profile"] and is_tensorflow:
         measured["profile"] = operations.profile(step, _PROFILED_STEPS)
     return measured
 
@@ -263,6 +278,22 @@ def _tfp_contestant(case, images):
     return lambda: float(step()), lambda: log_prob().numpy(), counts
 
 
+def _torch_contestant(case, images):
+    """The same as `_our_contestant`, for PyTorch."""
+    from benchmarks import torch_peer
+
+    config = ModelConfig(
+        image_shape=images.shape[1:],
+        nr_filters=case["filters"],
+        nr_resnet=case["nr_resnet"],
+    )
+    torch_peer.check(config)
+    # A rate so low that weights without data-dependent initialisation stay finite.
+    training = TrainingConfig(learning_rate=1e-5)
+    peer = torch_peer.Contestant(config, images, case["torch"], True, training)
+    return peer.make_step(), peer.make_log_prob(), {"num_params": peer.num_params()}
+
+
 def _tensor_bytes(restart=False):
     """Most bytes of tensors at one time on the device that computes; None if unknown.
 
@@ -282,6 +313,8 @@ def _tensor_bytes(restart=False):
 
 def _cases():
     """One dict for each case, from the flags; checks them before anything is measured."""
+    if FLAGS.torch:
+        measure.require_torch()
     common = {name: FLAGS[name].value for name in ("steps", "profile")}
     return [{**case, **common} for case in measure.network_cases(FLAGS.cases, FLAGS.size)]
 
@@ -292,12 +325,15 @@ def _measure_rows(case, variants):
     Returns:
       A dict, name of a row -> what `measure_case` measured, times of all rounds.
     """
-    trainings = {**({TFP: None} if FLAGS.tfp else {}), **variants}
+    contestants = {TFP: (None, None)} if FLAGS.tfp else {}
+    contestants |= {name: (values, None) for name, values in variants.items()}
+    contestants |= {name: (None, dtype) for name, dtype in TORCH.items() if FLAGS.torch}
     rows = {}
     for _ in range(FLAGS.rounds):
-        for name, values in trainings.items():
-            environment = {"TF_USE_LEGACY_KERAS": "1"} if values is None else {}
-            measured = measure.in_new_process(__file__, {**case, "training": values}, **environment)
+        for name, (values, dtype) in contestants.items():
+            environment = {"TF_USE_LEGACY_KERAS": "1"} if name == TFP else {}
+            row = {**case, "training": values, "torch": dtype}
+            measured = measure.in_new_process(__file__, row, **environment)
             if name in rows:
                 for times in ("step_s", "log_prob_s"):
                     measured[times] += rows[name][times]
@@ -311,7 +347,7 @@ def _measure_rows(case, variants):
 def _cells(case, name, measured, first, tfp):
     """The cells of a row of the table."""
     step_s, log_prob_s = min(measured["step_s"]), min(measured["log_prob_s"])
-    rates = measured if name != TFP else first
+    rates = first if name == TFP or name in TORCH else measured
     flops_per_s = rates["flops"] / step_s
     return [
         measure.case_title(case),
