@@ -11,12 +11,23 @@ _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 
 def down_shift(x):
     """Moves every row down by one. Row 0 becomes zeros: [B, H, W, F] -> [B, H, W, F]."""
-    return ops.pad(x[:, :-1], [[0, 0], [1, 0], [0, 0], [0, 0]])
+    height, width = ops.shape(x)[1:3]
+    x = _window(x, (0, 0), (height - 1, width))
+    return ops.pad(x, [[0, 0], [1, 0], [0, 0], [0, 0]])
 
 
 def right_shift(x):
     """Moves every column right by one. Column 0 becomes zeros: [B, H, W, F] -> [B, H, W, F]."""
-    return ops.pad(x[:, :, :-1], [[0, 0], [0, 0], [1, 0], [0, 0]])
+    height, width = ops.shape(x)[1:3]
+    x = _window(x, (0, 0), (height, width - 1))
+    return ops.pad(x, [[0, 0], [0, 0], [1, 0], [0, 0]])
+
+
+def _window(x, start, size):
+    """The part of images [B, H, W, F] that begins at (row, column) and has this (height, width)."""
+    # Not x[...], because TensorFlow's gradient of that takes many times as long.
+    num_images, _, _, features = ops.shape(x)
+    return ops.slice(x, (0, *start, 0), (num_images, *size, features))
 
 
 def _convolve_row(x, kernel, pads, strides):
@@ -166,11 +177,9 @@ class _ShiftedConv2DTranspose(WeightNormConv2DTranspose):
 
     def crop(self, outputs):
         """[B, sH + kh - 1, sW + kw - 1, F] -> [B, sH, sW, F]."""
-        kernel_height, kernel_width = self.kernel_size
-        left = self._first_column()
-        right = kernel_width - 1 - left
         height, width = ops.shape(outputs)[1:3]
-        return outputs[:, : height - (kernel_height - 1), left : width - right]
+        size = height - self.kernel_size[0] + 1, width - self.kernel_size[1] + 1
+        return _window(outputs, (0, self._first_column()), size)
 
     def compute_output_shape(self, input_shape):
         """[B, H, W, F_in] -> [B, strides * H, strides * W, filters]."""
