@@ -12,6 +12,7 @@ the rows above for all columns at once. Earlier results, and the effective weigh
 [W, B, F], with the columns first, because then a loop over columns takes contiguous slices. A pixel
 is [B, F].
 
+    fresh        fresh weights, and models without them
     noise        dropout and noise of an image, as functions of seeds
     convolution  convolutions with a gradient that is fast on CPUs
     weight_norm  weight-normalised layers
@@ -24,6 +25,7 @@ is [B, F].
 
 from pixel_cnn_pp.layers.blocks import NONLINEARITIES, GatedResidualBlock, concat_elu
 from pixel_cnn_pp.layers.channel_block import AutoregressiveChannelBlock
+from pixel_cnn_pp.layers.fresh import fresh, without_fresh_weights
 from pixel_cnn_pp.layers.masked import MaskedConv2D
 from pixel_cnn_pp.layers.noise import (
     Dropout,
@@ -70,10 +72,12 @@ __all__ = [
     "apply",
     "concat_elu",
     "down_shift",
+    "fresh",
     "image_digests",
     "image_seeds",
     "image_uniforms",
     "initialize",
     "right_shift",
     "round_up_to_8",
+    "without_fresh_weights",
 ]

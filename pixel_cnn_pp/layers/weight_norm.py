@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from pixel_cnn_pp.layers.fresh import fresh
+
 _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 
 # Standard deviation of fresh kernels v (Salimans & Kingma 2016, section 3).
@@ -42,7 +44,7 @@ class WeightNorm(keras.layers.Layer):
         # There is no automatic cast, because the kernel is normalised in the variables' precision.
         self.v = self.add_weight(
             shape=kernel_shape,
-            initializer=keras.initializers.RandomNormal(stddev=KERNEL_STDDEV),
+            initializer=fresh(keras.initializers.RandomNormal(stddev=KERNEL_STDDEV)),
             autocast=False,
             name="v",
         )
