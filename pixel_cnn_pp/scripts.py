@@ -80,12 +80,28 @@ def _import_tensorflow():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if os.environ.get("TF_CONFIG") else "2")
     # By default TensorFlow uses oneDNN on the newest CPUs only, but it is faster on older ones too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with _silent_stderr():
+    with _silent_stderr(), _hidden("matplotlib", "sklearn"):
         tensorflow, keras = (importlib.import_module(name) for name in ("tensorflow", "keras"))
         if keras.backend.backend() != "tensorflow":
             # TensorFlow then only reads data. It would take the memory of the GPU from Keras.
             tensorflow.config.set_visible_devices([], "GPU")
         tensorflow.config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def _hidden(*packages):
+    """A context in which packages that nobody has imported seem not to be installed.
+
+    Keras imports these if it finds them, for pictures and wrappers that no script uses. It takes a
+    quarter of the time in which a script starts. Who needs them imports them after the context.
+    """
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # None is an ImportError
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

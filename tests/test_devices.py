@@ -114,7 +114,10 @@ def test_a_strategy_of_one_process_has_one_worker():
         assert (devices.num_workers(strategy), devices.worker_index(strategy)) == (1, 0)
 
 
-@pytest.mark.parametrize("address", ["host0", "10.0.0.1", "host0:", ":2222", "host0:http", "::1"])
+@pytest.mark.parametrize(
+    "address",
+    ["host0", "10.0.0.1", "host0:", ":2222", "host0:http", "::1", "host0:0", "host0:65536"],
+)
 def test_an_address_without_a_port_is_one_line(address):
     task = {"type": "worker", "index": 0}
     with pytest.raises(
@@ -122,6 +125,13 @@ def test_an_address_without_a_port_is_one_line(address):
     ) as caught:
         devices._cluster(json.dumps({"cluster": {"worker": ["a:1", address]}, "task": task}))
     assert str(caught.value).endswith(f"such as 10.0.0.1:2222. Received: {address!r}")
+
+
+def test_two_workers_at_one_address_are_one_line():
+    cluster = {"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}
+    message = r"^Each worker of TF_CONFIG must have an address .* Received: 'a:1' more than once$"
+    with pytest.raises(ValueError, match=message):
+        devices._cluster(json.dumps(cluster))
 
 
 def test_an_address_of_ipv6_stands_in_brackets():

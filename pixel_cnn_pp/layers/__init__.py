@@ -13,6 +13,7 @@ the rows above for all columns at once. Earlier results, and the effective weigh
 is [B, F].
 
     random_bits  random numbers of a seed, the same on every backend
+    fresh        fresh weights, and models without them
     noise        dropout and noise of an image, as functions of seeds
     convolution  convolutions with a gradient that is fast on CPUs
     weight_norm  weight-normalised layers
@@ -25,6 +26,7 @@ is [B, F].
 
 from pixel_cnn_pp.layers.blocks import NONLINEARITIES, GatedResidualBlock, concat_elu
 from pixel_cnn_pp.layers.channel_block import AutoregressiveChannelBlock
+from pixel_cnn_pp.layers.fresh import fresh, without_fresh_weights
 from pixel_cnn_pp.layers.masked import MaskedConv2D
 from pixel_cnn_pp.layers.noise import (
     Drop,
@@ -72,6 +74,7 @@ __all__ = [
     "apply",
     "concat_elu",
     "down_shift",
+    "fresh",
     "image_digests",
     "image_seeds",
     "image_uniforms",
@@ -79,4 +82,5 @@ __all__ = [
     "right_shift",
     "round_up_to_8",
     "uniforms",
+    "without_fresh_weights",
 ]

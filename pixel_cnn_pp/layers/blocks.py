@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from pixel_cnn_pp.layers.fresh import fresh
 from pixel_cnn_pp.layers.weight_norm import KERNEL_STDDEV, WeightNormDense, apply, initialize
 
 _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
@@ -100,7 +101,7 @@ class GatedResidualBlock(keras.layers.Layer):
         if h_shape is not None:
             self.hw = self.add_weight(
                 shape=(h_shape[-1], 2 * filters),
-                initializer=keras.initializers.RandomNormal(stddev=KERNEL_STDDEV),
+                initializer=fresh(keras.initializers.RandomNormal(stddev=KERNEL_STDDEV)),
                 name="hw",
             )
 

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from pixel_cnn_pp.layers.convolution import convolve
+from pixel_cnn_pp.layers.fresh import fresh
 
 
 @keras.saving.register_keras_serializable("pixel_cnn_pp")
@@ -56,7 +57,7 @@ class MaskedConv2D(keras.layers.Layer):
         self._in_groups = self._groups(in_features)
         self.w = self.add_weight(
             shape=(reach + 1, self.size, in_features, self.filters),
-            initializer="glorot_uniform",
+            initializer=fresh("glorot_uniform"),
             autocast=False,
             name="w",
         )

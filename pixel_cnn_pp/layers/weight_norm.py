@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from pixel_cnn_pp.layers.convolution import dropped
+from pixel_cnn_pp.layers.fresh import fresh
 
 _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 
@@ -44,7 +45,7 @@ class WeightNorm(keras.layers.Layer):
         # There is no automatic cast, because the kernel is normalised in the variables' precision.
         self.v = self.add_weight(
             shape=kernel_shape,
-            initializer=keras.initializers.RandomNormal(stddev=KERNEL_STDDEV),
+            initializer=fresh(keras.initializers.RandomNormal(stddev=KERNEL_STDDEV)),
             autocast=False,
             name="v",
         )

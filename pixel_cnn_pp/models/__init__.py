@@ -9,6 +9,9 @@ pixel_cnn_pp_step  the cached step of PixelCNN++
 pixel_cnn          PixelCNN of van den Oord et al. 2016
 """
 
+import contextlib
+
+from pixel_cnn_pp import layers
 from pixel_cnn_pp.models.base import AutoregressiveModel
 from pixel_cnn_pp.models.pixel_cnn import PixelCNN
 from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
@@ -19,14 +22,16 @@ __all__ = ["AutoregressiveModel", "PixelCNN", "PixelCNNPP", "Step", "make"]
 _CLASSES = {"pixel_cnn_pp": PixelCNNPP, "pixel_cnn": PixelCNN}
 
 
-def make(config, **kwargs):
-    """Makes the model that a configuration describes, with fresh weights.
+def make(config, fresh=True, **kwargs):
+    """Makes the model that a configuration describes.
 
     Args:
       config: A configuration of `config.MODELS`.
+      fresh: Whether to draw fresh weights. Without, all weights must be set before they are used.
       **kwargs: `dtype`, `recompute` and `name`, as for `AutoregressiveModel`.
 
     Returns:
       AutoregressiveModel.
     """
-    return _CLASSES[config.kind](config, **kwargs)
+    with contextlib.nullcontext() if fresh else layers.without_fresh_weights():
+        return _CLASSES[config.kind](config, **kwargs)

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from pixel_cnn_pp import likelihoods
-from pixel_cnn_pp.layers import MaskedConv2D
+from pixel_cnn_pp.layers import MaskedConv2D, fresh
 from pixel_cnn_pp.models.base import AutoregressiveModel
 from pixel_cnn_pp.models.blocks import BlockFunction
 from pixel_cnn_pp.models.step import Step
@@ -131,7 +131,9 @@ class ResidualBlock(keras.layers.Layer):
         self.class_bias = None
         if h_shape is not None:
             self.class_bias = self.add_weight(
-                shape=(h_shape[-1], self.filters), initializer="glorot_uniform", name="class_bias"
+                shape=(h_shape[-1], self.filters),
+                initializer=fresh("glorot_uniform"),
+                name="class_bias",
             )
 
     def call(self, x, h=None):

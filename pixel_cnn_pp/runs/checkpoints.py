@@ -197,7 +197,7 @@ def load(run_dir, weights="ema"):
         )
     run = load_config(run_dir)
     checkpoint = _require_latest(run_dir)
-    model = models.make(run.model)
+    model = models.make(run.model, fresh=False)
     _load_state(checkpoint, model)
     _assign(
         checkpoint / _WEIGHTS_FILES[weights], {_key(weight): weight for weight in model.weights}

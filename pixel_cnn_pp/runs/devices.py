@@ -14,7 +14,8 @@ import tensorflow as tf
 # The allowed task types of a cluster. All replicas train synchronously, so there are no others.
 _TASK_TYPES = ("chief", "worker")
 # Name or IP address of a host, and a port. An IPv6 address is in brackets.
-_ADDRESS = re.compile(r"([^\s:\[\]]+|\[[^\s\[\]]+\]):[0-9]{1,5}")
+_ADDRESS = re.compile(r"([^\s:\[\]]+|\[[^\s\[\]]+\]):(?P<port>[0-9]{1,5})")
+_MAX_PORT = 65535
 
 
 def make_strategy(nr_gpu=None, peer_timeout=600, log=print):
@@ -119,10 +120,16 @@ def _cluster(tf_config):
             f"Received: TF_CONFIG={' '.join(tf_config.split())}"
         )
     for address in addresses:
-        if not _ADDRESS.fullmatch(address):
+        parts = _ADDRESS.fullmatch(address)
+        if parts is None or not 1 <= int(parts["port"]) <= _MAX_PORT:
             raise ValueError(
-                "Each address of TF_CONFIG must be a host and a port, such as 10.0.0.1:2222. "
-                f"Received: {address!r}"
+                f"Each address of TF_CONFIG must be a host and a port from 1 to {_MAX_PORT}, "
+                f"such as 10.0.0.1:2222. Received: {address!r}"
+            )
+        if addresses.count(address) > 1:
+            raise ValueError(
+                f"Each worker of TF_CONFIG must have an address of its own. Received: {address!r} "
+                "more than once"
             )
     return addresses if len(addresses) > 1 else None
 

@@ -43,7 +43,7 @@ class Pictures:
           monitor: `monitoring.Monitor`.
         """
         if self._model is None:
-            self._model = models.make(self._run.model)
+            self._model = models.make(self._run.model, fresh=False)
         trainer.copy_averages(self._model)
         height, width, _ = self._run.model.image_shape
         num_classes, num_levels = self._run.model.num_classes, self._run.model.num_levels

@@ -4,8 +4,8 @@ import dataclasses
 import pathlib
 import tempfile
 
+from pixel_cnn_pp import models
 from pixel_cnn_pp.config import RunConfig, TrainingConfig
-from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 from pixel_cnn_pp.runs import checkpoints, optimizers
 from pixel_cnn_pp.tf1_import.checkpoint import ReleaseCheckpoint
 
@@ -37,7 +37,7 @@ def load_release(ckpt_prefix, weights="ema", config=None, ignore=()):
     checkpoint = ReleaseCheckpoint(ckpt_prefix, ignore)
     checkpoint.check_holds(weights)
     given = {} if config is None else dataclasses.asdict(config)
-    model = PixelCNNPP(checkpoint.config(**given))
+    model = models.make(checkpoint.config(**given), fresh=False)
     checkpoint.load_weights(model, weights)
     return model
 
@@ -78,7 +78,7 @@ def import_run(checkpoint, run_dir, model_config, data_config, log=print):
         class_conditional=model_config.num_classes is not None,
         optimizer="adam",
     )
-    model = PixelCNNPP(model_config)
+    model = models.make(model_config, fresh=False)
     checkpoint.load_weights(model, "raw")
     optimizer = optimizers.make_optimizer(settings)
     optimizer.build(model.trainable_variables)

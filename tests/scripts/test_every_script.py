@@ -44,3 +44,10 @@ def test_a_checkpoint_that_was_cut_short_is_one_line(script, copied_run, tmp_pat
     path.write_bytes(path.read_bytes()[:1000])
     done = run_script(*script.split(), copied_run)
     assert_one_line(done, f"A checkpoint must be whole. Received: {path} ")
+
+
+def test_a_script_starts_without_matplotlib_and_scikit_learn_and_can_import_them(run_python):
+    code = "import sys\nfrom pixel_cnn_pp import scripts\nscripts._import_tensorflow()\n"
+    code += "print(*({'keras', 'matplotlib', 'sklearn'} & set(sys.modules)))\n"
+    code += "import matplotlib.pyplot, sklearn.datasets\n"
+    assert run_python(code) == "keras\n"

@@ -19,7 +19,7 @@ from release import (
 )
 
 import pixel_cnn_pp as pcnn
-from pixel_cnn_pp import tf1_import
+from pixel_cnn_pp import models, tf1_import
 from pixel_cnn_pp.config import DataConfig, TrainingConfig
 from pixel_cnn_pp.runs import checkpoints
 from pixel_cnn_pp.tf1_import import ReleaseCheckpoint
@@ -153,7 +153,7 @@ def test_a_directory_that_holds_a_run_is_left_alone(tmp_path):
 
 def test_a_directory_that_cannot_be_written_is_reported_before_the_work(tmp_path, monkeypatch):
     checkpoint = ReleaseCheckpoint(RECORDED_FILES["V2"])
-    monkeypatch.setattr(tf1_import.run, "PixelCNNPP", None)
+    monkeypatch.setattr(models, "make", None)
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "x"
     with pytest.raises(NotADirectoryError, match=rf"Received: {path}, {tmp_path}/file is a file$"):
