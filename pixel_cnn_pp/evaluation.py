@@ -165,6 +165,8 @@ def score(log_prob, batches, is_conditional, unit="bits/dim"):
     """
     found = []
     for images, labels, mask in batches:
+        # As NumPy's arrays, because they may be tensors of TensorFlow on Keras's JAX backend.
+        images, labels = np.asarray(images), np.asarray(labels)
         nats = -np.asarray(log_prob(images, labels if is_conditional else None), np.float64)
         num_dims = math.prod(images.shape[1:])
         found.append(nats[np.asarray(mask)])

@@ -72,6 +72,7 @@ def draw_cached(model, images, known_mask, labels, seed, controls, progress=None
             state, drawn = draw_rows(weights, state, drawn, *arguments, *rows)
             if progress is None:
                 continue
+            ops.convert_to_numpy(drawn[row, 0, 0])  # waits until the rows are drawn
             with lock:
                 done[0] += last_row - row
                 progress(done[0] * num_images // len(starts), height * num_images)
