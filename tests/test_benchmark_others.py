@@ -1,3 +1,4 @@
+import concurrent.futures
 import importlib.util
 import math
 import re
@@ -84,6 +85,72 @@ def test_the_model_is_timed_on_jax_where_there_is_no_tensorflow(tmp_path):
         r"Machine: \d+ cores, .+; Keras \S+ on jax \S+, device cpu:0: cpu",
         done.stdout.splitlines()[-1],
     )
+
+
+def test_rows_of_pytorch_are_compared_with_ours_in_the_same_place(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(measure, "require_torch", lambda: None)
+    calls = []
+
+    def in_new_process(script, case, **environment):
+        calls.append((case["dtype"], case["peer"], case["checks_peer"], environment))
+        made_up = {"device": "a card", "first_step_s": 9, "peak_bytes": 2**30, "log_prob_s": 1.0}
+        if case["peer"] is None:
+            made_up |= {"training_flops": 3e12, "flops": 1e12, "machine_flops_per_s": 4e12}
+            made_up |= {"first_sampling_s": 8.0, "sampling_s": 2.0}
+        return {**made_up, "step_s": {None: 0.5, "eager": 2.0, "compiled": 0.75}[case["peer"]]}
+
+    monkeypatch.setattr(measure, "in_new_process", in_new_process)
+    arguments = ["--cases", "4/1/8", "--torch", "eager,compiled"]
+    done = run_script("benchmarks/accelerator.py", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    on_cpu = {"JAX_PLATFORMS": "cpu"}
+    assert calls == [
+        (dtype, *row)
+        for dtype, is_first in (("float32", True), ("mixed_bfloat16", False))
+        for row in ((None, False, {}), ("eager", is_first, on_cpu), ("compiled", False, on_cpu))
+    ]
+    ((ours, eager, compiled, *_),) = tables(done.stdout)
+    assert [row["network"] for row in (ours, eager)] == ["ours", "PyTorch, eager"]
+    assert [row["ours is faster by"] for row in (ours, eager, compiled)] == ["1", "4", "1.5"]
+    assert ours["TFLOP/s (share of)"] == "6 (150% of 4)"
+    assert compiled["TFLOP/s (share of)"] == "4 (100% of 4)"
+    assert [ours["sampling images/s"], eager["sampling images/s"]] == ["4", "-"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--torch", "fast"], "`torch` must be of eager, compiled. Received: torch=fast"),
+        (["--torch", "eager"], r"`torch` needs PyTorch \(pip install torch==\S+ --index-url .*\)"),
+    ],
+)
+def test_what_is_wrong_with_pytorch_is_one_line(arguments, message, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "torch" else find_spec(name)
+    )
+    done = run_script("benchmarks/accelerator.py", *arguments)
+    assert_one_line(done, f"^accelerator.py: {message}")
+
+
+def test_cases_that_are_compiled_together_are_timed_alone(tmp_path):
+    case = {"lock": str(tmp_path / "lock")}
+    (tmp_path / "lock").touch()
+
+    def time_alone():
+        with measure.turn(case, is_alone=True):
+            return True
+
+    with concurrent.futures.ThreadPoolExecutor() as executor:
+        with measure.turn(case, is_alone=False), measure.turn(case, is_alone=False):
+            timed = executor.submit(time_alone)
+            with pytest.raises(concurrent.futures.TimeoutError):
+                timed.result(0.2)
+        assert timed.result(10)
 
 
 def test_packages_that_are_missing_are_named(monkeypatch):
