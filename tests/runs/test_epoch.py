@@ -9,14 +9,13 @@ from short_run import RUN, changed
 
 from pixel_cnn_pp import data
 from pixel_cnn_pp.runs import checkpoints, loop, monitoring, stopping
-from pixel_cnn_pp.runs.epoch import Epoch
-from pixel_cnn_pp.runs.trainer import StepResult
+from pixel_cnn_pp.runs.epoch import Epoch, StepResult
 
 
 class FakeTrainer:
     """Its losses are 1/2, 1/4, 1/8, ..., and then, if asked for, something else."""
 
-    strategy = types.SimpleNamespace(num_replicas_in_sync=1)
+    num_replicas = 1
     worker_index, num_workers, worker = 0, 1, (0, 1)
     model = types.SimpleNamespace(
         likelihood=types.SimpleNamespace(unit="bits/dim", loss_name="bits_per_dim")
