@@ -15,7 +15,7 @@ is [B, F].
     random_bits  random numbers of a seed, the same on every backend
     fresh        fresh weights, and models without them
     noise        dropout and noise of an image, as functions of seeds
-    convolution  convolutions with a gradient that is fast on CPUs
+    convolution  convolutions with a gradient that is fast on TensorFlow's CPUs
     weight_norm  weight-normalised layers
     shifted      weight-normalised convolutions that see only earlier pixels
     blocks       the gated residual block of PixelCNN++

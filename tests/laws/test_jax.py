@@ -41,7 +41,7 @@ for name in json.loads(sys.argv[2]):
     model.load_weights(folder / f"{name}.weights.h5")
     images, labels = specimens.images(config, 4), specimens.labels(config, 4)
     results = {"outputs": model(images, labels)}
-    # What is drawn as noise is the backend's own.
+    # The same noise for both, whatever they draw.
     shape = model.likelihood.noise_shape(*images.shape[1:3])
     noise = None if shape is None else np.load(folder / f"{name}_noise.npy")
     results["loss"] = model.loss_of(results["outputs"], images, noise)

@@ -83,7 +83,7 @@ def backend_numbers(path):
         found = fast(everything)(raw_params, levels, noise, uniforms, controls)
         numbers.update({f"{type(likelihood).__name__}_{name}": x for name, x in found.items()})
 
-    # The seeds of images are the same on every backend; the random bits are the backend's own.
+    # The random bits of both backends for the seeds of images.
     def noise_of(seeds):
         found = {"image_seeds": [], "noise_dropout": [], "noise_uniforms": []}
         ones = ops.ones((4, 512))

@@ -9,8 +9,7 @@ from short_run import RUN, changed
 
 from pixel_cnn_pp import data
 from pixel_cnn_pp.runs import checkpoints, loop, monitoring, stopping
-from pixel_cnn_pp.runs.epoch import Epoch
-from pixel_cnn_pp.runs.trainer import StepResult
+from pixel_cnn_pp.runs.epoch import Epoch, StepResult
 
 
 class FakeTrainer:

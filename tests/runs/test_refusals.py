@@ -1,3 +1,4 @@
+import jax
 import pytest
 import tensorflow as tf
 from short_run import RUN
@@ -33,10 +34,24 @@ Hint: Look elsewhere. [Op:__inference_f_14]"""
             r"^Another worker was lost, and training stopped\. Start all workers again with "
             r"--load_params: they go on .*\. Reason: Connection reset by peer$",
         ),
+        (
+            1,
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nb"),
+            ValueError,
+            r"^A batch must fit .* Received: batch_size=64 \(RESOURCE_EXHAUSTED: Out of .*\)$",
+        ),
+        (1, jax.errors.JaxRuntimeError("INTERNAL: a\nb"), jax.errors.JaxRuntimeError, "INTERNAL"),
         (2, tf.errors.UnavailableError(None, None, ""), ConnectionError, "Reason: $"),
         (1, tf.errors.InternalError(None, None, "a\nb"), tf.errors.InternalError, "a\nb"),
     ],
-    ids=["memory", "peer", "no message", "something else"],
+    ids=[
+        "memory",
+        "peer",
+        "memory on JAX",
+        "something else on JAX",
+        "no message",
+        "something else",
+    ],
 )
 def test_what_a_user_can_mend_is_one_line(num_workers, error, expected, message):
     with (
