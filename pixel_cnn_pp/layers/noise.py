@@ -104,7 +104,10 @@ class Dropout:
         # numbers of all places at the start of the step. They would take more memory than
         # recomputation saves.
         is_nan = ops.isnan(ops.reshape(x, (-1,))[0])
-        own = ops.slice(drawn, (0, first_byte), (ops.shape(x)[0], self.num_bytes(num_units)))
+        # JAX asks for one dtype of both numbers.
+        first_byte = ops.convert_to_tensor(first_byte, dtype="int32")
+        start = ops.zeros_like(first_byte), first_byte
+        own = ops.slice(drawn, start, (ops.shape(x)[0], self.num_bytes(num_units)))
         numbers = self._unpack(own + ops.cast(is_nan, "uint8"))[:, :num_units]
         is_kept = ops.reshape(numbers, ops.shape(x)) < self._threshold
         return Drop(is_kept, 1 / self._keep)
