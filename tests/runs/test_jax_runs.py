@@ -69,14 +69,15 @@ def results(trainer, steps):
         part = slice(8 * (number % 5), 8 * (number % 5) + 8)
         found.append(trainer.train_step(images[part], labels[part]))
     test = data.ImageData(images[:13], labels[:13], 4, 3)
-    variables = [*trainer.model.weights, *trainer.optimizer.variables]
-    return {
+    numbers = {
         "losses": [result.bits_per_dim for result in found],
         "norms": [result.gradient_norm for result in found],
         "test": trainer.evaluate(test).bits_per_dim,
         "learning_rate": trainer.learning_rate,
-        **{f"variable_{i}": np.asarray(variable) for i, variable in enumerate(variables)},
     }
+    # Last, because on JAX their values are deleted by everything that a trainer computes.
+    variables = [*trainer.model.weights, *trainer.optimizer.variables]
+    return {**numbers, **{f"variable_{i}": np.asarray(x) for i, x in enumerate(variables)}}
 
 
 ON_JAX = f"""
