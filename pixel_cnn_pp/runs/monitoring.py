@@ -3,8 +3,10 @@
 `read_scalars` reads the numbers back, for tables and curves of several runs.
 """
 
+import contextlib
 import dataclasses
 import pathlib
+import sys
 
 import keras
 import tensorflow as tf
@@ -93,11 +95,26 @@ class Monitor:
         self._is_profiling = False
 
 
+@contextlib.contextmanager
+def _tensorflow_kept():
+    """A context after which TensorFlow, which reads the data, still works beside JAX's profiler.
+
+    That profiler writes a Boolean into a module of TensorFlow 2.21, where a function must be.
+    """
+    module = sys.modules["tensorflow.python.profiler.trace"]
+    enabled = module.enabled
+    try:
+        yield
+    finally:
+        module.enabled = enabled
+
+
 def _start_profile(directory):
     if keras.backend.backend() == "jax":
         import jax
 
-        jax.profiler.start_trace(directory)
+        with _tensorflow_kept():
+            jax.profiler.start_trace(directory)
     else:
         tf.profiler.experimental.start(directory)
 
@@ -106,7 +123,8 @@ def _stop_profile():
     if keras.backend.backend() == "jax":
         import jax
 
-        jax.profiler.stop_trace()
+        with _tensorflow_kept():
+            jax.profiler.stop_trace()
     else:
         tf.profiler.experimental.stop()
 
