@@ -63,9 +63,9 @@ MAX_LINES = 400
 PUBLIC_NAMES = {
     "DataConfig": "config.data",
     "DiscretizedLogisticMixture": "likelihoods.distributions",
-    "ModelConfig": "config.models",
+    "ModelConfig": "config.pixel_cnn_pp",
     "PixelCNN": "models.pixel_cnn",
-    "PixelCNNConfig": "config.models",
+    "PixelCNNConfig": "config.pixel_cnn",
     "PixelCNNPP": "models.pixel_cnn_pp",
     "RunConfig": "config.run",
     "TrainingConfig": "config.training",

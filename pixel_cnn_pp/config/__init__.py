@@ -1,7 +1,9 @@
 """The configuration of a run: its model, its data and its training, as frozen dataclasses.
 
     fields.py     how one option is described and checked
-    models.py     the options of each model
+    pixel_cnn_pp.py, pixel_cnn.py   the options of each model
+    model_fields.py   the options that all models have
+    models.py     the table of all models
     data.py       the options of the data set
     training.py   the options of the training
     run.py        the whole run, and its JSON file
@@ -20,14 +22,9 @@ from pixel_cnn_pp.config.flags import (
     model_class_from_flags,
     values_from_flags,
 )
-from pixel_cnn_pp.config.models import (
-    CHANNEL_GROUPS,
-    MODELS,
-    SMALL_FIELDS,
-    ModelConfig,
-    PixelCNNConfig,
-    model_config,
-)
+from pixel_cnn_pp.config.models import MODELS, model_config
+from pixel_cnn_pp.config.pixel_cnn import PixelCNNConfig
+from pixel_cnn_pp.config.pixel_cnn_pp import CHANNEL_GROUPS, SMALL_FIELDS, ModelConfig
 from pixel_cnn_pp.config.presets import PRESETS
 from pixel_cnn_pp.config.run import RunConfig, differences, from_json, resume, to_json
 from pixel_cnn_pp.config.training import TrainingConfig

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from pixel_cnn_pp.config.models import ModelConfig, PixelCNNConfig
+from pixel_cnn_pp.config.pixel_cnn import PixelCNNConfig
+from pixel_cnn_pp.config.pixel_cnn_pp import ModelConfig
 
 
 class Preset(NamedTuple):

@@ -48,7 +48,7 @@ def run_block(file, names):
 def added():
     """Adds what the page adds, and takes it away."""
     with pytest.MonkeyPatch.context() as patch:
-        names = run_block("pixel_cnn_pp/config/models.py", {**vars(config.models)})
+        names = run_block("pixel_cnn_pp/config/neighbours.py", {"__name__": "neighbours_config"})
         config_class = names["NeighboursConfig"]
         patch.setitem(config.MODELS, KIND, config_class)
         patch.setitem(run_file.PARTS, "model", (*run_file.PARTS["model"], config_class))
@@ -65,7 +65,7 @@ def added():
 
 
 def test_the_tables_are_where_the_page_says():
-    assert "`AnyModelConfig`, which stands below the classes" in PAGE
+    assert "to `AnyModelConfig` in `pixel_cnn_pp/config/models.py`" in PAGE
     assert config.models.AnyModelConfig and f'"{KIND}": Neighbours' in PAGE
     assert "`pixel_cnn_pp/models/__init__.py` has the table `_CLASSES`" in PAGE
 
