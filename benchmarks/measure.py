@@ -354,8 +354,6 @@ def network_cases(texts, size):
     Raises:
       ValueError: If they are not of this form.
     """
-    if size % 4:
-        raise ValueError(f"`size` must be a multiple of 4. Received: size={size}")
     cases = []
     for text in texts:
         if not re.fullmatch(r"[1-9]\d*(/[1-9]\d*){2}", text):

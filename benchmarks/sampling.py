@@ -264,9 +264,6 @@ def _cases():
         name: measure.whole_numbers(name, FLAGS[name].value)
         for name in ("filters", "sizes", "batch_sizes")
     }
-    for size in numbers["sizes"]:
-        if size % 4:
-            raise ValueError(f"`sizes` must be multiples of 4. Received: sizes={size}")
     if not FLAGS.dtypes or set(FLAGS.dtypes) - set(DTYPES):
         raise ValueError(
             f"`dtypes` must be of {', '.join(DTYPES)}. Received: dtypes={','.join(FLAGS.dtypes)}"

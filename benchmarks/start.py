@@ -188,8 +188,6 @@ def count_operations(graph):
 
 def _cases():
     """One dict for each row, from the flags; checks them before anything is measured."""
-    if FLAGS.size % 4:
-        raise ValueError(f"`size` must be a multiple of 4. Received: size={FLAGS.size}")
     depths, replicas = (
         measure.whole_numbers(name, FLAGS[name].value) for name in ("nr_resnet", "replicas")
     )

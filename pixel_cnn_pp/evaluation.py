@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from pixel_cnn_pp import likelihoods
-from pixel_cnn_pp.models import inputs
 
 # Codecs and the options with which they save images. These give their strongest compression.
 _CODECS = {
@@ -73,7 +72,7 @@ def check_fits(name, images, model, uses_labels):
     """
     model.likelihood.require_log_prob()
     config = model.config
-    height, width, num_channels = images.images.shape[1:]
+    num_channels = images.images.shape[-1]
     for what, expected, received in (
         ("channels", config.image_shape[-1], num_channels),
         ("levels", config.num_levels, images.num_levels),
@@ -83,11 +82,6 @@ def check_fits(name, images, model, uses_labels):
                 f"Images must have the number of {what} of the model, {expected}. "
                 f"Received: {received} {what} in {name}"
             )
-    if not all(inputs.is_side(side, model.side_multiple) for side in (height, width)):
-        raise ValueError(
-            f"Height and width of images must be {inputs.describe_sides(model.side_multiple)}. "
-            f"Received: {height} x {width} in {name}"
-        )
     if not uses_labels:
         return
     if images.labels is None:

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from pixel_cnn_pp import config, likelihoods, sampling
-from pixel_cnn_pp.models import AutoregressiveModel, conditions, inputs
+from pixel_cnn_pp.models import AutoregressiveModel, conditions
 
 _SAVED_MODEL = "saved_model.pb"
 
@@ -283,11 +283,9 @@ class _Endpoints:
             images,
             (shape,),
         )
-        multiple = self._model.side_multiple
         images = _require(
-            tf.reduce_all((shape[1:3] % multiple == 0) & (shape[1:3] > 0)),
-            f"Height and width of images must be {inputs.describe_sides(multiple)}. "
-            "Received: images of shape {}",
+            tf.reduce_all(shape[1:3] > 0),
+            "Height and width of images must be at least 1. Received: images of shape {}",
             images,
             (shape,),
         )

@@ -112,7 +112,6 @@ def noise(monkeypatch):
         "colours": {"channels": 3},
         "levels": {"num_levels": 16},
         "classes": {"num_classes": 12},
-        "odd": {"image_size": 6},
     }
     load = data.load
 

@@ -38,7 +38,7 @@ SPECIMENS = {
         num_classes=10,
     ),
     "relu": ModelConfig(
-        image_shape=(4, 8, 3),
+        image_shape=(5, 7, 3),  # no multiples of 4
         num_levels=32,
         nr_resnet=1,
         nr_filters=8,
@@ -171,6 +171,10 @@ TINY = {
     "pixel_cnn_pp": ModelConfig(
         image_shape=(4, 4, 1), num_levels=2, nr_filters=4, nr_logistic_mix=2, dropout_p=0.0,
         receptive_field="11x5",
+    ),
+    "pixel_cnn_pp_full": ModelConfig(
+        image_shape=(3, 5, 1), num_levels=2, nr_resnet=1, nr_filters=4, nr_logistic_mix=2,
+        dropout_p=0.0,
     ),
     "pixel_cnn": PixelCNNConfig(
         image_shape=(2, 3, 2), num_levels=2, nr_resnet=1, nr_filters=4, nr_output_filters=8

@@ -93,7 +93,6 @@ def test_what_was_extrapolated_and_the_machine_stand_below(printed):
         ("filters", "4,many", "`filters` must be whole numbers of at least 1, .* filters=4,many"),
         ("batch_sizes", "0", "`batch_sizes` must be whole numbers of at least 1, .* Received: .*0"),
         ("sizes", "", "`sizes` must be whole numbers of at least 1, .* Received: sizes="),
-        ("sizes", "32,6", "`sizes` must be multiples of 4. Received: sizes=6"),
         ("dtypes", "float16", "`dtypes` must be of float32, .* Received: dtypes=float16"),
         ("naive_pixels", "1025", "`naive_pixels` must be at most 1024, .* Received: .*=1025"),
     ],
@@ -105,6 +104,7 @@ def test_a_flag_that_breaks_its_rule_is_named(name, value, message):
 
 
 def test_a_user_who_is_somewhere_else_sees_one_line(tmp_path):
-    done = run_in_new_process(ROOT / SCRIPT, "--sizes", "30", cwd=tmp_path)
+    done = run_in_new_process(ROOT / SCRIPT, "--sizes", "0", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "sampling.py: `sizes` must be multiples of 4. Received: sizes=30\n"
+    assert done.stderr.startswith("sampling.py: `sizes` must be whole numbers of at least 1")
+    assert done.stderr.count("\n") == 1

@@ -66,7 +66,6 @@ def test_a_row_is_given_up_at_its_limit():
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--size=10", "`size` must be a multiple of 4. Received: size=10"),
         ("--replicas=1,0", "`replicas` must be whole numbers of at least 1, .* replicas=1,0"),
         ("--nr_resnet=", "`nr_resnet` must be whole numbers of at least 1, .* nr_resnet="),
     ],

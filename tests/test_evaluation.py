@@ -189,10 +189,6 @@ def relabelled(label):
             r"the number of levels of the model, 17\. Received: 256 levels in a set$",
         ),
         (
-            data.ImageData(np.zeros((2, 8, 6, 1), np.uint8), None, 17, None),
-            r"must be multiples of 4\. Received: 8 x 6 in a set$",
-        ),
-        (
             data.ImageData(IMAGES, None, 17, None),
             r"must have labels .* --marginal\. Received: no labels in a set$",
         ),

@@ -41,7 +41,7 @@ class DataConfig:
         default=None,
         metadata=about(
             "Height and width of the images, for data sets that do not have one fixed size",
-            bounds=[(">=", 4), ("a multiple of", 4)],
+            bounds=[(">=", 1)],
         ),
     )
     crop: str = field(

@@ -42,9 +42,6 @@ _COMPARISONS = {
     ">": operator.gt,
     "<=": operator.le,
     "<": operator.lt,
-    "a multiple of": lambda value, limit: value % limit == 0,
-    # For an image's shape (H, W, C).
-    "with H and W multiples of": lambda shape, limit: not (shape[0] % limit or shape[1] % limit),
 }
 
 

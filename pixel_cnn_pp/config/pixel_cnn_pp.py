@@ -29,12 +29,7 @@ class ModelConfig:
     kind: str = model_fields.kind("pixel_cnn_pp")
     image_shape: tuple[int, int, int] = field(
         default=(32, 32, 3),
-        metadata=about(
-            "Height, width and channels of an image",
-            # The network halves height and width twice.
-            bounds=[("with H and W multiples of", 4)],
-            is_flag=False,
-        ),
+        metadata=about("Height, width and channels of an image, any sizes", is_flag=False),
     )
     num_levels: int = model_fields.num_levels(most=65536)
     nr_resnet: int = field(

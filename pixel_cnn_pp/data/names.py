@@ -177,11 +177,7 @@ def _check_options(options):
     """Checks the options of `load`, because not all callers have checked them already."""
     image_size, test_fraction = options.image_size, options.test_fraction
     if image_size is not None:
-        check_whole_number("image_size", image_size, 4)
-        if image_size % 4:
-            raise ValueError(
-                f"`image_size` must be a multiple of 4. Received: image_size={image_size}"
-            )
+        check_whole_number("image_size", image_size, 1)
     if options.crop not in ("center", "random"):
         raise ValueError(f"`crop` must be one of center, random. Received: crop={options.crop!r}")
     if options.convert not in (None, "rgb", "grey"):

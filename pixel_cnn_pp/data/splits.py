@@ -87,9 +87,6 @@ def choose_test(names, test_fraction, where):
 
 
 def check_size(size):
-    """Raises a ValueError if no network accepts images of this size (H, W)."""
-    if size[0] % 4 or size[1] % 4 or 0 in size:
-        raise ValueError(
-            "Height and width must be multiples of 4, or `image_size` must say what to crop the "
-            f"images to. Received: {size[0]} x {size[1]}"
-        )
+    """Raises a ValueError if images of this size (H, W) have no pixels."""
+    if 0 in size:
+        raise ValueError(f"Height and width must be at least 1. Received: {size[0]} x {size[1]}")

@@ -23,6 +23,22 @@ def right_shift(x):
     return ops.pad(x, [[0, 0], [0, 0], [1, 0], [0, 0]])
 
 
+def pad_sides(x, multiple):
+    """Zeros on the right and below, up to multiples of a number: [B, H, W, F] -> [B, H', W', F]."""
+    for axis in (1, 2):
+        shape = list(ops.shape(x))
+        shape[axis] = -shape[axis] % multiple
+        # The size may be unknown when a graph is made. Otherwise there may be nothing to add.
+        if not isinstance(shape[axis], int) or shape[axis] > 0:
+            x = ops.concatenate([x, ops.zeros(shape, x.dtype)], axis=axis)
+    return x
+
+
+def crop_sides(x, height, width):
+    """The inverse of `pad_sides`: [B, H', W', F] -> [B, height, width, F]."""
+    return x if tuple(x.shape[1:3]) == (height, width) else _window(x, (0, 0), (height, width))
+
+
 def _window(x, start, size):
     """The part of images [B, H, W, F] that begins at (row, column) and has this (height, width)."""
     # Not x[...], because TensorFlow's gradient of that takes many times as long.

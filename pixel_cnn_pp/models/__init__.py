@@ -6,6 +6,7 @@ conditions         what images are conditioned on, as a network takes it
 inputs             checks of images and conditions
 blocks             traces blocks of the same form once
 pixel_cnn_pp       PixelCNN++ for whole images
+pixel_cnn_pp_images  what passes through PixelCNN++ for whole images
 pixel_cnn_pp_step  the cached step of PixelCNN++
 pixel_cnn          PixelCNN of van den Oord et al. 2016
 """

@@ -28,13 +28,11 @@ class AutoregressiveModel(keras.Model):
       likelihood: `likelihoods.Likelihood`.
       recompute: Whether gradients compute parts of the network again to save memory.
       has_dropout: Whether training drops units, for which `conditionals` then needs a seed.
-      side_multiple: Height and width of an image must be multiples of this number.
       reads_channels: Whether raw parameters depend on the earlier channels of their own pixel.
     """
 
     title = ""
     has_dropout = False
-    side_multiple = 1
     reads_channels = False
 
     def __init__(self, config, recompute=False, **kwargs):
@@ -286,7 +284,7 @@ class AutoregressiveModel(keras.Model):
           ValueError: If they are not of the form that `call` asks for. The message has one line.
         """
         channels, num_levels = self.config.image_shape[-1], self.config.num_levels
-        inputs.check_images(images, channels, num_levels, self.side_multiple)
+        inputs.check_images(images, channels, num_levels)
         inputs.check_condition(condition, tuple(images.shape), self.config)
 
     # Keras

@@ -81,25 +81,23 @@ def embed(condition, config, compute_dtype, variable_dtype):
     return Condition(picture=x)
 
 
-def at_resolutions(condition, num_resolutions):
+def at_resolutions(picture, num_resolutions):
     """Brings the picture of a condition to each resolution of a network.
 
     Args:
-      condition: `Condition`.
+      picture: Float tensor [B, H, W, E].
       num_resolutions: The number of resolutions. Each halves the sides of the one before.
 
     Returns:
-      `Condition`, whose picture, if there is one, is a list [B, H, W, E], [B, H / 2, W / 2, E],
-      ... . A coarser pixel is the mean of 2x2 finer ones.
+      List of tensors [B, H, W, E], [B, H / 2, W / 2, E], ... . A coarser pixel is the mean of 2x2
+      finer ones.
     """
-    if condition.picture is None:
-        return condition
-    found = [condition.picture]
+    found = [picture]
     while len(found) < num_resolutions:
         batch_size, height, width, features = ops.shape(found[-1])
         blocks = (batch_size, height // 2, 2, width // 2, 2, features)
         found.append(ops.mean(ops.reshape(found[-1], blocks), axis=(2, 4)))
-    return Condition(picture=found)
+    return found
 
 
 def row_of(picture, row):

@@ -32,7 +32,7 @@ def unpack(images, condition):
     return images, condition
 
 
-def check_images(images, num_channels, num_levels, side_multiple):
+def check_images(images, num_channels, num_levels):
     """Checks that a value is a batch of images.
 
     Inside a compiled function, only the shape and the dtype are checked.
@@ -41,7 +41,6 @@ def check_images(images, num_channels, num_levels, side_multiple):
       images: The value to check, which should be images [B, H, W, C].
       num_channels: C.
       num_levels: L.
-      side_multiple: H and W must be multiples of this number.
 
     Raises:
       ValueError: If the shape is wrong, or a value is not a whole number in [0, L - 1].
@@ -53,22 +52,11 @@ def check_images(images, num_channels, num_levels, side_multiple):
             f"images must have the shape [B, H, W, {num_channels}], B at least 1. Received: images "
             f"of shape {shape}"
         )
-    if any(side is not None and not is_side(side, side_multiple) for side in shape[1:3]):
+    if 0 in shape[1:3]:
         raise ValueError(
-            f"Height and width of images must be {describe_sides(side_multiple)}. Received: images "
-            f"of shape {shape}"
+            f"Height and width of images must be at least 1. Received: images of shape {shape}"
         )
     _check_whole_numbers("images", images, num_levels - 1)
-
-
-def is_side(side, side_multiple):
-    """Whether a number can be the height or the width of an image."""
-    return side >= 1 and side % side_multiple == 0
-
-
-def describe_sides(side_multiple):
-    """The rule of `is_side` in words, for messages."""
-    return "at least 1" if side_multiple == 1 else f"multiples of {side_multiple}"
 
 
 def check_condition(condition, images_shape, config):

@@ -21,6 +21,7 @@ from pixel_cnn_pp.layers import (
 from pixel_cnn_pp.models import conditions, inputs
 from pixel_cnn_pp.models.base import AutoregressiveModel
 from pixel_cnn_pp.models.blocks import BlockFunction
+from pixel_cnn_pp.models.pixel_cnn_pp_images import WholeImages, num_dropped, run_block
 from pixel_cnn_pp.models.pixel_cnn_pp_step import PixelCNNPPStep
 
 
@@ -63,7 +64,6 @@ class PixelCNNPP(AutoregressiveModel):
     """
 
     title = "PixelCNN++"
-    side_multiple = 4  # the network halves height and width twice
 
     def __init__(self, config, recompute=False, **kwargs):
         """Makes the network with fresh weights.
@@ -133,7 +133,7 @@ class PixelCNNPP(AutoregressiveModel):
         self.output_layer = WeightNormDense(self.likelihood.num_params, name="output", **policy)
         self._dropout = layers.Dropout(config.dropout_p) if self.has_dropout else None
         self._apply_block = BlockFunction(
-            partial(_run_block, layers.apply, self._dropout), recompute
+            partial(run_block, layers.apply, self._dropout), recompute
         )
         self.build((None, *config.image_shape))
 
@@ -220,6 +220,11 @@ class PixelCNNPP(AutoregressiveModel):
             self.head.initialize(raw_params[:, None], 2 * noise - 1)
 
     @property
+    def side_multiple(self):
+        """The network works on sides that are multiples of this number: it halves some sides."""
+        return 2 ** (len(self.stages()) - 1)
+
+    @property
     def cached_step(self):
         """As in `AutoregressiveModel`."""
         return PixelCNNPPStep(self)
@@ -269,26 +274,33 @@ class PixelCNNPP(AutoregressiveModel):
 
     def embed(self, condition):
         """As in `AutoregressiveModel`. A picture is there at each resolution, the finest first."""
-        return conditions.at_resolutions(super().embed(condition), len(self.stages()))
+        vector, picture = super().embed(condition)
+        if picture is None:
+            return conditions.Condition(vector)
+        picture = layers.pad_sides(picture, self.side_multiple)
+        return conditions.Condition(picture=conditions.at_resolutions(picture, len(self.stages())))
 
     def _forward(self, run, images, condition, bits):
         """One pass through the network.
 
         `run` is `layers.apply` or `layers.initialize`. `bits` are those of the dropout, or None.
         """
-        x = self.scale(images)
+        height, width = ops.shape(images)[1:3]
+        # Zeros, also in the channel of ones: what lies outside of the image looks like this.
+        x = layers.pad_sides(self.scale(images), self.side_multiple)
         down = layers.down_shift(run(self.input_above, x))
         right = layers.down_shift(run(self.input_row_above, x)) + layers.right_shift(
             run(self.input_left, x)
         )
-        run_block = self._apply_block
+        apply_block = self._apply_block
         if run is layers.initialize:
-            run_block = partial(_run_block, run, self._dropout)
+            apply_block = partial(run_block, run, self._dropout)
         vector, pictures = self.embed(condition)
         h = pictures or [vector] * len(self.stages())
-        whole_images = _WholeImages(run, run_block, h, self._dropout, bits)
+        whole_images = WholeImages(run, apply_block, h, self._dropout, bits)
         _, right = self.walk(whole_images, (down, right))
-        return self.output(partial(run, self.output_layer), right)
+        raw_params = self.output(partial(run, self.output_layer), right)
+        return layers.crop_sides(raw_params, height, width)
 
     def stages(self):
         """The layers of each resolution, a list of `Stage` that begins with the finest."""
@@ -311,85 +323,15 @@ class PixelCNNPP(AutoregressiveModel):
 
     def _draw_dropout(self, images, seed, first_image=0):
         """The bits of the dropout for one pass of images [B, H, W, C], see `layers.Dropout`."""
-        num_images, height, width, _ = ops.shape(images)
+        num_images, *sides, _ = ops.shape(images)
+        height, width = (side + -side % self.side_multiple for side in sides)
         num_bytes = sum(
-            self._dropout.num_bytes(_num_dropped(block, height // 2**level, width // 2**level))
+            self._dropout.num_bytes(num_dropped(block, height // 2**level, width // 2**level))
             for level, stage in enumerate(self.stages())
             for pair in (*stage.encoder, *stage.decoder)
             for block in pair
         )
         return self._dropout.draw(seed, num_images, num_bytes, first_image)
-
-
-def _run_block(run, dropout, block, x, a, h, bits):
-    """Applies or initialises a block.
-
-    Args:
-      run: `layers.apply` or `layers.initialize`.
-      dropout: `layers.Dropout`, or None.
-      block: The block.
-      x: Float tensor [B, H, W, F].
-      a: List of the parts of its short-cut input, all [B, H, W, F].
-      h: Float tensor [B, F_h] or [B, H, W, F_h], the conditioning, or None.
-      bits: The arguments `drawn` and `first_byte` of `Dropout.drop`, or None for no dropout.
-
-    Returns:
-      Float tensor [B, H, W, F].
-    """
-    if len(a) > 1:
-        a = [ops.concatenate(a, axis=-1)]
-    drop = None if bits is None else lambda x: dropout.drop(x, *bits)
-    return run(block, x, a=a[0] if a else None, h=h, dropout=drop)
-
-
-class _WholeImages:
-    """The `step` of `PixelCNNPP.walk` for whole images. x is (downward, rightward) [B, H, W, F].
-
-    `run` applies or initialises a layer, and `run_block` does so for a block, with the last
-    arguments of `_run_block`. `h` is the conditioning at each resolution. `bits` are all bits of
-    the dropout, or None.
-    """
-
-    def __init__(self, run, run_block, h, dropout, bits):
-        self._run = run
-        self._run_block = run_block
-        self._h = h
-        self._level = 0  # number of the resolution, 0 for the finest
-        self._dropout = dropout
-        self._bits = bits
-        self._num_bytes = 0  # of the bits, used by the blocks so far
-
-    def _block(self, block, x, *a):
-        """Applies a block to x and the parts of its short-cut input, all [B, H, W, F]."""
-        bits = None
-        if self._bits is not None:
-            bits = self._bits, ops.convert_to_tensor(self._num_bytes, dtype="int32")
-            height, width = ops.shape(x)[1:3]
-            self._num_bytes += self._dropout.num_bytes(_num_dropped(block, height, width))
-        return self._run_block(block, x, list(a), self._h[self._level], bits)
-
-    def encode(self, blocks, x):
-        down = self._block(blocks[0], x[0])
-        return down, self._block(blocks[1], x[1], down)
-
-    def decode(self, blocks, x, skip):
-        down = self._block(blocks[0], x[0], skip[0])
-        return down, self._block(blocks[1], x[1], down, skip[1])
-
-    def coarser(self, stage, x, walk):
-        x = self._run_both(stage.halve, x)
-        self._level += 1
-        x = walk(self, x)
-        self._level -= 1
-        return self._run_both(stage.double, x)
-
-    def _run_both(self, layers, x):
-        return tuple(self._run(layer, stream) for layer, stream in zip(layers, x, strict=True))
-
-
-def _num_dropped(block, height, width):
-    """Number of units of an image to which a block applies dropout."""
-    return block.num_dropped() * height * width
 
 
 def _streams(part, pairs, policy):

@@ -65,6 +65,7 @@ class _Context(NamedTuple):
 
     states: Any
     above: Any
+    weights: Any
 
 
 class _Pixel(NamedTuple):
@@ -87,8 +88,8 @@ class PixelCNNPPStep(Step):
         return {layer.name: layer.step_weights() for layer in self._model.layers}
 
     def initial_state(self, batch_size, width, condition=None):
-        """As in `Step`. W is a multiple of 4."""
-        assert width % 4 == 0, "the coarsest layers see every fourth column"
+        """As in `Step`. The row is padded to the width that the coarsest layers need."""
+        width += -width % self._model.side_multiple
         states = []
         for level, (down, right) in enumerate(zip(self._down, self._right, strict=True)):
             zeros = partial(self._zeros, (width >> level, batch_size))
@@ -107,7 +108,7 @@ class PixelCNNPPStep(Step):
         states, above = step.results()
         batch_size = ops.shape(above[0])[1]
         left = [self._zeros((batch_size,), _total(sizes)) for sizes in self._right]
-        return _Context(states, above), left
+        return _Context(states, above, weights), left
 
     def step(self, weights, context, pixel, row, column, channel, earlier):
         """As in `Step`."""
@@ -131,6 +132,7 @@ class PixelCNNPPStep(Step):
 
     def end_row(self, context, pixels, row):
         """As in `Step`."""
+        pixels = self._pad_row(context, pixels, row)
         states = []
         for level, state in enumerate(context.states):
             stride = 2**level  # a coarser resolution has its pixels in every second row and column
@@ -144,6 +146,26 @@ class PixelCNNPPStep(Step):
 
             states.append(state._replace(right=ops.cond(row % stride == 0, computed, kept)))
         return states
+
+    def _pad_row(self, context, pixels, row):
+        """Adds the pixels on the right of the image that belong to the padding, if there are any.
+
+        The layers of later rows see them. Their levels are zeros.
+        """
+        width, padded_width = pixels[0].shape[0], context.above[0].shape[0]
+        if width == padded_width:
+            return pixels
+
+        def next_pixel(left, column):
+            _, pixel = self.step(context.weights, context, left, row, column, 0, [])
+            finest, *coarser = pixel.kept
+            image = ops.zeros((ops.shape(pixel.raw_params)[0], self._right[0].image), left[0].dtype)
+            left = [_pack_features(finest._replace(image=image)), *coarser]
+            return left, left
+
+        first = [x[-1] for x in pixels]
+        _, beyond = ops.scan(next_pixel, first, ops.arange(width, padded_width))
+        return [ops.concatenate(both) for both in zip(pixels, beyond, strict=True)]
 
     def _zeros(self, shape, num_features):
         return ops.zeros((*shape, num_features), self._model.compute_dtype)

@@ -5,8 +5,6 @@ import numbers
 
 import numpy as np
 
-from pixel_cnn_pp.models import inputs
-
 # The default values of the controls of `sampling.sample`.
 DEFAULT_CONTROLS = {"temperature": 1.0, "log_scale_offset": 0.0, "mode": "sample"}
 
@@ -36,14 +34,10 @@ def canvas(model, num_samples, image_shape, init_images, known_mask):
         image_shape = own_shape if init_images is None else np.shape(init_images)[-3:]
     shape, channels = tuple(image_shape), model.config.image_shape[-1]
     is_shape = len(shape) == 3 and all(isinstance(side, numbers.Integral) for side in shape)
-    if (
-        not is_shape
-        or not all(inputs.is_side(side, model.side_multiple) for side in shape[:2])
-        or shape[2] != channels
-    ):
+    if not is_shape or min(shape[:2]) < 1 or shape[2] != channels:
         raise ValueError(
             f"`image_shape` must be (height, width, {channels}), height and width "
-            f"{inputs.describe_sides(model.side_multiple)}. Received: image_shape={image_shape!r}"
+            f"at least 1. Received: image_shape={image_shape!r}"
         )
     if init_images is None:
         return np.zeros((num_samples, *shape), "uint8"), np.zeros((num_samples, *shape[:2]), bool)

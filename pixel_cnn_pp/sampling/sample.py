@@ -59,7 +59,7 @@ def sample(
         whole network on the whole image for every pixel. Both draw the same images, except for
         differences from the rounding of floats. "cached" compiles at the first call for a batch
         size and a width, which takes seconds.
-      image_shape: (H, W, C), where H and W are multiples of `model.side_multiple`. None for the
+      image_shape: (H, W, C), where H and W may be any numbers. None for the
         shape of `init_images`, or for that of the model's configuration if there are none.
       temperature: Number above 0.
       log_scale_offset: Any number.

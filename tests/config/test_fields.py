@@ -11,7 +11,7 @@ from pixel_cnn_pp import config
 from pixel_cnn_pp.config import DataConfig, ModelConfig, PixelCNNConfig, TrainingConfig
 
 BAD_VALUES = [
-    (ModelConfig, "image_shape", [(30, 32, 3), (32, 30, 3), (0, 32, 3), (32, -4, 3), (8, 12, 0)]),
+    (ModelConfig, "image_shape", [(0, 32, 3), (32, -4, 3), (8, 12, 0)]),
     (ModelConfig, "image_shape", [(8, 12), (8, 12, 3, 1), 8, None, "abc", (8.0, 12, 3), [[8], 12]]),
     (ModelConfig, "image_shape", [(True, 12, 3), np.ones((3, 3), int), np.zeros((40, 40))]),
     (ModelConfig, "num_levels", [1, 0, -256, 65537, 256.0, "256", None, True]),
@@ -41,7 +41,7 @@ BAD_VALUES = [
     (PixelCNNConfig, "condition_levels", [1, 16]),
     (DataConfig, "data_set", ["", None, 3]),
     (DataConfig, "data_dir", ["", None, pathlib.Path("data"), b"data"]),
-    (DataConfig, "image_size", [0, 2, -8, 30, 32.0, "32", True]),
+    (DataConfig, "image_size", [0, -8, 32.0, "32", True]),
     (DataConfig, "crop", ["centre", "", None, 1]),
     (DataConfig, "test_fraction", [0, 1, 1.0, -0.5, "0.1", True, float("nan")]),
     (DataConfig, "num_levels", [1, 0, 65537, 256.0, "256", True]),
@@ -102,16 +102,12 @@ def test_the_message_says_the_rule_in_words():
     assert error_of(ModelConfig, num_classes=0) == (
         "`num_classes` must be None or an integer >= 1. Received: num_classes=0"
     )
-    assert error_of(DataConfig, image_size=30) == (
-        "`image_size` must be None or an integer >= 4 and a multiple of 4. Received: image_size=30"
+    assert error_of(DataConfig, image_size=0) == (
+        "`image_size` must be None or an integer >= 1. Received: image_size=0"
     )
     assert error_of(ModelConfig, resnet_nonlinearity="gelu") == (
         "`resnet_nonlinearity` must be one of concat_elu, elu, relu. "
         "Received: resnet_nonlinearity='gelu'"
-    )
-    assert error_of(ModelConfig, image_shape=(30, 32, 3)) == (
-        "`image_shape` must be three positive integers (H, W, C) with H and W multiples of 4. "
-        "Received: image_shape=(30, 32, 3)"
     )
     assert error_of(PixelCNNConfig, image_shape=(30, 0, 3)) == (
         "`image_shape` must be three positive integers (H, W, C). Received: image_shape=(30, 0, 3)"

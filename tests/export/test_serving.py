@@ -113,8 +113,8 @@ def test_the_script_says_what_it_wrote_and_how_it_is_served(exported):
         ),
         (
             "log_prob",
-            {"images": np.zeros((2, 8, 6, 1))},
-            r"multiples of 4. Received: images of shape \[2 8 6 1\]",
+            {"images": np.zeros((2, 8, 0, 1))},
+            r"must be at least 1. Received: images of shape \[2 8 0 1\]",
         ),
         (
             "log_prob",

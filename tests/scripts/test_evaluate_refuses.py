@@ -17,7 +17,6 @@ from pixel_cnn_pp.runs import checkpoints
         ("--image_size 12", "`image_size` must be 8 for 'digits', or None. Received: .*=12"),
         ("-d colours", "channels of the model, 1. Received: 3 channels in colours"),
         ("--compare levels", "levels of the model, 17. Received: 16 levels in levels"),
-        ("--compare odd --marginal", "multiples of 4. Received: 6 x 8 in odd"),
         ("-d noise", "must have labels .* with --marginal. Received: no labels in noise"),
         (
             "--compare classes",
@@ -58,7 +57,7 @@ def test_what_cannot_be_scored_is_one_line(arguments, message, trained_run, nois
     ("arguments", "message"),
     [
         ("-b 0", "--batch_size=0"),
-        ("--image_size 6", "`image_size` must be .* a multiple of 4. Received: image_size=6"),
+        ("--image_size 0", "`image_size` must be .* integer >= 1. Received: image_size=0"),
         ("--weights averaged", r"--weights=averaged: value should be one of <both\|ema\|raw>"),
     ],
 )
