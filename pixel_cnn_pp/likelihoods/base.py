@@ -83,6 +83,30 @@ class Likelihood(abc.ABC):
           ValueError: If there is no likelihood.
         """
 
+    def cdf(self, raw_params, channel, earlier, edges=None):
+        """Cumulative distribution of one channel of pixels, given its earlier channels: P(x < v).
+
+        By default this adds up a table of the probabilities of all levels.
+
+        Args:
+          raw_params: Float tensor [..., P].
+          channel: c, an integer in [0, C - 1].
+          earlier: List of the c earlier channels, as in `log_pmf`.
+          edges: Integer tensor [..., M], v in [0, L]. None for all of 0 ... L.
+
+        Returns:
+          Tensor [..., M] in [0, 1], or [..., L + 1]. It may be rounded.
+
+        Raises:
+          ValueError: If there is no likelihood.
+        """
+        cdf = ops.cumsum(ops.exp(self.log_pmf(raw_params, channel, earlier)), axis=-1)
+        cdf = ops.concatenate([ops.zeros_like(cdf[..., :1]), ops.minimum(cdf, 1)], axis=-1)
+        if edges is None:
+            return cdf
+        edges = ops.broadcast_to(edges, (*ops.shape(cdf)[:-1], edges.shape[-1]))
+        return ops.take_along_axis(cdf, ops.cast(edges, "int32"), axis=-1)
+
     @abc.abstractmethod
     def draw(self, raw_params, channel, earlier, uniforms, controls):
         """Draws one channel of pixels, given its earlier channels.

@@ -151,6 +151,28 @@ def test_log_probabilities_of_the_channels_add_up_to_that_of_the_pixel(name):
 
 
 @EACH_WITH_LOG_PMF
+def test_the_cumulative_distribution_is_the_sum_of_the_levels_below(name):
+    likelihood, raw_params, levels = case(name, 4, 6)
+    tolerance = 8 * FLOAT64_EPS * (np.exp(8.5) + likelihood.num_levels)  # as above
+    rng = np.random.default_rng(2)
+    channels = channels_of(levels)
+    for channel, log_pmf in enumerate(log_pmfs(likelihood, raw_params, levels)):
+        earlier = channels[:channel]
+        expected = np.concatenate([np.zeros((4, 6, 1)), np.cumsum(np.exp(log_pmf), -1)], -1)
+        every = np.asarray(likelihood.cdf(raw_params, channel, earlier))
+        np.testing.assert_allclose(every, expected, rtol=0, atol=tolerance)
+        assert (every[..., 0] == 0).all()
+        # At some edges, other ones for each pixel, and at the same for all.
+        edges = rng.integers(0, likelihood.num_levels + 1, (4, 6, 3))
+        edges[..., 0] = likelihood.num_levels
+        found = likelihood.cdf(raw_params, channel, earlier, edges)
+        at_edges = np.take_along_axis(expected, edges, -1)
+        np.testing.assert_allclose(found, at_edges, rtol=0, atol=tolerance)
+        found = likelihood.cdf(raw_params, channel, earlier, edges[0, 0])
+        np.testing.assert_allclose(found, expected[..., edges[0, 0]], rtol=0, atol=tolerance)
+
+
+@EACH_WITH_LOG_PMF
 def test_draws_follow_the_probabilities_of_the_levels(name):
     num_draws = 2048
     likelihood, raw_params, _ = case(name, seed=3, dtype="float32")
