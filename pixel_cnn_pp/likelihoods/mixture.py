@@ -1,6 +1,7 @@
 """The mixture of logistics over the channels of a pixel, and the likelihood that uses it."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -137,38 +138,38 @@ class LogisticMixture:
         Returns:
           Tensor [..., L], nats.
         """
-        log_weights, loc = self._given(params, channel, earlier)
-        log_mass = logistic_bin_log_mass(
-            ops.arange(self.num_levels)[:, None],
-            loc[..., None, :],
-            params.log_scale[..., channel, None, :],
-            self.num_levels,
-        )  # [..., L, K]
-        return ops.logsumexp(log_weights[..., None, :] + log_mass, axis=-1)
+        return self.log_parts(params, channel, earlier, ops.arange(self.num_levels))
 
-    def cdf(self, params, channel, earlier, edges):
-        """P(x[c] < v | x[0], ..., x[c - 1]) = sum{ w[k] * sigmoid((v - 1/2 - mean) / s) : k }.
-
-        The weights w are those of `log_pmf`. The value is exactly 0 at v = 0 and 1 at v = L, as the
-        outermost bins are open-ended.
+    def log_parts(self, params, channel, earlier, firsts, size=1):
+        """As `log_pmf`, for ranges of levels instead of single levels.
 
         Args:
           params: MixtureParams.
           channel: c, an integer in [0, C - 1].
           earlier: List of the c earlier channels, as in `log_pmf`.
-          edges: Tensor [..., M] or [M], v, whole numbers in [0, L].
+          firsts: Integer tensor [..., M] or [M], the first level of each range, in [0, L - 1].
+          size: Number of levels in a range. Those above L - 1 do not exist.
 
         Returns:
-          Tensor [..., M].
+          Tensor [..., M], nats.
         """
-        log_weights, loc = self._given(params, channel, earlier)
-        edges = ops.cast(edges, loc.dtype)
-        at = to_unit_scale(edges - 0.5, self.num_levels, loc.dtype)[..., None]
-        inverse_scale = ops.exp(-params.log_scale[..., channel, None, :])
-        below = ops.sigmoid((at - loc[..., None, :]) * inverse_scale)  # [..., M, K]
-        cdf = ops.sum(ops.exp(log_weights)[..., None, :] * below, axis=-1)
-        cdf = ops.where(edges < 0.5, ops.zeros_like(cdf), cdf)
-        return ops.where(edges > self.num_levels - 0.5, ops.ones_like(cdf), cdf)
+        dtype = params.loc.dtype
+        values = [to_unit_scale(x, self.num_levels, dtype)[..., None] for x in earlier]
+        log_weights = params.mixture_logits
+        for j, levels in enumerate(earlier):
+            loc, log_scale = self.conditional_loc(params, j, values), params.log_scale[..., j, :]
+            log_weights = log_weights + logistic_bin_log_mass(
+                levels[..., None], loc, log_scale, self.num_levels
+            )
+        log_weights = ops.log_softmax(log_weights, axis=-1)  # [..., K]
+        log_mass = logistic_bin_log_mass(
+            firsts[..., None],
+            self.conditional_loc(params, channel, values)[..., None, :],
+            params.log_scale[..., channel, None, :],
+            self.num_levels,
+            size,
+        )  # [..., M, K]
+        return ops.logsumexp(log_weights[..., None, :] + log_mass, axis=-1)
 
     def sample(self, params, mixture_uniforms, logistic_uniforms):
         """Draws pixels as a function of uniforms: first the component, then channel after channel.
@@ -237,19 +238,6 @@ class LogisticMixture:
             coeffs=None if params.coeffs is None else pick(params.coeffs),
         )
 
-    def _given(self, params, channel, earlier):
-        """Log-weights and means [..., K] of the components of a channel, given the earlier ones."""
-        dtype = params.loc.dtype
-        values = [to_unit_scale(x, self.num_levels, dtype)[..., None] for x in earlier]
-        log_weights = params.mixture_logits
-        for j, levels in enumerate(earlier):
-            loc, log_scale = self.conditional_loc(params, j, values), params.log_scale[..., j, :]
-            log_weights = log_weights + logistic_bin_log_mass(
-                levels[..., None], loc, log_scale, self.num_levels
-            )
-        loc = self.conditional_loc(params, channel, values)
-        return ops.log_softmax(log_weights, axis=-1), loc
-
     def conditional_loc(self, params, channel, earlier):
         """The means of a channel, given the earlier ones.
 
@@ -313,10 +301,13 @@ class DiscretizedMixture(base.Likelihood):
         """As in `base.Likelihood`."""
         return self.mixture.log_pmf(self._split(raw_params), channel, earlier)
 
-    def cdf(self, raw_params, channel, earlier, edges=None):
+    def log_parts(self, raw_params, channel, earlier, first, size, num_parts):
         """As in `base.Likelihood`, without a table of all levels."""
-        edges = ops.arange(self.num_levels + 1) if edges is None else edges
-        return self.mixture.cdf(self._split(raw_params), channel, earlier, edges)
+        firsts = self._first_levels(first, size, num_parts)
+        # A part that does not exist gets some other level, which keeps the numbers finite.
+        inside = ops.minimum(firsts, self.num_levels - 1)
+        log_parts = self.mixture.log_parts(self._split(raw_params), channel, earlier, inside, size)
+        return ops.where(firsts < self.num_levels, log_parts, -math.inf)
 
     def draw(self, raw_params, channel, earlier, uniforms, controls):
         """As in `base.Likelihood`. All channels of a pixel have the same component."""

@@ -151,25 +151,28 @@ def test_log_probabilities_of_the_channels_add_up_to_that_of_the_pixel(name):
 
 
 @EACH_WITH_LOG_PMF
-def test_the_cumulative_distribution_is_the_sum_of_the_levels_below(name):
+def test_parts_of_the_levels_have_the_sum_of_their_levels(name):
     likelihood, raw_params, levels = case(name, 4, 6)
-    tolerance = 8 * FLOAT64_EPS * (np.exp(8.5) + likelihood.num_levels)  # as above
+    num_levels, channels = likelihood.num_levels, channels_of(levels)
     rng = np.random.default_rng(2)
-    channels = channels_of(levels)
     for channel, log_pmf in enumerate(log_pmfs(likelihood, raw_params, levels)):
-        earlier = channels[:channel]
-        expected = np.concatenate([np.zeros((4, 6, 1)), np.cumsum(np.exp(log_pmf), -1)], -1)
-        every = np.asarray(likelihood.cdf(raw_params, channel, earlier))
-        np.testing.assert_allclose(every, expected, rtol=0, atol=tolerance)
-        assert (every[..., 0] == 0).all()
-        # At some edges, other ones for each pixel, and at the same for all.
-        edges = rng.integers(0, likelihood.num_levels + 1, (4, 6, 3))
-        edges[..., 0] = likelihood.num_levels
-        found = likelihood.cdf(raw_params, channel, earlier, edges)
-        at_edges = np.take_along_axis(expected, edges, -1)
-        np.testing.assert_allclose(found, at_edges, rtol=0, atol=tolerance)
-        found = likelihood.cdf(raw_params, channel, earlier, edges[0, 0])
-        np.testing.assert_allclose(found, expected[..., edges[0, 0]], rtol=0, atol=tolerance)
+        # With parts that reach over the last level, and others that are behind it.
+        for size, num_parts in ((1, num_levels), (1, 3), (3, 5), (num_levels, 2)):
+            first = rng.integers(0, num_levels, (4, 6), np.int32)
+            first[0] = 0
+            found = likelihood.log_parts(
+                raw_params, channel, channels[:channel], first, size, num_parts
+            )
+            expected = np.full((4, 6, num_parts), -np.inf)
+            for at in np.ndindex(4, 6):
+                for part in range(num_parts):
+                    start = first[at] + part * size
+                    in_part = np.asarray(log_pmf)[at][start : start + size]
+                    if len(in_part):
+                        expected[(*at, part)] = np.logaddexp.reduce(in_part)
+            # As above, an argument's rounding.
+            tolerance = 8 * FLOAT64_EPS * (np.exp(8.5) + num_levels)
+            np.testing.assert_allclose(found, expected, rtol=1e-11, atol=tolerance)
 
 
 @EACH_WITH_LOG_PMF
