@@ -96,16 +96,10 @@ def _make_walk_rows(model, with_xla):
       Function (weights, state, condition, number, first_row, last_row, width, batch_size) ->
       (row, state).
     """
-
-    def compile_piece(function):
-        # JAX compiles everything at once.
-        is_on_jax = keras.backend.backend() == "jax"
-        return function if is_on_jax else draw.compile_function(function, with_xla)
-
-    step = _InPieces(model, compile_piece)
+    step = _InPieces(model, with_xla)
 
     def walk_rows(weights, state, condition, number, first_row, last_row, width, batch_size):
-        choose = _codes(model.likelihood.using(weights), number, compile_piece)
+        choose = _codes(model.likelihood.using(weights), number, with_xla)
 
         def next_row(row, state):
             state, _, _ = sampling.walk_row(
@@ -125,23 +119,22 @@ def _make_walk_rows(model, with_xla):
     return lambda *arguments: of_shape(*arguments[-2:])(*arguments[:-2])
 
 
+def _call_compiled(function, with_xla):
+    """Calls a function, which is compiled as a piece of its own.
+
+    It has no arguments. It takes what it needs from its surroundings, because each argument of a
+    call of XLA costs time, and most pieces need few of the weights.
+    """
+    if keras.backend.backend() == "jax":  # JAX compiles everything at once
+        return function()
+    return draw.compile_function(function, with_xla)()
+
+
 class _InPieces(Step):
-    """A model's cached step. Each of its expensive parts is compiled on its own."""
+    """A model's cached step. Each of its expensive parts is compiled as a piece of its own."""
 
-    def __init__(self, model, compile_piece):
-        self._model = model
-        self._begin_row = compile_piece(lambda *given: model.cached_step.begin_row(*given))
-        channels = range(model.config.image_shape[-1])
-        self._steps = [self._make_step(channel, compile_piece) for channel in channels]
-
-    def _make_step(self, channel, compile_piece):
-        model = self._model
-
-        def step(weights, context, pixel, row, column, earlier):
-            return model.cached_step.step(weights, context, pixel, row, column, channel, earlier)
-
-        # A model that does not read channels has nothing left to compute after the first.
-        return compile_piece(step) if channel == 0 or model.reads_channels else step
+    def __init__(self, model, with_xla):
+        self._model, self._with_xla = model, with_xla
 
     def weights(self):
         return self._model.cached_step.weights()
@@ -149,11 +142,16 @@ class _InPieces(Step):
     def initial_state(self, batch_size, width, condition=None):
         return self._model.cached_step.initial_state(batch_size, width, condition)
 
-    def begin_row(self, weights, state, row, condition=None):
-        return self._begin_row(weights, state, row, condition)
+    def begin_row(self, *arguments):
+        begin_row = self._model.cached_step.begin_row
+        return _call_compiled(lambda: begin_row(*arguments), self._with_xla)
 
     def step(self, weights, context, pixel, row, column, channel, earlier):
-        return self._steps[channel](weights, context, pixel, row, column, list(earlier))
+        arguments = (weights, context, pixel, row, column, channel, earlier)
+        step = self._model.cached_step.step
+        if channel > 0 and not self._model.reads_channels:  # nothing is left to compute
+            return step(*arguments)
+        return _call_compiled(lambda: step(*arguments), self._with_xla)
 
     def end_pixel(self, pixel, levels):
         return self._model.cached_step.end_pixel(pixel, levels)
@@ -162,22 +160,15 @@ class _InPieces(Step):
         return self._model.cached_step.end_row(context, pixels, row)
 
 
-def _codes(likelihood, number, compile_piece):
+def _codes(likelihood, number, with_xla):
     """Makes the function that lets the canvas of a number code each level, for `walk_row`."""
     num_levels = likelihood.num_levels
-    num_steps = len(frequencies.part_sizes(num_levels))
-
-    @functools.cache
-    def table_of(channel, step):
-        def table(raw_params, earlier, first):
-            return frequencies.table(likelihood, raw_params, channel, earlier, step, first)
-
-        return compile_piece(table)
 
     def choose(raw_params, row, column, channel, earlier):
         first = ops.zeros(ops.shape(raw_params)[:1], "int32")
-        for step in range(num_steps):
-            table = table_of(channel, step)(raw_params, list(earlier), first)
+        for step in range(len(frequencies.part_sizes(num_levels))):
+            arguments = (likelihood, raw_params, channel, earlier, step, first)
+            table = _call_compiled(functools.partial(frequencies.table, *arguments), with_xla)
             first = _stop(functools.partial(_at_stop, channel, step), table, number, row, column)
         return ops.cast(first, likelihoods.level_dtype(num_levels))
 
