@@ -29,10 +29,11 @@ class Report(NamedTuple):
     coder_share: float
 
 
+@inputs.takes_labels
 def compress(
     model,
     images,
-    labels=None,
+    condition=None,
     tile_shape=None,
     batch_size=None,
     verify=False,
@@ -51,7 +52,10 @@ def compress(
       images: Integers [N, H, W, C] in [0, L - 1], or a list of N arrays [H, W, C] of any sizes.
         Height and width may be any numbers. If the width is not a multiple of
         `model.side_multiple`, the model sees the last column repeated, at no cost.
-      labels: Integers [N] for a class-conditional model, which the file keeps. None otherwise.
+      condition: What the images are conditioned on, one for each: labels [N], which the file keeps;
+        or real vectors [N, D] or pictures [N, h, w, c], which `decompress` must be given again.
+        Pictures need an array of images, and no tiles. None for an unconditional model. `labels=`
+        is another name for it.
       tile_shape: (height, width). Larger images are divided into tiles of this size, which are
         coded independently. None codes whole images, at the length that `model.log_prob` says.
       batch_size: Number of images or tiles that are coded side by side. None for a number that
@@ -76,20 +80,21 @@ def compress(
     >>> bool((decompress(model, compress(model, images)) == images).all())
     True
     """
-    arguments = (model, images, labels, tile_shape, batch_size, verify, progress)
+    arguments = (model, images, condition, tile_shape, batch_size, verify, progress)
     return compress_and_report(*arguments)[0]
 
 
+@inputs.takes_labels
 def compress_and_report(
-    model, images, labels=None, tile_shape=None, batch_size=None, verify=False, progress=None
+    model, images, condition=None, tile_shape=None, batch_size=None, verify=False, progress=None
 ):
     """As `compress`. Returns the bytes and a Report."""
     start = time.perf_counter()
     model.likelihood.require_log_prob()
     pictures, is_array = _checked_pictures(model, images)
-    labels = _checked_labels(model, labels, len(pictures))
     shapes = plan.grouped([picture.shape[:2] for picture in pictures])
     tile_shape = _checked_tile_shape(tile_shape)
+    condition = _checked_condition(model, condition, shapes, is_array, tile_shape)
     config = model.config
     if batch_size is None:
         batch_size = draw.batching(plan.num_tiles(shapes, tile_shape))
@@ -107,8 +112,8 @@ def compress_and_report(
         batch_size,
         tile_shape,
         shapes,
-        None if labels is None else tuple(int(label) for label in labels),
-        b"",
+        _labels_of(model, condition),
+        _condition_digest(model, condition),
         [],
     )
     for chunk in header.plan():
@@ -118,18 +123,19 @@ def compress_and_report(
 
     def encode(numbered):
         number, chunk = numbered
+        own = _condition_of(header, chunk, condition)
         levels, sides = _canvas(header, chunk)
         for index, tile in enumerate(chunk.tiles):
             levels[: tile.height, : tile.width, index] = _tile_of(pictures[tile.picture], tile)
         encoder = coder.Encoder(levels, *sides, header.num_levels)
-        walk.walk(model, encoder, _condition(header, chunk), report)
+        walk.walk(model, encoder, own, report)
         pixels = _pixels(header, chunk, levels)
         num_sub_pixels = sum(map(len, pixels)) // _bytes_per_level(header)
         data = container.padded(encoder.data(), num_sub_pixels)
+        digest = container.digest(number, *pixels)
         if verify:
-            _decode(model, header, number, chunk, data, container.digest(number, *pixels), report)
-        digests = container.digest(number, data), container.digest(number, *pixels)
-        return data, digests, encoder.bits(), encoder.seconds
+            _decode(model, header, number, chunk, own, data, digest, report)
+        return data, (container.digest(number, data), digest), encoder.bits(), encoder.seconds
 
     bits, chunks, seconds = np.zeros(len(pictures)), [], 0.0
     numbered = enumerate(header.plan())
@@ -148,12 +154,13 @@ def compress_and_report(
     return data, Report(len(data) - sum(chunk_bytes), chunk_bytes, bits, share)
 
 
-def decompress(model, data, progress=None):
+def decompress(model, data, condition=None, progress=None):
     """The images that `compress` was given.
 
     Args:
       model: The model that they were compressed with.
       data: The bytes.
+      condition: The vectors or pictures that `compress` was given. None for labels.
       progress: As in `compress`.
 
     Returns:
@@ -165,15 +172,15 @@ def decompress(model, data, progress=None):
         or if the pixels are not those that were compressed. No wrong image is ever returned.
     """
     header, chunks = container.unpack(data)
-    pictures, _ = _decoded(model, header, chunks, progress)
+    pictures, _ = _decoded(model, header, chunks, condition, progress)
     return np.stack(pictures) if header.is_array else pictures
 
 
-def salvage(model, data, progress=None):
+def salvage(model, data, condition=None, progress=None):
     """As `decompress`, for a file of which some chunks are damaged or missing.
 
     Args:
-      model, data, progress: As in `decompress`.
+      model, data, condition, progress: As in `decompress`.
 
     Returns:
       (pictures, reasons). `pictures` lists arrays [H, W, C], or None for a picture that is lost.
@@ -183,10 +190,10 @@ def salvage(model, data, progress=None):
       ValueError: As `decompress`, if the header is damaged or the model does not fit.
     """
     header, chunks = container.unpack(data, allow_damage=True)
-    return _decoded(model, header, chunks, progress, allow_damage=True)
+    return _decoded(model, header, chunks, condition, progress, allow_damage=True)
 
 
-def _decoded(model, header, chunks, progress, allow_damage=False):
+def _decoded(model, header, chunks, condition, progress, allow_damage=False):
     """The pictures of a file, None for those that are lost; and why chunks are lost."""
     model.likelihood.require_log_prob()
     identity.of(model).require(header.identity)
@@ -197,17 +204,24 @@ def _decoded(model, header, chunks, progress, allow_damage=False):
             f"The file must have images of {own[0]} channels and {own[1]} levels. "
             f"Received: {header.num_channels} channels and {header.num_levels} levels"
         )
-    labels = None if header.labels is None else np.array(header.labels, np.int64)
-    _checked_labels(model, labels, header.num_pictures)
+    if condition is None and header.labels is not None:
+        condition = np.array(header.labels, np.int64)
+    condition = _checked_condition(
+        model, condition, header.shapes, header.is_array, header.tile_shape
+    )
+    if header.condition != _condition_digest(model, condition):
+        raise ValueError(
+            "The condition must be the one that the images were compressed with. Received: another"
+        )
     report = _reporter(header, progress, 1)
 
     def decode(planned):
         number, (chunk, data) = planned
         if isinstance(data, str):
             return data
-        expected = header.chunks[number][-1]
+        own, expected = _condition_of(header, chunk, condition), header.chunks[number][-1]
         try:
-            return _decode(model, header, number, chunk, data, expected, report)
+            return _decode(model, header, number, chunk, own, data, expected, report)
         except ValueError as error:
             if not allow_damage:
                 raise
@@ -231,12 +245,12 @@ def _decoded(model, header, chunks, progress, allow_damage=False):
     return [None if i in lost else picture for i, picture in enumerate(pictures)], reasons
 
 
-def _decode(model, header, number, chunk, data, expected, report):
+def _decode(model, header, number, chunk, condition, data, expected, report):
     """The levels [H, W, B, C] of a chunk, whose pixels must have the expected digest."""
     levels, sides = _canvas(header, chunk)
     decoder = coder.Decoder(data, levels, *sides, header.num_levels)
     try:
-        walk.walk(model, decoder, _condition(header, chunk), report)
+        walk.walk(model, decoder, condition, report)
     except AssertionError:  # of constriction, for bytes that no encoder writes
         found = "bytes that do not fit"
     else:
@@ -268,10 +282,35 @@ def _checked_pictures(model, images):
     return pictures, False
 
 
-def _checked_labels(model, labels, num_pictures):
-    labels = None if labels is None else np.asarray(labels)
-    inputs.check_labels(labels, (num_pictures,), model.config.num_classes)
-    return labels
+def _checked_condition(model, condition, shapes, is_array, tile_shape):
+    """The condition of pictures as an array, or None."""
+    num_pictures = sum(number for _, _, number in shapes)
+    condition = None if condition is None else np.asarray(condition)
+    height, width, _ = shapes[0]
+    if condition is not None and condition.ndim == 4:
+        sides = (height, width)
+        if not is_array or tile_shape is not None or any(x % model.side_multiple for x in sides):
+            raise ValueError(
+                "Images that are conditioned on pictures must be an array, without tiles, of sides "
+                f"{inputs.describe_sides(model.side_multiple)}. Received: others"
+            )
+    shape = (num_pictures, height, width, model.config.image_shape[-1])
+    inputs.check_condition(condition, shape, model.config)
+    return condition
+
+
+def _labels_of(model, condition):
+    """The labels that a file keeps, a tuple, or None."""
+    if condition is None or model.config.num_classes is None:
+        return None
+    return tuple(int(label) for label in condition)
+
+
+def _condition_digest(model, condition):
+    """Digest of a condition that a file does not keep, or b""."""
+    if condition is None or model.config.num_classes is not None:
+        return b""
+    return container.digest(0, np.ascontiguousarray(condition.astype("<f8")).tobytes())
 
 
 def _checked_tile_shape(tile_shape):
@@ -294,13 +333,13 @@ def _canvas(header, chunk):
     return levels, sides
 
 
-def _condition(header, chunk):
-    """The labels [B] of a chunk, or None."""
-    if header.labels is None:
+def _condition_of(header, chunk, condition):
+    """The condition of the B images of a chunk, or None."""
+    if condition is None:
         return None
-    labels = np.zeros(header.batch_size, np.int32)
-    labels[: len(chunk.tiles)] = [header.labels[tile.picture] for tile in chunk.tiles]
-    return labels
+    own = np.zeros((header.batch_size, *condition.shape[1:]), condition.dtype)
+    own[: len(chunk.tiles)] = condition[[tile.picture for tile in chunk.tiles]]
+    return own
 
 
 def _tile_of(picture, tile):

@@ -34,18 +34,20 @@ def walk(model, canvas, condition, report=None):
     Args:
       model: `models.AutoregressiveModel` with a likelihood.
       canvas: `coder.Canvas` of B images.
-      condition: The condition of the B images, such as labels [B], or None.
+      condition: NumPy array of what the B images are conditioned on, such as labels [B]; or None.
       report: Function (number of rows), called after some rows. None for no calls.
 
     Raises:
       Exception: The one that ended the coding, if there was one.
     """
     height, width, batch_size, _ = canvas.levels.shape
-    prepare, walk_rows = _compiled_functions(model, draw.prefers_xla(model))
+    prepare, embed, walk_rows = _compiled_functions(model, draw.prefers_xla(model))
     weights = prepare()
+    embedded = None
     if condition is not None:
-        condition = ops.convert_to_tensor(condition)
-    state = model.cached_step.initial_state(batch_size, width, condition)
+        dtype = "int32" if condition.dtype.kind in "iu" else model.variable_dtype
+        embedded = embed(ops.convert_to_tensor(condition.astype(dtype)))
+    state = model.cached_step.initial_state(batch_size, width, embedded)
     number = next(_NUMBERS) % 2**31
     _CANVASES[number] = canvas
     num_rows = -(-_PIXELS_PER_CALL // width)
@@ -53,7 +55,7 @@ def walk(model, canvas, condition, report=None):
         for row in range(0, height, num_rows):
             last_row = min(row + num_rows, height)
             numbers = (ops.convert_to_tensor(x, "int32") for x in (number, row, last_row))
-            row_done, state = walk_rows(weights, state, condition, *numbers, width, batch_size)
+            row_done, state = walk_rows(weights, state, embedded, *numbers, width, batch_size)
             ops.convert_to_numpy(row_done)  # waits until the rows are done
             if canvas.error is not None:
                 raise canvas.error
@@ -69,7 +71,7 @@ _COMPILED = weakref.WeakKeyDictionary()
 
 
 def _compiled_functions(model, with_xla):
-    """The functions `weights` of a model and `walk_rows`, compiled by the first call."""
+    """The functions `weights` and `embed` of a model and `walk_rows`, compiled when called."""
     compiled = _COMPILED.setdefault(model, {})
     if with_xla not in compiled:
         model_proxy = weakref.proxy(model)
@@ -77,9 +79,12 @@ def _compiled_functions(model, with_xla):
         def prepare():
             return model_proxy.cached_step.weights()
 
+        def embed(condition):
+            return model_proxy.embed(condition)
+
         if keras.backend.backend() == "tensorflow":  # JAX would make the weights constants
-            prepare = draw.compile_function(prepare, False)
-        compiled[with_xla] = prepare, _make_walk_rows(model_proxy, with_xla)
+            prepare, embed = (draw.compile_function(each, False) for each in (prepare, embed))
+        compiled[with_xla] = prepare, embed, _make_walk_rows(model_proxy, with_xla)
     return compiled[with_xla]
 
 
