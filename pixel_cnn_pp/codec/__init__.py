@@ -7,6 +7,8 @@ plan         pictures as tiles, and tiles in chunks that are coded side by side
 walk         compiled functions that walk through rows and stop at each sub-pixel
 coder        what happens at a stop: the range coder, for encoding and for decoding
 frequencies  probabilities as integers with a fixed sum
+ideal        the length that the likelihood promises, to compare with
+peers        PNG, WebP and JPEG XL, to compare with
 """
 
 from pixel_cnn_pp.codec.images import compress, compress_and_report, decompress, salvage

@@ -1,6 +1,7 @@
 """Images to bytes and back."""
 
 import concurrent.futures
+import dataclasses
 import time
 from typing import NamedTuple
 
@@ -20,12 +21,17 @@ class Report(NamedTuple):
       chunk_bytes: Length of each chunk.
       bits: Floats [N], the code length of each picture by its integer frequencies, in bits. The
         chunks together are this long, up to some bytes for each chunk.
+      alone_bytes: Integers [N], computed length of a file with only this picture: its code length,
+        in whole words of the coder, and a header.
+      alone_header_bytes: Integers [N], the part of it that is the header.
       coder_share: Share of the time that the range coder took.
     """
 
     header_bytes: int
     chunk_bytes: list
     bits: np.ndarray
+    alone_bytes: np.ndarray
+    alone_header_bytes: np.ndarray
     coder_share: float
 
 
@@ -91,7 +97,7 @@ def compress_and_report(
     """As `compress`. Returns the bytes and a Report."""
     start = time.perf_counter()
     model.likelihood.require_log_prob()
-    pictures, is_array = _checked_pictures(model, images)
+    pictures, is_array = checked_pictures(model, images)
     shapes = plan.grouped([picture.shape[:2] for picture in pictures])
     tile_shape = _checked_tile_shape(tile_shape)
     condition = _checked_condition(model, condition, shapes, is_array, tile_shape)
@@ -123,10 +129,10 @@ def compress_and_report(
 
     def encode(numbered):
         number, chunk = numbered
-        own = _condition_of(header, chunk, condition)
-        levels, sides = _canvas(header, chunk)
+        own = plan.condition_of(chunk, batch_size, condition)
+        levels, sides = plan.canvas(chunk, batch_size, header.num_channels)
         for index, tile in enumerate(chunk.tiles):
-            levels[: tile.height, : tile.width, index] = _tile_of(pictures[tile.picture], tile)
+            levels[: tile.height, : tile.width, index] = tile.of(pictures[tile.picture])
         encoder = coder.Encoder(levels, *sides, header.num_levels)
         walk.walk(model, encoder, own, report)
         pixels = _pixels(header, chunk, levels)
@@ -151,7 +157,23 @@ def compress_and_report(
     share = (
         passes * seconds / ((time.perf_counter() - start) * min(draw.num_workers(), len(chunks)))
     )
-    return data, Report(len(data) - sum(chunk_bytes), chunk_bytes, bits, share)
+    alone = _headers_alone(header, [picture.shape[:2] for picture in pictures])
+    with_header = alone + 4 * np.ceil(bits / 32).astype(int)
+    own_header = len(data) - sum(chunk_bytes)
+    return data, Report(own_header, chunk_bytes, bits, with_header, alone, share)
+
+
+def _headers_alone(header, shapes):
+    """Lengths [N] of the headers of files that have one picture each."""
+    found = []
+    for shape in shapes:
+        own = [(*shape, 1)]
+        number = plan.num_chunks(own, header.tile_shape, header.batch_size, header.side_multiple)
+        labels = None if header.labels is None else header.labels[:1]
+        chunks = [(0, b"", b"")] * number
+        alone = dataclasses.replace(header, shapes=own, labels=labels, chunks=chunks)
+        found.append(len(container.pack(alone, [])))
+    return np.array(found)
 
 
 def decompress(model, data, condition=None, progress=None):
@@ -219,7 +241,8 @@ def _decoded(model, header, chunks, condition, progress, allow_damage=False):
         number, (chunk, data) = planned
         if isinstance(data, str):
             return data
-        own, expected = _condition_of(header, chunk, condition), header.chunks[number][-1]
+        own = plan.condition_of(chunk, header.batch_size, condition)
+        expected = header.chunks[number][-1]
         try:
             return _decode(model, header, number, chunk, own, data, expected, report)
         except ValueError as error:
@@ -241,13 +264,13 @@ def _decoded(model, header, chunks, condition, progress, allow_damage=False):
                 shape = (*sides[tile.picture], header.num_channels)
                 pictures[tile.picture] = np.zeros(shape, dtype)
             own = levels[: tile.height, : tile.width, index]
-            _tile_of(pictures[tile.picture], tile)[...] = own
+            tile.of(pictures[tile.picture])[...] = own
     return [None if i in lost else picture for i, picture in enumerate(pictures)], reasons
 
 
 def _decode(model, header, number, chunk, condition, data, expected, report):
     """The levels [H, W, B, C] of a chunk, whose pixels must have the expected digest."""
-    levels, sides = _canvas(header, chunk)
+    levels, sides = plan.canvas(chunk, header.batch_size, header.num_channels)
     decoder = coder.Decoder(data, levels, *sides, header.num_levels)
     try:
         walk.walk(model, decoder, condition, report)
@@ -263,7 +286,7 @@ def _decode(model, header, number, chunk, condition, data, expected, report):
     )
 
 
-def _checked_pictures(model, images):
+def checked_pictures(model, images):
     """List of arrays [H, W, C], and whether the images are one array."""
     channels, num_levels = model.config.image_shape[-1], model.config.num_levels
     is_array = hasattr(images, "shape")
@@ -322,30 +345,6 @@ def _checked_tile_shape(tile_shape):
             f"`tile_shape` must be (height, width), at least 1. Received: tile_shape={tile_shape!r}"
         )
     return tile_shape
-
-
-def _canvas(header, chunk):
-    """Empty levels [H, W, B, C] for a chunk, and the heights and the widths [B] of its tiles."""
-    batch_size = header.batch_size
-    levels = np.zeros((chunk.height, chunk.width, batch_size, header.num_channels), np.int32)
-    sides = np.zeros((2, batch_size), int)  # 0 for images that fill the batch up
-    sides[:, : len(chunk.tiles)] = np.transpose([(t.height, t.width) for t in chunk.tiles])
-    return levels, sides
-
-
-def _condition_of(header, chunk, condition):
-    """The condition of the B images of a chunk, or None."""
-    if condition is None:
-        return None
-    own = np.zeros((header.batch_size, *condition.shape[1:]), condition.dtype)
-    own[: len(chunk.tiles)] = condition[[tile.picture for tile in chunk.tiles]]
-    return own
-
-
-def _tile_of(picture, tile):
-    """The part [h, w, C] of a picture, as a view."""
-    rows = slice(tile.top, tile.top + tile.height)
-    return picture[rows, tile.left : tile.left + tile.width]
 
 
 def _bytes_per_level(header):

@@ -7,6 +7,8 @@ import itertools
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 # The most sub-pixels of a chunk, with its padding. It limits the memory: 4 bytes each.
 MAX_CHUNK = 2**27
 # The most images of a batch.
@@ -21,6 +23,11 @@ class Tile(NamedTuple):
     left: int
     height: int
     width: int
+
+    def of(self, picture):
+        """This part of the picture [H, W, C], as a view."""
+        rows = slice(self.top, self.top + self.height)
+        return picture[rows, self.left : self.left + self.width]
 
 
 class Chunk(NamedTuple):
@@ -113,6 +120,42 @@ def _tiles(shapes, tile_shape, side_multiple, canvas_width):
                     own_width = min(tile_width, width - left)
                     yield Tile(picture, top, left, own_height, own_width)
             picture += 1
+
+
+def canvas(chunk, batch_size, num_channels):
+    """An empty canvas for a chunk.
+
+    Args:
+      chunk: Chunk of at most B tiles.
+      batch_size: B.
+      num_channels: C.
+
+    Returns:
+      (levels, (heights, widths)): int32 zeros [H, W, B, C], and the sides [B] of the tiles, 0 for
+      those that fill the batch up.
+    """
+    levels = np.zeros((chunk.height, chunk.width, batch_size, num_channels), np.int32)
+    sides = np.zeros((2, batch_size), int)
+    sides[:, : len(chunk.tiles)] = np.transpose([(t.height, t.width) for t in chunk.tiles])
+    return levels, sides
+
+
+def condition_of(chunk, batch_size, condition):
+    """What the B images of a chunk are conditioned on.
+
+    Args:
+      chunk: Chunk of at most B tiles.
+      batch_size: B.
+      condition: Array [N, ...], what each picture is conditioned on; or None.
+
+    Returns:
+      Array [B, ...], with zeros for images that fill the batch up. None without a condition.
+    """
+    if condition is None:
+        return None
+    own = np.zeros((batch_size, *condition.shape[1:]), condition.dtype)
+    own[: len(chunk.tiles)] = condition[[tile.picture for tile in chunk.tiles]]
+    return own
 
 
 def grouped(shapes):
