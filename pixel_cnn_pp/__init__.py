@@ -15,6 +15,8 @@ _HOME = {
     "DiscretizedLogisticMixture": "likelihoods.distributions",
     "PixelCNN": "models.pixel_cnn",
     "PixelCNNPP": "models.pixel_cnn_pp",
+    "compress": "codec",
+    "decompress": "codec",
     "export_saved_model": "export",
     "load": "runs.checkpoints",
     "load_release": "tf1_import",

@@ -97,6 +97,25 @@ def check_fits(name, images, model, uses_labels):
         )
 
 
+def compiled_raw_params(model):
+    """Makes a function that computes the model's raw parameters with a compiled network.
+
+    Args:
+      model: `models.AutoregressiveModel`.
+
+    Returns:
+      Function (images [B, H, W, C], condition of the B images or None) -> raw parameters.
+    """
+    if not model.compiled and keras.backend.backend() == "tensorflow":
+        # Keras would use XLA on a GPU. `AutoregressiveModel.compile` explains why this is slower.
+        model.jit_compile = False
+
+    def raw_params(images, condition):
+        return model.predict_on_batch(images if condition is None else (images, condition))
+
+    return raw_params
+
+
 def compiled_log_prob(model):
     """Makes a function that computes the model's `log_prob` with a compiled network.
 
@@ -106,13 +125,10 @@ def compiled_log_prob(model):
     Returns:
       Function (images [B, H, W, C], labels [B] or None) -> nats [B].
     """
-    if not model.compiled and keras.backend.backend() == "tensorflow":
-        # Keras would use XLA on a GPU. `AutoregressiveModel.compile` explains why this is slower.
-        model.jit_compile = False
+    raw_params = compiled_raw_params(model)
 
     def log_prob(images, labels):
-        inputs = images if labels is None else (images, labels)
-        return model.log_prob_of(model.predict_on_batch(inputs), images)
+        return model.log_prob_of(raw_params(images, labels), images)
 
     return log_prob
 
@@ -286,6 +302,21 @@ def codec_bits_per_dim(images, codec):
     Raises:
       ValueError: If the images are of another kind or the codec is unknown.
     """
+    return 8 * len(codec_file(images, codec)) / images.size
+
+
+def codec_file(images, codec):
+    """The file of a lossless codec that stores all images side by side, see `codec_bits_per_dim`.
+
+    Args:
+      images, codec: As in `codec_bits_per_dim`.
+
+    Returns:
+      Bytes.
+
+    Raises:
+      ValueError: As `codec_bits_per_dim` does.
+    """
     if codec not in _CODECS:
         raise ValueError(f"`codec` must be one of {', '.join(_CODECS)}. Received: codec={codec!r}")
     if codec not in codecs(images):
@@ -293,6 +324,23 @@ def codec_bits_per_dim(images, codec):
             f"Images for {codec} must be uint8 with 1 or 3 channels. "
             f"Received: {images.dtype} {images.shape}"
         )
+    file = io.BytesIO()
+    Image.fromarray(mosaic(images)).save(file, codec, **_CODECS[codec])
+    return file.getvalue()
+
+
+def mosaic(images):
+    """All images side by side as one picture that a codec can store.
+
+    Args:
+      images: Integers [N, H, W, C] in [0, 65535].
+
+    Returns:
+      uint8 array [H', W', 3], or array [H', W'] of uint8 or uint16, see `codec_bits_per_dim`.
+
+    Raises:
+      ValueError: If a level is out of range.
+    """
     dtype = np.uint8 if images.dtype == np.uint8 else np.uint16
     if images.min() < 0 or images.max() > np.iinfo(dtype).max:
         raise ValueError(
@@ -305,13 +353,11 @@ def codec_bits_per_dim(images, codec):
     num_rows = -(-num_images // num_columns)
     filled = np.zeros((num_rows * num_columns, *images.shape[1:]), dtype)
     filled[:num_images] = images
-    mosaic = filled.reshape(num_rows, num_columns, height, width, channels).swapaxes(1, 2)
-    mosaic = mosaic.reshape(num_rows * height, num_columns * width, channels)
+    picture = filled.reshape(num_rows, num_columns, height, width, channels).swapaxes(1, 2)
+    picture = picture.reshape(num_rows * height, num_columns * width, channels)
     if channels != 3 or dtype != np.uint8:
-        mosaic = np.moveaxis(mosaic, -1, 1).reshape(num_rows * height, -1)
-    file = io.BytesIO()
-    Image.fromarray(mosaic).save(file, codec, **_CODECS[codec])
-    return 8 * file.getbuffer().nbytes / images.size
+        picture = np.moveaxis(picture, -1, 1).reshape(num_rows * height, -1)
+    return picture
 
 
 def _is_8_bit_picture(images):

@@ -207,6 +207,40 @@ def curves(panels):
     return _drawn(figure)
 
 
+def bars(panels):
+    """Draws groups of bars as one picture. It has one panel for each quantity.
+
+    Args:
+      panels: Sequence of (title, label of the y axis, {name of a group: {name of a bar: number}}).
+        All numbers must be finite. A group may lack bars that others have.
+    Returns:
+      uint8 array [H, W, 3], for `save_png`.
+    Raises:
+      ValueError: If there is no panel or no bar, or if a number is not finite.
+
+    >>> bars([("a panel", "bytes", {"one": {"alone": 3.0, "together": 2.0}})]).dtype
+    dtype('uint8')
+    """
+    if not panels:
+        raise ValueError("`panels` must not be empty. Received: no panel")
+    for title, _, groups in panels:
+        numbers = [number for group in groups.values() for number in group.values()]
+        if not numbers or not np.isfinite(numbers).all():
+            raise ValueError(f"Bars must be finite, and at least one. Received: others in {title}")
+    figure, all_axes = _figure(len(panels))
+    for axes, (title, y_label, groups) in zip(all_axes, panels, strict=True):
+        names = list(dict.fromkeys(name for group in groups.values() for name in group))
+        width = 0.8 / len(names)
+        for i, name in enumerate(names):
+            heights = [group.get(name, 0.0) for group in groups.values()]
+            places = np.arange(len(groups)) + (i + 0.5) * width - 0.4
+            axes.bar(places, heights, width, label=name)
+        axes.set_xticks(range(len(groups)), groups, rotation=20)
+        axes.set(title=title, ylabel=y_label)
+        axes.legend(fontsize="small")
+    return _drawn(figure)
+
+
 def _figure(num_panels):
     """Makes a figure, and the axes of its panels side by side."""
     # The import is here, because it takes a second. Without pyplot, a figure needs no display.

@@ -17,7 +17,8 @@ def run(main, arguments=(), on_tensorflow=True):
 
     Args:
       main: Function, called with the positional arguments.
-      arguments: Their names, as the usage shows them.
+      arguments: Their names, as the usage shows them. If the last is in brackets, as in [FILES...],
+        there may be any number of it.
       on_tensorflow: Whether the script uses TensorFlow. If so, it is imported quietly before
         `main`; if not, it need not be installed.
     """
@@ -25,7 +26,9 @@ def run(main, arguments=(), on_tensorflow=True):
     def checked(argv):
         name, *given = argv
         script = os.path.basename(name)
-        if len(given) != len(arguments):
+        any_number = bool(arguments) and arguments[-1].startswith("[")
+        least = len(arguments) - any_number
+        if len(given) < least or (len(given) > least and not any_number):
             usage = " ".join(["usage: python", script, *arguments, "[flags]"])
             sys.exit(f"{usage}  (python {script} --help lists the flags). Received: {given}")
         try:

@@ -1,6 +1,7 @@
 """The mixture of logistics over the channels of a pixel, and the likelihood that uses it."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -137,6 +138,21 @@ class LogisticMixture:
         Returns:
           Tensor [..., L], nats.
         """
+        return self.log_parts(params, channel, earlier, ops.arange(self.num_levels))
+
+    def log_parts(self, params, channel, earlier, firsts, size=1):
+        """As `log_pmf`, for ranges of levels instead of single levels.
+
+        Args:
+          params: MixtureParams.
+          channel: c, an integer in [0, C - 1].
+          earlier: List of the c earlier channels, as in `log_pmf`.
+          firsts: Integer tensor [..., M] or [M], the first level of each range, in [0, L - 1].
+          size: Number of levels in a range. Those above L - 1 do not exist.
+
+        Returns:
+          Tensor [..., M], nats.
+        """
         dtype = params.loc.dtype
         values = [to_unit_scale(x, self.num_levels, dtype)[..., None] for x in earlier]
         log_weights = params.mixture_logits
@@ -147,11 +163,12 @@ class LogisticMixture:
             )
         log_weights = ops.log_softmax(log_weights, axis=-1)  # [..., K]
         log_mass = logistic_bin_log_mass(
-            ops.arange(self.num_levels)[:, None],
+            firsts[..., None],
             self.conditional_loc(params, channel, values)[..., None, :],
             params.log_scale[..., channel, None, :],
             self.num_levels,
-        )  # [..., L, K]
+            size,
+        )  # [..., M, K]
         return ops.logsumexp(log_weights[..., None, :] + log_mass, axis=-1)
 
     def sample(self, params, mixture_uniforms, logistic_uniforms):
@@ -283,6 +300,14 @@ class DiscretizedMixture(base.Likelihood):
     def log_pmf(self, raw_params, channel, earlier):
         """As in `base.Likelihood`."""
         return self.mixture.log_pmf(self._split(raw_params), channel, earlier)
+
+    def log_parts(self, raw_params, channel, earlier, first, size, num_parts):
+        """As in `base.Likelihood`, without a table of all levels."""
+        firsts = self._first_levels(first, size, num_parts)
+        # A part that does not exist gets some other level, which keeps the numbers finite.
+        inside = ops.minimum(firsts, self.num_levels - 1)
+        log_parts = self.mixture.log_parts(self._split(raw_params), channel, earlier, inside, size)
+        return ops.where(firsts < self.num_levels, log_parts, -math.inf)
 
     def draw(self, raw_params, channel, earlier, uniforms, controls):
         """As in `base.Likelihood`. All channels of a pixel have the same component."""

@@ -37,8 +37,7 @@ def draw_cached(model, images, known_mask, condition, seed, controls, progress=N
     """
     num_images, height, width, _ = images.shape
     with_xla = prefers_xla(model) if with_xla is None else with_xla
-    num_workers = _num_workers()
-    batch_size = _batch_size(num_images, num_workers)
+    batch_size = batching(num_images)
     # All batches have one size, so that one function is compiled. If the images do not fill the
     # last batch, it starts earlier. Then it draws some images of the batch before again, with the
     # same result.
@@ -80,7 +79,7 @@ def draw_cached(model, images, known_mask, condition, seed, controls, progress=N
                 progress(done[0] * num_images // len(starts), height * num_images)
         return np.moveaxis(ops.convert_to_numpy(drawn), 2, 0)
 
-    with concurrent.futures.ThreadPoolExecutor(num_workers) as executor:
+    with concurrent.futures.ThreadPoolExecutor(num_workers()) as executor:
         for start, drawn in zip(starts, executor.map(draw_batch, starts), strict=True):
             images[start : start + batch_size] = drawn
     return images
@@ -98,7 +97,7 @@ def _is_on_cpu():
     return keras.distribution.list_devices()[0].startswith("cpu")
 
 
-def _num_workers():
+def num_workers():
     """Number of batches to draw at the same time.
 
     The computation for one pixel is too small to be divided among the cores of a CPU. So each core
@@ -111,13 +110,18 @@ def _num_workers():
     return os.cpu_count() or 1
 
 
-def _batch_size(num_images, num_workers, minimum=min):
+def batching(num_images):
+    """Number of images in a batch: all cores are busy, but batches are not too large."""
+    return _batch_size(num_images, num_workers())
+
+
+def _batch_size(num_images, workers, minimum=min):
     """Number of images in a batch. `minimum` is `ops.minimum` if `num_images` is a tensor.
 
     `sample` and an exported function use the same rule. In batches of another size, products may be
     rounded differently, which changes some of the draws.
     """
-    return minimum(_MAX_BATCH_SIZE, (num_images + num_workers - 1) // num_workers)
+    return minimum(_MAX_BATCH_SIZE, (num_images + workers - 1) // workers)
 
 
 # {model: {with_xla: its compiled functions}}. The functions hold only weak references to their
@@ -236,11 +240,11 @@ def make_draw_images(model, compile_step):
       be unknown when it is traced.
     """
     draw_rows = make_draw_rows(model, compile_step)
-    num_workers = _num_workers()
+    workers = num_workers()
 
     def draw_images(images, known_mask, condition, seed, controls):
         num_images, height, width, _ = ops.shape(images)
-        batch_size = _batch_size(num_images, num_workers, ops.minimum)
+        batch_size = _batch_size(num_images, workers, ops.minimum)
         step = model.cached_step
         weights = step.weights()
 

@@ -5,7 +5,7 @@ from keras import ops
 from pixel_cnn_pp import likelihoods
 
 
-def walk_row(model, weights, state, row, choose, shape, condition=None):
+def walk_row(model, weights, state, row, choose, shape, condition=None, step=None):
     """Walks through a row of images, sub-pixel after sub-pixel.
 
     Args:
@@ -20,12 +20,13 @@ def walk_row(model, weights, state, row, choose, shape, condition=None):
         of the pixel. `draws`, `completes` and `teacher_forces` make such functions.
       shape: (W, B), width of the row and number of images.
       condition: The result of the model's `embed`, or None for an unconditional model.
+      step: The `models.step.Step` to walk with. None for `model.cached_step`.
 
     Returns:
       The state for the next row; levels [W, B, C]; raw parameters [W, B, P], complete for all
       channels.
     """
-    step = model.cached_step
+    step = model.cached_step if step is None else step
     width, batch_size = shape
     num_channels = model.config.image_shape[-1]
     context, left = step.begin_row(weights, state, row, condition)

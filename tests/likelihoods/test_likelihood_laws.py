@@ -151,6 +151,31 @@ def test_log_probabilities_of_the_channels_add_up_to_that_of_the_pixel(name):
 
 
 @EACH_WITH_LOG_PMF
+def test_parts_of_the_levels_have_the_sum_of_their_levels(name):
+    likelihood, raw_params, levels = case(name, 4, 6)
+    num_levels, channels = likelihood.num_levels, channels_of(levels)
+    rng = np.random.default_rng(2)
+    for channel, log_pmf in enumerate(log_pmfs(likelihood, raw_params, levels)):
+        # With parts that reach over the last level, and others that are behind it.
+        for size, num_parts in ((1, num_levels), (1, 3), (3, 5), (num_levels, 2)):
+            first = rng.integers(0, num_levels, (4, 6), np.int32)
+            first[0] = 0
+            found = likelihood.log_parts(
+                raw_params, channel, channels[:channel], first, size, num_parts
+            )
+            expected = np.full((4, 6, num_parts), -np.inf)
+            for at in np.ndindex(4, 6):
+                for part in range(num_parts):
+                    start = first[at] + part * size
+                    in_part = np.asarray(log_pmf)[at][start : start + size]
+                    if len(in_part):
+                        expected[(*at, part)] = np.logaddexp.reduce(in_part)
+            # As above, an argument's rounding.
+            tolerance = 8 * FLOAT64_EPS * (np.exp(8.5) + num_levels)
+            np.testing.assert_allclose(found, expected, rtol=1e-11, atol=tolerance)
+
+
+@EACH_WITH_LOG_PMF
 def test_draws_follow_the_probabilities_of_the_levels(name):
     num_draws = 2048
     likelihood, raw_params, _ = case(name, seed=3, dtype="float32")

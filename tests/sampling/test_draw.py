@@ -96,7 +96,7 @@ def test_an_image_does_not_depend_on_how_many_are_drawn_nor_on_the_batches(monke
     np.testing.assert_array_equal(sampling.sample(model, 3, pictures[:3], seed=9), seven[:3])
     monkeypatch.setattr(draw, "_MAX_BATCH_SIZE", 2)
     for num_workers in (1, 3):
-        monkeypatch.setattr(draw, "_num_workers", lambda n=num_workers: n)
+        monkeypatch.setattr(draw, "num_workers", lambda n=num_workers: n)
         np.testing.assert_array_equal(sampling.sample(model, 7, pictures, seed=9), seven)
 
 
@@ -122,7 +122,7 @@ def test_the_noise_of_an_image_is_the_same_in_every_batch():
 
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_an_export_draws_the_batches_that_a_call_draws(monkeypatch, num_workers):
-    monkeypatch.setattr(draw, "_num_workers", lambda: num_workers)
+    monkeypatch.setattr(draw, "num_workers", lambda: num_workers)
     monkeypatch.setattr(draw, "_MAX_BATCH_SIZE", 4)
     batches = []
 
