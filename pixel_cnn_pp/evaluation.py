@@ -7,7 +7,6 @@ import math
 import os
 import pathlib
 
-import keras
 import numpy as np
 from PIL import Image
 
@@ -106,9 +105,6 @@ def compiled_raw_params(model):
     Returns:
       Function (images [B, H, W, C], condition of the B images or None) -> raw parameters.
     """
-    if not model.compiled and keras.backend.backend() == "tensorflow":
-        # Keras would use XLA on a GPU. `AutoregressiveModel.compile` explains why this is slower.
-        model.jit_compile = False
 
     def raw_params(images, condition):
         return model.predict_on_batch(images if condition is None else (images, condition))

@@ -56,6 +56,7 @@ WHEN_CALLED = {
     ("models.blocks", "_is_traced"),
     ("models.blocks", "_tensor"),
     ("likelihoods.mixture", "distribution"),
+    ("likelihoods.whole_numbers", "_check_in_graph"),
 }
 # `scripts` warms TensorFlow up on behalf of scripts, by its name.
 BY_NAME = {"scripts"}

@@ -1,5 +1,6 @@
 """The mathematics of the likelihoods, in keras.ops.
 
+whole_numbers       the check that values are levels or labels
 scale               conversion between levels and the scale [-1, 1]; bits/dim
 base                the base class; add a new likelihood as a subclass in a new file
 logistic            one logistic: the mass of a level, the lower limit of its scale

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixel_cnn_pp.likelihoods import mixture_statistics
+from pixel_cnn_pp.likelihoods import mixture_statistics, whole_numbers
 from pixel_cnn_pp.likelihoods.mixture import LogisticMixture, MixtureParams
 from pixel_cnn_pp.likelihoods.scale import level_dtype
 
@@ -49,7 +49,8 @@ class DiscretizedLogisticMixture(tfd.Distribution):
           coeffs: Float tensor [..., C (C - 1) / 2, K], how channel j < c shifts the mean of
             channel c, in the order (1, 0), (2, 0), (2, 1), ...; None for no shift.
           num_levels: L, at least 2; a pixel's channels are whole numbers in [0, L - 1].
-          validate_args: Whether `log_prob` checks that its values are such numbers.
+          validate_args: As in `tfp.distributions.Distribution`. The values of `log_prob` are
+            always checked.
           allow_nan_stats: As in `tfp.distributions.Distribution`.
           name: Name of the distribution.
 
@@ -161,6 +162,21 @@ class DiscretizedLogisticMixture(tfd.Distribution):
     def _event_shape_tensor(self):
         return tf.constant([self._mixture.num_channels], tf.int32)
 
+    def log_prob(self, value, name="log_prob", **kwargs):
+        """As in `tfp.distributions.Distribution`. `value` must be whole numbers in [0, L - 1]."""
+        return super().log_prob(self._checked(value), name, **kwargs)
+
+    def prob(self, value, name="prob", **kwargs):
+        """As in `tfp.distributions.Distribution`. `value` must be whole numbers in [0, L - 1]."""
+        return super().prob(self._checked(value), name, **kwargs)
+
+    def _checked(self, value):
+        """The value as a tensor of its own dtype: TensorFlow Probability would cast it to uint8."""
+        if not tf.is_tensor(value) and not isinstance(value, tf.Variable):
+            value = np.asarray(value)
+        whole_numbers.check("value", value, self._num_levels - 1)
+        return tf.convert_to_tensor(value)
+
     def _log_prob(self, value):
         num_channels = self._mixture.num_channels
         if value.shape.rank is not None and not value.shape[-1:].is_compatible_with([num_channels]):
@@ -195,19 +211,6 @@ class DiscretizedLogisticMixture(tfd.Distribution):
 
     def _mode(self):
         return mixture_statistics.mode(self._mixture, self._params())
-
-    def _sample_control_dependencies(self, value):
-        if not self.validate_args:
-            return []
-        value = tf.cast(value, self._loc.dtype)
-        message = f"Values must be whole numbers in [0, {self._num_levels - 1}]."
-        return [
-            tf.debugging.assert_equal(value, tf.round(value), message=message),
-            tf.debugging.assert_non_negative(value, message=message),
-            tf.debugging.assert_less_equal(
-                value, tf.cast(self._num_levels - 1, value.dtype), message=message
-            ),
-        ]
 
 
 def _to_tensor(value, dtype_hint):

@@ -1,6 +1,8 @@
 """The models. Each is a subclass of `base.AutoregressiveModel` in a file of its own.
 
 base               the methods that a model defines, and the methods that follow from them
+keras_model        what a model is for Keras
+scoring            log-likelihoods of images, pixels and sub-pixels
 step               the methods of a cached step
 conditions         what images are conditioned on, as a network takes it
 inputs             checks of images and conditions

@@ -1,16 +1,17 @@
 """The base class of all models: what a model defines, and what follows from it."""
 
-import dataclasses
+import functools
 import math
 
 import keras
 from keras import ops
 
-from pixel_cnn_pp import config, layers, likelihoods
-from pixel_cnn_pp.models import conditions, inputs
+from pixel_cnn_pp import layers, likelihoods
+from pixel_cnn_pp.models import conditions, inputs, scoring
+from pixel_cnn_pp.models.keras_model import KerasModel
 
 
-class AutoregressiveModel(keras.Model):
+class AutoregressiveModel(KerasModel):
     """A distribution of integer images, as a product over sub-pixels in raster order.
 
     log p(x) = sum{ log p(x[i] | x[0], ..., x[i - 1]) : i }, over rows, columns, channels.
@@ -106,8 +107,11 @@ class AutoregressiveModel(keras.Model):
           ValueError: If images or condition are not of the form that `call` asks for.
         """
         images, condition = inputs.unpack(images, condition)
-        self.check_inputs(images, condition)
-        return super().__call__(images, condition, **kwargs)
+        is_right = self.check_inputs(images, condition)
+        raw_params = super().__call__(images, condition, **kwargs)
+        # In a compiled function, this waits for the check. JAX cannot raise an error there: NaN is
+        # seen, and wrong numbers are not.
+        return raw_params if is_right is None else ops.where(is_right, raw_params, math.nan)
 
     def call(self, images, condition=None, training=False, seed=None, first_image=0):
         """Computes the raw parameters of images, see `conditionals`.
@@ -134,21 +138,50 @@ class AutoregressiveModel(keras.Model):
         return self.conditionals(images, condition, training, seed, first_image)
 
     @inputs.takes_labels
-    def log_prob(self, images, condition=None):
+    def log_prob(self, images, condition=None, reduce="image", batch_size=None):
         """Log-likelihood of integer images. It is exact, or a lower bound for dequantized data.
 
         Args:
           images: Tensor [B, H, W, C] as in `call`.
           condition: As in `call`.
+          reduce: "image" for a number for each image, "pixel" for one for each pixel, given the
+            pixels before it, "channel" for one for each sub-pixel, given all sub-pixels before it.
+          batch_size: Number of images to compute at a time, by a compiled network. None computes
+            all at once.
 
         Returns:
-          Tensor [B], nats.
+          Tensor [B], [B, H, W] or [B, H, W, C], nats.
 
         Raises:
-          ValueError: As `call` does, or if the model has no likelihood.
+          ValueError: As `call` does, or if the model has no likelihood, or only a bound where
+            `reduce` is "channel".
+        """
+        scoring.check(self.likelihood, reduce, batch_size)
+        if batch_size is None:
+            return scoring.log_prob_of(self, self(images, condition), images, reduce)
+        self.check_inputs(images, condition)
+        return scoring.log_prob_in_batches(self, images, condition, reduce, batch_size)
+
+    @inputs.takes_labels
+    def level_probabilities(self, images, row, column, channel, condition=None):
+        """The probabilities of all levels of a sub-pixel, given the sub-pixels before it.
+
+        Args:
+          images: Tensor [B, H, W, C] as in `call`. Only the sub-pixels before this one count.
+          row, column, channel: The place of the sub-pixel, integers. Negative ones count from the
+            end.
+          condition: As in `call`.
+
+        Returns:
+          Tensor [B, L].
+
+        Raises:
+          ValueError: As `call` does, or if there is no such place, or no likelihood.
         """
         self.likelihood.require_log_prob()
-        return self.log_prob_of(self(images, condition), images)
+        self.check_inputs(images, condition)
+        place = scoring.checked_place(images.shape[1:], row=row, column=column, channel=channel)
+        return scoring.level_probabilities(self, images, place, condition)
 
     def log_prob_of(self, raw_params, images, noise=None):
         """Log-likelihood of images, given their raw parameters.
@@ -224,7 +257,7 @@ class AutoregressiveModel(keras.Model):
         Raises:
           ValueError: As `log_prob` does.
         """
-        return _bits_per_dim(-self.log_prob(images, condition), images)
+        return scoring.bits_per_dim(-self.log_prob(images, condition), images)
 
     def distribution(self, raw_params):
         """The distribution of every pixel given the earlier pixels, for TensorFlow Probability.
@@ -274,110 +307,25 @@ class AutoregressiveModel(keras.Model):
 
     @inputs.takes_labels
     def check_inputs(self, images, condition=None):
-        """Checks images and condition. Values are only checked outside compiled functions.
+        """Checks images and condition.
+
+        In a compiled function of TensorFlow, values are checked when it runs. Then the error is an
+        `InvalidArgumentError`.
 
         Args:
           images: The value to check, which should be images [B, H, W, C].
           condition: The value to check, which should be a condition as in `call`, or None.
 
+        Returns:
+          None, or in a compiled function a Boolean tensor [], false if values are wrong.
+
         Raises:
           ValueError: If they are not of the form that `call` asks for. The message has one line.
         """
         channels, num_levels = self.config.image_shape[-1], self.config.num_levels
-        inputs.check_images(images, channels, num_levels)
-        inputs.check_condition(condition, tuple(images.shape), self.config)
-
-    # Keras
-
-    def compile(self, *args, jit_compile="auto", **kwargs):
-        """As `keras.Model.compile`, except that on TensorFlow "auto" means no XLA.
-
-        XLA takes minutes to compile so many layers, and is not faster on a CPU.
-        """
-        if jit_compile == "auto" and keras.backend.backend() == "tensorflow":
-            jit_compile = False
-        super().compile(*args, jit_compile=jit_compile, **kwargs)
-
-    def compile_from_config(self, config):
-        """Compiles a loaded model as before. Keras needs this, because `compile` is overridden."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
-    def fit(self, x=None, y=None, *args, **kwargs):
-        """As `keras.Model.fit`. `x` has images and `y` conditions, or `x` is a stream of both."""
-        self._check_arrays(x, y)
-        return super().fit(x, y, *args, **kwargs)
-
-    def evaluate(self, x=None, y=None, *args, **kwargs):
-        """As `keras.Model.evaluate`, with the arguments of `fit`. Returns the mean bits/dim."""
-        self._check_arrays(x, y)
-        return super().evaluate(x, y, *args, **kwargs)
-
-    def predict(self, x, *args, **kwargs):
-        """Computes raw parameters. `x` has images or a pair (images, condition), or is a stream."""
-        self._check_arrays(x, None)
-        return super().predict(x, *args, **kwargs)
-
-    def predict_on_batch(self, x):
-        """Computes raw parameters of one batch. `x` has images or a pair (images, condition)."""
-        self._check_arrays(x, None)
-        return super().predict_on_batch(x)
-
-    def train_step(self, *args):
-        """One step of `fit`. A condition is an input of the network and not its target."""
-        *state, data = args
-        return super().train_step(*state, self._as_inputs(data))
-
-    def test_step(self, *args):
-        """One step of `evaluate`."""
-        *state, data = args
-        return super().test_step(*state, self._as_inputs(data))
-
-    def predict_step(self, *args):
-        """One step of `predict`. Returns raw parameters."""
-        *state, data = args
-        return super().predict_step(*state, self._as_inputs(data))
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean bits/dim of a batch, weighted by `sample_weight` if it is given."""
-        images = x[0] if isinstance(x, list | tuple) else x
-        noise = self.noise(images, self._seed_generator.next()) if training else None
-        bits_per_dim = _bits_per_dim(self.loss_of(y_pred, images, noise), images)
-        if sample_weight is not None:
-            bits_per_dim = bits_per_dim * ops.cast(sample_weight, bits_per_dim.dtype)
-        # Keras sums losses over replicas. This method divides by their number. It is private, and
-        # Keras has no public one.
-        return self._aggregate_additional_loss(ops.mean(bits_per_dim))
-
-    def get_config(self):
-        """The arguments that the model was made with."""
-        return {
-            "name": self.name,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-            "config": dataclasses.asdict(self.config),
-            "recompute": self.recompute,
-        }
-
-    @classmethod
-    def from_config(cls, values):
-        """The model with these arguments, with fresh weights."""
-        return cls(**{**values, "config": config.model_config(values["config"])})
-
-    def _as_inputs(self, data):
-        """Converts (images, condition, weights) of `fit` to ((images, condition), None, ...)."""
-        images, condition, weights = keras.utils.unpack_x_y_sample_weight(data)
-        if not self.is_conditional or condition is None:
-            return images, None, weights
-        return (images, condition), None, weights
-
-    def _check_arrays(self, x, y):
-        """Checks arrays that are given to `fit`. In a compiled step, values cannot be checked."""
-        x, y = inputs.unpack(x, y)
-        if hasattr(x, "shape"):
-            self.check_inputs(x, y if self.is_conditional else None)
-
-
-def _bits_per_dim(nats, images):
-    """Bits/dim [B] of images [B, H, W, C]. H and W may be unknown when the graph is traced."""
-    num_dims = ops.cast(math.prod(ops.shape(images)[1:]), nats.dtype)
-    return likelihoods.bits_per_dim(nats, num_dims)
+        checks = [
+            inputs.check_images(images, channels, num_levels),
+            inputs.check_condition(condition, tuple(images.shape), self.config),
+        ]
+        checks = [is_right for is_right in checks if is_right is not None]
+        return functools.reduce(ops.logical_and, checks) if checks else None

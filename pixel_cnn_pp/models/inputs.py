@@ -2,10 +2,9 @@
 
 import functools
 
-import keras
-import numpy as np
 from keras import ops
 
+from pixel_cnn_pp.likelihoods import whole_numbers
 from pixel_cnn_pp.models import conditions
 
 
@@ -35,12 +34,13 @@ def unpack(images, condition):
 def check_images(images, num_channels, num_levels):
     """Checks that a value is a batch of images.
 
-    Inside a compiled function, only the shape and the dtype are checked.
-
     Args:
       images: The value to check, which should be images [B, H, W, C].
       num_channels: C.
       num_levels: L.
+
+    Returns:
+      As `whole_numbers.check`.
 
     Raises:
       ValueError: If the shape is wrong, or a value is not a whole number in [0, L - 1].
@@ -56,18 +56,19 @@ def check_images(images, num_channels, num_levels):
         raise ValueError(
             f"Height and width of images must be at least 1. Received: images of shape {shape}"
         )
-    _check_whole_numbers("images", images, num_levels - 1)
+    return whole_numbers.check("images", images, num_levels - 1)
 
 
 def check_condition(condition, images_shape, config):
     """Checks that there is a condition for each image, or none for an unconditional model.
 
-    Inside a compiled function, only the shape and the dtype are checked.
-
     Args:
       condition: The value to check, which should be what the configuration says, or None.
       images_shape: (B, H, W, C), with None for a size that is unknown.
       config: Configuration of the model.
+
+    Returns:
+      As `whole_numbers.check`.
 
     Raises:
       ValueError: If the condition is missing, or given to an unconditional model, or of another
@@ -75,8 +76,7 @@ def check_condition(condition, images_shape, config):
     """
     shape = conditions.shape_of(config)
     if shape is None:
-        check_labels(condition, images_shape, config.num_classes)
-        return
+        return _check_labels(condition, images_shape, config.num_classes)
     what = "real vectors" if len(shape) == 1 else "pictures"
     listed = ", ".join(map(str, shape))
     if condition is None:
@@ -99,9 +99,9 @@ def check_condition(condition, images_shape, config):
             f"shape {images_shape}. Received: condition of shape {received}"
         )
     if len(shape) == 3:
-        _check_whole_numbers("condition", condition, config.condition_levels - 1)
-    else:
-        _check_finite("condition", condition)
+        return whole_numbers.check("condition", condition, config.condition_levels - 1)
+    _check_finite("condition", condition)
+    return None
 
 
 def _picture_sides(images_shape, times_larger):
@@ -118,7 +118,7 @@ def _picture_sides(images_shape, times_larger):
     return sides
 
 
-def check_labels(labels, images_shape, num_classes):
+def _check_labels(labels, images_shape, num_classes):
     """Checks that there is a label for each image, or no label for an unconditional model.
 
     Args:
@@ -138,7 +138,7 @@ def check_labels(labels, images_shape, num_classes):
                 "labels must be None: this model is not class-conditional. "
                 f"Received: labels of shape {tuple(labels.shape)}"
             )
-        return
+        return None
     if labels is None:
         raise ValueError(
             f"labels must be given: this model is conditioned on {num_classes} classes. "
@@ -151,7 +151,7 @@ def check_labels(labels, images_shape, num_classes):
             f"labels must have the shape [B], one for each of the images of shape {images_shape}. "
             f"Received: labels of shape {label_shape}"
         )
-    _check_whole_numbers("labels", labels, num_classes - 1)
+    return whole_numbers.check("labels", labels, num_classes - 1)
 
 
 def _check_is_array(name, value):
@@ -159,61 +159,11 @@ def _check_is_array(name, value):
         raise ValueError(f"{name} must be an array or a tensor. Received: {type(value).__name__}")
 
 
-def _check_whole_numbers(name, values, largest):
-    dtype = _numpy_dtype(values)
-    kind = "f" if dtype == "bfloat16" else getattr(dtype, "kind", "")
-    if kind not in ("i", "u", "f"):
-        raise ValueError(f"{name} must be whole numbers. Received: dtype {dtype}")
-    if 0 in values.shape or (kind == "u" and np.iinfo(dtype).max <= largest):
-        return  # no value can be out of range
-    found = _summary(values, kind)
-    if found is None:  # inside a compiled function: there are no values yet
-        return
-    smallest, greatest, is_whole = found
-    if not is_whole:
-        raise ValueError(
-            f"{name} must be whole numbers in [0, {largest}]. Received: fractions or NaN"
-        )
-    if smallest < 0 or greatest > largest:
-        raise ValueError(
-            f"{name} must be whole numbers in [0, {largest}]. "
-            f"Received: values in [{smallest}, {greatest}]"
-        )
-
-
 def _check_finite(name, values):
-    dtype = _numpy_dtype(values)
-    kind = "f" if dtype == "bfloat16" else getattr(dtype, "kind", "")
-    if kind not in ("i", "u", "f"):
+    dtype = whole_numbers.numpy_dtype(values)
+    if whole_numbers.kind_of(dtype) not in ("i", "u", "f"):
         raise ValueError(f"{name} must be real numbers. Received: dtype {dtype}")
-    found = None if 0 in values.shape else _summary(values, kind)
-    if found is not None and not np.isfinite(np.array(found[:2], "float64")).all():
+    is_finite = ops.all(ops.isfinite(ops.cast(values, "float32")))
+    found = whole_numbers.concrete([is_finite])
+    if found is not None and not found[0]:
         raise ValueError(f"{name} must be finite. Received: infinity or NaN")
-
-
-def _numpy_dtype(values):
-    """The dtype of an array or a tensor as NumPy has it, or its name where NumPy has none."""
-    if isinstance(values, np.ndarray):
-        return values.dtype
-    name = keras.backend.standardize_dtype(values.dtype)
-    try:
-        return np.dtype(name)
-    except TypeError:
-        return name
-
-
-def _summary(values, kind):
-    """Smallest and greatest value, and whether all are whole. None inside a compiled function.
-
-    Tensors are reduced on their device. Only three numbers are copied to the host.
-    """
-    if isinstance(values, np.ndarray):
-        is_whole = kind != "f" or np.array_equal(values, np.round(values))
-        return values.min(), values.max(), is_whole
-    is_whole = ops.all(values == ops.round(values)) if kind == "f" else True
-    try:
-        return tuple(
-            ops.convert_to_numpy(x)[()] for x in (ops.min(values), ops.max(values), is_whole)
-        )
-    except (NotImplementedError, TypeError, ValueError):
-        return None

@@ -1,5 +1,7 @@
 """What is no image or no label is refused in one line, before anything is computed."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -150,6 +152,29 @@ def test_an_unconditional_model_ignores_the_labels_of_a_stream():
     expected = model.evaluate(images, verbose=0)
     data = tf.data.Dataset.from_tensor_slices((images, [0, 1])).batch(2)
     assert model.evaluate(data, verbose=0) == pytest.approx(expected, rel=float(EPS))
+
+
+@pytest.mark.parametrize("name", WITH_LABELS)
+def test_in_a_compiled_function_and_in_a_stream_values_are_checked(name):
+    model = specimens.fresh(SPECIMENS[name])
+    images, labels = specimens.images(model.config, 2), specimens.labels(model.config, 2)
+    top, n = model.config.num_levels - 1, model.config.num_classes
+    bad = [
+        (images / (2 * top), labels, f"images must be whole numbers in [0, {top}]. Received: fra"),
+        (images + 3.0 * top, labels, f"images must be whole numbers in [0, {top}]. Received: val"),
+        (images + 0.0, labels + n, f"labels must be whole numbers in [0, {n - 1}]. Received: val"),
+    ]
+    log_prob = tf.function(model.log_prob, autograph=False)
+    model.compile(keras.optimizers.SGD(0.01))
+    before = model.get_weights()
+    for bad_images, bad_labels, part in bad:
+        arguments = tf.constant(bad_images, tf.float32), tf.constant(bad_labels)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(part)):
+            log_prob(*arguments)
+        with one_line(part):
+            model.fit(tf.data.Dataset.from_tensors(arguments), verbose=0)
+    for array, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(array, other)
 
 
 def test_checks_do_not_copy_a_tensor_to_the_host(monkeypatch):

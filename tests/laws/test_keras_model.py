@@ -239,3 +239,11 @@ def test_a_float64_model_is_float64_throughout(name):
         model.bits_per_dim(images, labels),
     ):
         assert result.dtype == tf.float64
+
+
+@EACH_MODEL
+def test_a_checkpoint_of_tensorflow_keeps_all_weights(name, tmp_path):
+    model, other = specimens.opinionated(name), specimens.fresh(SPECIMENS[name], dtype="float64")
+    path = tf.train.Checkpoint(model=model).save(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(model=other).restore(path).assert_consumed()
+    assert_all_equal(weights_of(other), weights_of(model))

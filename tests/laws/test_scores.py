@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import specimens
 import tensorflow as tf
-from comparisons import EPS, assert_all_equal, to_numpy, weights_of
+from comparisons import EPS, assert_all_equal, one_line, to_numpy, weights_of
 from specimens import SPECIMENS
 
 from pixel_cnn_pp import models
@@ -194,3 +194,42 @@ def test_initialisation_is_a_function_of_batch_and_seed_and_leaves_kernels_alone
         )
     same = all(np.array_equal(*pair) for pair in zip(first, other_seed, strict=True))
     assert same == (not (specimens.has_initialisation(name) and specimens.has_dropout(name)))
+
+
+@WITH_LIKELIHOOD
+def test_pixels_and_channels_add_up_to_the_image_in_batches_of_any_size(name):
+    model = specimens.opinionated(name)
+    images, condition = specimens.images(model.config, 3), specimens.labels(model.config, 3)
+    expected = model.log_prob(images, condition)
+    of_pixels = model.log_prob(images, condition, reduce="pixel")
+    assert of_pixels.shape == images.shape[:3]
+    np.testing.assert_allclose(np.sum(of_pixels, axis=(1, 2)), expected, rtol=1e-12)
+    batched = model.log_prob(images, condition, reduce="pixel", batch_size=2)
+    np.testing.assert_allclose(batched, of_pixels, rtol=1e-10)
+    if model.likelihood.noise_shape(1, 1) is not None:
+        with one_line("`reduce` must be image or pixel for a likelihood that is a bound"):
+            model.log_prob(images, condition, reduce="channel")
+        return
+    of_channels = model.log_prob(images, condition, reduce="channel")
+    assert of_channels.shape == images.shape
+    np.testing.assert_allclose(np.sum(of_channels, axis=-1), of_pixels, rtol=1e-10)
+    # The last channel of a pixel in the middle, among all levels.
+    row, column = images.shape[1] // 2, images.shape[2] // 2
+    probs = model.level_probabilities(images, row, column, -1, condition)
+    np.testing.assert_allclose(np.sum(probs, axis=-1), 1, rtol=1e-12)
+    own = np.take_along_axis(np.asarray(probs), images[:, row, column, -1:].astype(int), axis=1)
+    np.testing.assert_allclose(np.log(own[:, 0]), of_channels[:, row, column, -1], rtol=1e-9)
+
+
+def test_what_log_prob_cannot_give_is_one_line():
+    model = specimens.build("relu")
+    images = specimens.images(model.config, 2)
+    for arguments, part in (
+        ({"reduce": "row"}, "`reduce` must be one of image, pixel, channel. Received: reduce='row"),
+        ({"batch_size": 0}, "`batch_size` must be None or a whole number of at least 1. Received:"),
+        ({"images": images + 0.5, "batch_size": 1}, "images must be whole numbers"),
+    ):
+        with one_line(part):
+            model.log_prob(**{"images": images, **arguments})
+    with one_line("`row` must be a whole number in [-5, 4]. Received: row=5"):
+        model.level_probabilities(images, 5, 0, 0)

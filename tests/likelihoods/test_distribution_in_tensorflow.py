@@ -219,15 +219,19 @@ def test_it_works_inside_independent_sample_and_joint_distributions():
     np.testing.assert_allclose(joint.log_prob([shift, value]), expected, rtol=8 * FLOAT32_EPS)
 
 
-@pytest.mark.parametrize("compile_function", [lambda function: function, tf.function])
-def test_validate_args_rejects_values_that_are_no_levels(compile_function):
-    careless = DiscretizedLogisticMixture(**parameters(), num_levels=17)
-    careful = careless.copy(validate_args=True)
-    log_prob = compile_function(careful.log_prob)
-    good = tf.constant([0.0, 16.0, 3.0])
-    np.testing.assert_allclose(log_prob(good), careless.log_prob(good), rtol=8 * FLOAT32_EPS)
-    for bad in ([1.0, 2.5, 3.0], [1.0, 17.0, 3.0], [-1.0, 2.0, 3.0]):
-        with pytest.raises(
-            tf.errors.InvalidArgumentError, match=r"Values must be whole numbers in \[0, 16\]"
-        ):
-            log_prob(tf.constant(bad))
+@pytest.mark.parametrize("name", ["log_prob", "prob"])
+def test_values_that_are_no_levels_are_refused_and_none_is_cast(name):
+    pixels = DiscretizedLogisticMixture(**parameters(), num_levels=17)
+    score = getattr(pixels, name)
+    compiled = tf.function(score)
+    expected = score(tf.constant([0, 16, 3], tf.uint8))
+    for good in ([0, 16, 3], [0.0, 16.0, 3.0], np.array([0, 16, 3], "int64")):
+        np.testing.assert_allclose(score(good), expected, rtol=8 * FLOAT32_EPS)
+        np.testing.assert_allclose(compiled(tf.constant(good)), expected, rtol=8 * FLOAT32_EPS)
+    rule = r"value must be whole numbers in \[0, 16\]. Received: "
+    for bad in ([1.0, 2.5, 3.0], [1, 17, 3], [-1, 2, 3], [300, 0, 0]):
+        for value in (bad, np.array(bad), tf.constant(bad)):
+            with pytest.raises(ValueError, match=rule):
+                score(value)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=rule):
+            compiled(tf.constant(bad))
