@@ -333,7 +333,7 @@ def test_a_real_script_takes_our_short_flags_beside_those_of_absl(script):
             "flag --learning_rate=-1.0: `learning_rate` must be a finite number > 0. "
             "Received: learning_rate=-1.0",
         ),
-        ("--optimizer=sgd", "flag --optimizer=sgd: value should be one of <adamax|adam>"),
+        ("--optimizer=sgd", "flag --optimizer=sgd: value should be one of <adamax|adam|rmsprop>"),
     ],
 )
 def test_a_bad_flag_of_a_real_script_is_one_line_and_no_traceback(script, argument, line):
