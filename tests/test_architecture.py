@@ -31,6 +31,7 @@ FLOORS = {
 ON_TENSORFLOW = {
     "data.public_sets",
     "data.streams",
+    "data.tfds_sets",
     "export",
     "likelihoods.distributions",
     "runs.devices",
