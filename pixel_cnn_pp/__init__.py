@@ -8,11 +8,13 @@ import importlib
 
 _HOME = {
     "DataConfig": "config",
+    "GatedPixelCNNConfig": "config",
     "ModelConfig": "config",
     "PixelCNNConfig": "config",
     "RunConfig": "config",
     "TrainingConfig": "config",
     "DiscretizedLogisticMixture": "likelihoods.distributions",
+    "GatedPixelCNN": "models.gated_pixel_cnn",
     "PixelCNN": "models.pixel_cnn",
     "PixelCNNPP": "models.pixel_cnn_pp",
     "export_saved_model": "export",

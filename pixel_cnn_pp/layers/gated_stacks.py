@@ -1,8 +1,8 @@
-"""The layer of Gated PixelCNN: a vertical and a horizontal stack of features (figure 2 of its paper).
+"""The layer of Gated PixelCNN: a vertical and a horizontal stack of features.
 
-The vertical stack at a pixel knows the rows above and nothing else. So its features have no groups,
-and its convolutions no masks. The horizontal stack also knows the pixels on the left and the earlier
-channels of the pixel. Its features are in groups, see `masked`.
+At a pixel, the vertical stack knows the rows above and nothing else. So its features have no
+groups, and its convolutions no masks. The horizontal stack also knows the pixels on the left and
+the earlier channels of the pixel. Its features are in groups, see `masked`.
 """
 
 import keras
@@ -179,8 +179,7 @@ class GatedStacks(keras.layers.Layer):
             return ops.cast(weight, self.compute_dtype)
 
         weights = {
-            layer.name: layer.step_weights()
-            for layer in (self.vertical, self.horizontal, self.out)
+            layer.name: layer.step_weights() for layer in (self.vertical, self.horizontal, self.out)
         }
         weights["link"] = self.horizontal.in_group_order(cast(self.link))
         if self.vertical_condition is not None:
