@@ -132,8 +132,8 @@ SPECIMENS = {
     ),
     # Gated PixelCNN.
     "gated": GatedPixelCNNConfig(
-        image_shape=(5, 6, 3), num_levels=7, nr_resnet=3, nr_filters=11, filter_size=3,
-        nr_output_filters=19, num_classes=3,
+        image_shape=(5, 6, 3), num_levels=7, nr_resnet=3, nr_filters=20, filter_size=3,
+        nr_output_filters=31, num_classes=3,
     ),
     "gated_binary": GatedPixelCNNConfig(
         image_shape=(6, 5, 1), num_levels=2, nr_resnet=2, nr_filters=4, filter_size=5,
@@ -148,7 +148,7 @@ SPECIMENS = {
         nr_output_filters=8, condition_shape=(3,),
     ),
     "gated_four": GatedPixelCNNConfig(
-        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=14, filter_size=3,
+        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=30, filter_size=3,
         nr_output_filters=42,
     ),
 }  # fmt: skip
@@ -200,7 +200,7 @@ TINY = {
         image_shape=(3, 3, 1), num_levels=3, nr_resnet=1, nr_filters=4, nr_output_filters=8
     ),
     "gated_pixel_cnn": GatedPixelCNNConfig(
-        image_shape=(2, 3, 2), num_levels=2, nr_resnet=2, nr_filters=4, filter_size=3,
+        image_shape=(2, 3, 2), num_levels=2, nr_resnet=2, nr_filters=5, filter_size=3,
         nr_output_filters=8,
     ),
 }  # fmt: skip
