@@ -70,8 +70,8 @@ def test_it_sees_on_the_upper_right_what_pixel_cnn_does_not():
         )
     ]
     of_pixel_cnn, of_gated = fields
-    # Both see everything on the left in the row above. To the right, a path through PixelCNN goes up
-    # once, and only the layer that goes up also goes right: 3 columns in its first layer.
+    # Both see everything on the left in the row above. A path through PixelCNN goes up once. Only
+    # the layer that goes up also goes to the right: by 3 columns in the first layer.
     assert of_pixel_cnn[5, :6].all() and of_gated[5, :6].all()
     np.testing.assert_array_equal(of_pixel_cnn[5, 6:], np.arange(6, 16) <= 6 + 3)
     assert of_gated[5, 6:15].all()
