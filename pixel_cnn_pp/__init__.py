@@ -1,4 +1,4 @@
-"""Exact autoregressive image models for TensorFlow 2 and Keras 3: PixelCNN++ and PixelCNN.
+"""Exact autoregressive image models for TensorFlow 2 and Keras 3: PixelCNN++ and others.
 
 Public names are imported when they are first used. Importing the package imports neither TensorFlow
 nor Keras. Names that do not need TensorFlow work without it.
