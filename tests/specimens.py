@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from pixel_cnn_pp import likelihoods, models
-from pixel_cnn_pp.config import ModelConfig, PixelCNNConfig
+from pixel_cnn_pp.config import GatedPixelCNNConfig, ModelConfig, PixelCNNConfig
+from pixel_cnn_pp.models import conditions
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -61,6 +62,8 @@ SPECIMENS = {
         dropout_p=0.0,
         likelihood="softmax",
         shortcuts=False,
+        condition_shape=(8, 4, 2),
+        condition_levels=16,
     ),
     # PixelCNN++, the small receptive fields; the first of the list is one too.
     "four_channels": ModelConfig(
@@ -71,6 +74,7 @@ SPECIMENS = {
         resnet_nonlinearity="elu",
         dropout_p=0.1,
         receptive_field="11x5",
+        condition_shape=(4, 4, 1),
     ),
     "one_component": ModelConfig(
         image_shape=(8, 12, 1),
@@ -85,10 +89,10 @@ SPECIMENS = {
         num_levels=5,
         nr_filters=4,
         resnet_nonlinearity="elu",
-        num_classes=3,
         likelihood="softmax",
         receptive_field="11x5",
         small_variant="nin",
+        condition_shape=(3,),
     ),
     "small_channels": ModelConfig(
         image_shape=(4, 8, 2),
@@ -122,7 +126,32 @@ SPECIMENS = {
     "pixel_cnn_four": PixelCNNConfig(
         image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=14, nr_output_filters=42
     ),
-}
+    "pixel_cnn_picture": PixelCNNConfig(
+        image_shape=(4, 6, 2), num_levels=5, nr_resnet=1, nr_filters=6, nr_output_filters=8,
+        condition_shape=(2, 6, 3), condition_levels=9,
+    ),
+    # Gated PixelCNN.
+    "gated": GatedPixelCNNConfig(
+        image_shape=(5, 6, 3), num_levels=7, nr_resnet=3, nr_filters=20, filter_size=3,
+        nr_output_filters=31, num_classes=3,
+    ),
+    "gated_binary": GatedPixelCNNConfig(
+        image_shape=(6, 5, 1), num_levels=2, nr_resnet=2, nr_filters=4, filter_size=5,
+        nr_output_filters=6, condition_shape=(6, 5, 2), condition_levels=3,
+    ),
+    "gated_two": GatedPixelCNNConfig(
+        image_shape=(4, 6, 2), num_levels=5, nr_resnet=2, nr_filters=5, filter_size=3,
+        nr_output_filters=8, condition_shape=(2, 3, 1),
+    ),
+    "gated_vector": GatedPixelCNNConfig(
+        image_shape=(6, 4, 1), num_levels=6, nr_resnet=2, nr_filters=6, filter_size=3,
+        nr_output_filters=8, condition_shape=(3,),
+    ),
+    "gated_four": GatedPixelCNNConfig(
+        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=30, filter_size=3,
+        nr_output_filters=42,
+    ),
+}  # fmt: skip
 
 
 def _first_of_each(kind):
@@ -142,7 +171,7 @@ def _likelihood_of(config):
 ONE_OF_EACH_MODEL = _first_of_each(lambda config: config.kind)
 ONE_OF_EACH_LIKELIHOOD = _first_of_each(_likelihood_of)
 # One of each model with all kinds of layers that it has, and without dropout.
-WHOLE_OF_EACH_MODEL = ["relu", "pixel_cnn"]
+WHOLE_OF_EACH_MODEL = ["relu", "pixel_cnn", "gated"]
 WITH_LIKELIHOOD = [
     name for name, config in SPECIMENS.items() if not getattr(config, "energy_distance", False)
 ]
@@ -169,6 +198,10 @@ TINY = {
     ),
     "pixel_cnn_softmax": PixelCNNConfig(
         image_shape=(3, 3, 1), num_levels=3, nr_resnet=1, nr_filters=4, nr_output_filters=8
+    ),
+    "gated_pixel_cnn": GatedPixelCNNConfig(
+        image_shape=(2, 3, 2), num_levels=2, nr_resnet=2, nr_filters=5, filter_size=3,
+        nr_output_filters=8,
     ),
 }  # fmt: skip
 
@@ -241,11 +274,17 @@ def images(config, n, seed=0):
 
 
 def labels(config, n, seed=0):
-    """n labels [n], int32; None for an unconditional model."""
-    if config.num_classes is None:
+    """What n images are conditioned on: labels, vectors or pictures; None for nothing."""
+    rng = np.random.default_rng((seed, 1))
+    if config.num_classes is not None:
+        return rng.integers(0, config.num_classes, n).astype(np.int32)
+    own = conditions.shape_of(config)
+    if own is None:
         return None
-    drawn = np.random.default_rng((seed, 1)).integers(0, config.num_classes, n)
-    return drawn.astype(np.int32)
+    if len(own) == 1:
+        return rng.normal(size=(n, *own)).astype(np.float32)
+    # The pictures of images of other sides than those of the specimen are not made here.
+    return rng.integers(0, config.condition_levels, (n, *own)).astype(np.int32)
 
 
 def golden(name):

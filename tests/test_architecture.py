@@ -64,6 +64,8 @@ MAX_LINES = 400
 PUBLIC_NAMES = {
     "DataConfig": "config.data",
     "DiscretizedLogisticMixture": "likelihoods.distributions",
+    "GatedPixelCNN": "models.gated_pixel_cnn",
+    "GatedPixelCNNConfig": "config.gated_pixel_cnn",
     "ModelConfig": "config.pixel_cnn_pp",
     "PixelCNN": "models.pixel_cnn",
     "PixelCNNConfig": "config.pixel_cnn",

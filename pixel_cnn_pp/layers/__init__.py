@@ -22,11 +22,13 @@ is [B, F].
     channel_block  a block in which groups of channels read earlier groups
     sample_head  makes samples of pixels, for the energy distance
     masked       masked convolutions of PixelCNN
+    gated_stacks  the layer of Gated PixelCNN
 """
 
 from pixel_cnn_pp.layers.blocks import NONLINEARITIES, GatedResidualBlock, concat_elu
 from pixel_cnn_pp.layers.channel_block import AutoregressiveChannelBlock
 from pixel_cnn_pp.layers.fresh import fresh, without_fresh_weights
+from pixel_cnn_pp.layers.gated_stacks import GatedStacks, RowsConv2D
 from pixel_cnn_pp.layers.masked import MaskedConv2D
 from pixel_cnn_pp.layers.noise import (
     Drop,
@@ -53,6 +55,7 @@ from pixel_cnn_pp.layers.weight_norm import (
     WeightNormDense,
     apply,
     initialize,
+    project,
 )
 
 __all__ = [
@@ -65,7 +68,9 @@ __all__ = [
     "Drop",
     "Dropout",
     "GatedResidualBlock",
+    "GatedStacks",
     "MaskedConv2D",
+    "RowsConv2D",
     "SampleHead",
     "WeightNorm",
     "WeightNormConv2D",
@@ -79,6 +84,7 @@ __all__ = [
     "image_seeds",
     "image_uniforms",
     "initialize",
+    "project",
     "right_shift",
     "round_up_to_8",
     "uniforms",

@@ -7,19 +7,25 @@ blocks             traces blocks of the same form once
 pixel_cnn_pp       PixelCNN++ for whole images
 pixel_cnn_pp_step  the cached step of PixelCNN++
 pixel_cnn          PixelCNN of van den Oord et al. 2016
+gated_pixel_cnn    Gated PixelCNN of van den Oord et al. 2016b
 """
 
 import contextlib
 
 from pixel_cnn_pp import layers
 from pixel_cnn_pp.models.base import AutoregressiveModel
+from pixel_cnn_pp.models.gated_pixel_cnn import GatedPixelCNN
 from pixel_cnn_pp.models.pixel_cnn import PixelCNN
 from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 from pixel_cnn_pp.models.step import Step
 
-__all__ = ["AutoregressiveModel", "PixelCNN", "PixelCNNPP", "Step", "make"]
+__all__ = ["AutoregressiveModel", "GatedPixelCNN", "PixelCNN", "PixelCNNPP", "Step", "make"]
 
-_CLASSES = {"pixel_cnn_pp": PixelCNNPP, "pixel_cnn": PixelCNN}
+_CLASSES = {
+    "pixel_cnn_pp": PixelCNNPP,
+    "pixel_cnn": PixelCNN,
+    "gated_pixel_cnn": GatedPixelCNN,
+}
 
 
 def make(config, fresh=True, **kwargs):

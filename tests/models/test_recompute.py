@@ -18,7 +18,9 @@ def gradients_of(model, images, labels):
     return nats, tape.gradient(nats, [weight.value for weight in model.weights])
 
 
-@pytest.mark.parametrize("name", ["one_component", "small_channels", "energy", "pixel_cnn"])
+@pytest.mark.parametrize(
+    "name", ["one_component", "small_channels", "energy", "pixel_cnn", "gated"]
+)
 def test_what_is_computed_again_has_the_same_gradients(name):
     config = SPECIMENS[name]
     images, labels = specimens.images(config, 4), specimens.labels(config, 4)
