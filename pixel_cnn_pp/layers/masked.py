@@ -25,38 +25,48 @@ class MaskedConv2D(keras.layers.Layer):
     is less than the group of the output. Mask B is 1 if it is less or equal.
 
     W is stored without the rows below: [kh // 2 + 1, kw, F_in, filters], for a filter of kh x kw.
+    If the filter has one row, W is stored without the taps on the right too: [1, kw // 2 + 1, ...].
     """
 
-    def __init__(self, filters, size, mask, num_channels, is_output=False, **kwargs):
+    def __init__(
+        self, filters, size, mask, num_channels, is_output=False, num_parts=1, **kwargs
+    ):
         """Makes the layer.
 
         Args:
           filters: Number of output features.
-          size: Height and width of the filter, an odd number.
+          size: Height and width of the filter, an odd number or a pair of odd numbers.
           mask: "A" or "B".
           num_channels: C, the number of groups.
           is_output: Whether the outputs are C equal blocks of features, one block for each group.
             Otherwise output i belongs to group i mod C.
+          num_parts: The outputs are so many equal parts, such as the gates of an LSTM. Within each
+            part, output i belongs to group i mod C. So a split into the parts mixes no groups.
           **kwargs: Passed to `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
-        assert size % 2 == 1, "the filter has a centre"
+        height, width = (size, size) if isinstance(size, int) else size
+        assert height % 2 == width % 2 == 1, "the filter has a centre"
+        assert filters % num_parts == 0, "the parts are equal"
         self.filters = filters
-        self.size = size
+        self.size = size if isinstance(size, int) else (height, width)
         self.mask = mask
         self.num_channels = num_channels
         self.is_output = is_output
-        self._reach = size // 2
-        self._out_groups = (
-            np.arange(filters) * num_channels // filters if is_output else self._groups(filters)
-        )
+        self.num_parts = num_parts
+        self._up, self._reach = height // 2, width // 2
+        self._right = self._reach if self._up else 0  # the present row is masked on the right
+        if is_output:
+            self._out_groups = np.arange(filters) * num_channels // filters
+        else:
+            self._out_groups = np.tile(self._groups(filters // num_parts), num_parts)
 
     def build(self, input_shape):
-        """Creates w [kh // 2 + 1, kw, F_in, filters] and b [filters]."""
+        """Creates w, in the shape that the class gives, and b [filters]."""
         in_features, reach = input_shape[-1], self._reach
         self._in_groups = self._groups(in_features)
         self.w = self.add_weight(
-            shape=(reach + 1, self.size, in_features, self.filters),
+            shape=(self._up + 1, reach + 1 + self._right, in_features, self.filters),
             initializer=fresh("glorot_uniform"),
             autocast=False,
             name="w",
@@ -72,7 +82,7 @@ class MaskedConv2D(keras.layers.Layer):
     def call(self, x):
         """Applies the layer: [B, H, W, F_in] -> [B, H, W, filters]."""
         x = ops.cast(x, self.compute_dtype)
-        pads = (self._reach, 0), (self._reach, self._reach)
+        pads = (self._up, 0), (self._reach, self._right)
         return convolve(x, self._kernel(), pads) + ops.cast(self.b, self.compute_dtype)
 
     def step_weights(self):
@@ -92,9 +102,10 @@ class MaskedConv2D(keras.layers.Layer):
             first, last = np.searchsorted(out_groups, [channel, channel + 1])
             centre.append(kernel[-1, self._reach, :num_read, int(first) : int(last)])
         weights = {"centre": centre, "bias": bias}
-        if self._reach:
-            rows = ops.concatenate(ops.unstack(kernel[:-1], self._reach, axis=0), axis=1)
+        if self._up:
+            rows = ops.concatenate(ops.unstack(kernel[:-1], self._up, axis=0), axis=1)
             weights["above"] = ops.expand_dims(rows, axis=1)
+        if self._reach:
             weights["left"] = ops.reshape(kernel[-1, : self._reach], (-1, self.filters))
         return weights
 
@@ -163,6 +174,7 @@ class MaskedConv2D(keras.layers.Layer):
             "mask": self.mask,
             "num_channels": self.num_channels,
             "is_output": self.is_output,
+            "num_parts": self.num_parts,
         }
 
     def _groups(self, num_features):

@@ -13,20 +13,25 @@ SHAPE, FILTERS = (2, 4, 6, 7), 5
 EACH_LAYER = pytest.mark.parametrize(
     "arguments",
     [
-        (size, mask, num_channels, is_output)
-        for size in (1, 3, 7)
+        (size, mask, num_channels, num_parts)
+        for size in (1, 3, 7, (1, 3))
         for mask in "AB"
         for num_channels in (1, 2, 3, 4)
-        for is_output in (False, True)
+        for num_parts in ("output", 1, 4)
+        if num_parts != 4 or size in (1, (1, 3))
     ],
     ids=lambda arguments: "_".join(map(str, arguments)),
 )
 
 
-def make(size, mask, num_channels, is_output):
-    """A layer with random weights in float64. Outputs have 2 features for each channel."""
-    filters = 2 * num_channels if is_output else FILTERS
-    layer = MaskedConv2D(filters, size, mask, num_channels, is_output, dtype="float64")
+def make(size, mask, num_channels, num_parts):
+    """A layer with random weights in float64. "output" has 2 features for each channel."""
+    is_output = num_parts == "output"
+    if is_output:
+        filters, num_parts = 2 * num_channels, 1
+    else:
+        filters = num_parts * FILTERS
+    layer = MaskedConv2D(filters, size, mask, num_channels, is_output, num_parts, dtype="float64")
     layer.build(SHAPE)
     return randomised(layer)
 
@@ -35,23 +40,29 @@ def out_group(layer, feature):
     """The channel that an output feature belongs to."""
     if layer.is_output:
         return feature // (layer.filters // layer.num_channels)
-    return feature % layer.num_channels
+    return feature % (layer.filters // layer.num_parts) % layer.num_channels
+
+
+def reaches(layer):
+    """How many rows up, and how many columns to the left, the filter reaches."""
+    height, width = layer.size if isinstance(layer.size, tuple) else (layer.size, layer.size)
+    return height // 2, width // 2
 
 
 def numpy_masked(layer, x, w, b):
     """The equation, tap after tap and feature after feature."""
     batch_size, height, width, in_features = x.shape
-    reach = layer.size // 2
+    up_reach, reach = reaches(layer)
     out = np.zeros((batch_size, height, width, layer.filters)) + b
     for row, column in np.ndindex(height, width):
-        for up in range(reach + 1):
+        for up in range(up_reach + 1):
             for right in range(-reach, reach + 1):
                 if row - up < 0 or not 0 <= column + right < width:
                     continue
                 if up == 0 and right > 0:
                     continue
                 seen = x[:, row - up, column + right]
-                kernel = w[reach - up, reach + right].copy()
+                kernel = w[up_reach - up, reach + right].copy()
                 if up == right == 0:
                     for i, f in np.ndindex(in_features, layer.filters):
                         earlier, own = i % layer.num_channels, out_group(layer, f)
@@ -74,11 +85,11 @@ def test_a_masked_convolution_is_its_equation(arguments):
     np.testing.assert_allclose(layer(x), expected, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("is_output", [False, True])
+@pytest.mark.parametrize("num_parts", ["output", 1, 4])
 @pytest.mark.parametrize("mask", ["A", "B"])
-@pytest.mark.parametrize("size", [1, 3, 7])
-def test_gradients_of_a_masked_convolution_are_those_of_its_equation(size, mask, is_output):
-    layer, x = make(size, mask, 3, is_output), tf.constant(images())
+@pytest.mark.parametrize("size", [1, 3, 7, (1, 3)])
+def test_gradients_of_a_masked_convolution_are_those_of_its_equation(size, mask, num_parts):
+    layer, x = make(size, mask, 3, num_parts), tf.constant(images())
     rng = np.random.default_rng(3)
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -97,17 +108,18 @@ def test_gradients_of_a_masked_convolution_are_those_of_its_equation(size, mask,
         atol = terms.size * FLOAT64_EPS * 100
         np.testing.assert_allclose(np.sum(gradient * direction), np.sum(terms), atol=atol)
     # What the mask hides never learns.
-    hidden = gradients[1][-1, size // 2]
+    reach = reaches(layer)[1]
+    hidden = gradients[1][-1, reach]
     for i, f in np.ndindex(hidden.shape):
         reads = i % 3 < out_group(layer, f) or (mask == "B" and i % 3 == out_group(layer, f))
         assert (hidden[i, f] != 0) == reads
-    assert not gradients[1][-1, size // 2 + 1 :].any()
+    assert not gradients[1][-1, reach + 1 :].any()
 
 
 @EACH_LAYER
 def test_a_masked_convolution_gives_channel_by_channel_what_the_call_gives(arguments):
     layer, x = make(*arguments), images()
-    weights, reach = layer.step_weights(), layer.size // 2
+    weights, (up_reach, reach) = layer.step_weights(), reaches(layer)
     batch_size, height, width, in_features = SHAPE
     groups = np.arange(in_features) % layer.num_channels
     in_order = np.argsort(groups, kind="stable")
@@ -115,16 +127,17 @@ def test_a_masked_convolution_gives_channel_by_channel_what_the_call_gives(argum
     nothing = np.zeros((batch_size, in_features))
     outputs = np.zeros((height, width, batch_size, layer.filters))
     for row in range(height):
-        window = range(row - reach, row)
-        above = [rows[i] if i >= 0 else 0 * rows[0] for i in window]
-        above = np.array(layer.row_above(weights, above)) if reach else None
+        above = [rows[i] if i >= 0 else 0 * rows[0] for i in range(row - up_reach, row)]
+        if up_reach:
+            above = np.array(layer.row_above(weights, above))
+        else:
+            above = np.zeros((width, batch_size, layer.filters)) + weights["bias"]
         for column in range(width):
+            before = above[column]
             if reach:
                 window = range(column - reach, column)
                 left = [rows[row, i] if i >= 0 else nothing for i in window]
-                before = above[column] + layer.left(weights, np.concatenate(left, axis=-1))
-            else:
-                before = np.zeros((batch_size, layer.filters)) + weights["bias"]
+                before = before + layer.left(weights, np.concatenate(left, axis=-1))
             parts = []
             for channel in range(layer.num_channels):
                 # No later group is known as yet.
@@ -142,6 +155,7 @@ def test_a_masked_convolution_gives_channel_by_channel_what_the_call_gives(argum
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=atol)
 
 
-def test_a_filter_without_a_centre_is_our_own_mistake():
+@pytest.mark.parametrize("size", [2, (1, 2), (2, 3)])
+def test_a_filter_without_a_centre_is_our_own_mistake(size):
     with pytest.raises(AssertionError, match="the filter has a centre"):
-        MaskedConv2D(4, 2, "A", 1)
+        MaskedConv2D(4, size, "A", 1)
