@@ -22,11 +22,14 @@ is [B, F].
     channel_block  a block in which groups of channels read earlier groups
     sample_head  makes samples of pixels, for the energy distance
     masked       masked convolutions of PixelCNN
+    recurrence   an LSTM that updates many positions in every step, with its gradient
+    lstm         the layers of the Row LSTM and of the Diagonal BiLSTM
 """
 
 from pixel_cnn_pp.layers.blocks import NONLINEARITIES, GatedResidualBlock, concat_elu
 from pixel_cnn_pp.layers.channel_block import AutoregressiveChannelBlock
 from pixel_cnn_pp.layers.fresh import fresh, without_fresh_weights
+from pixel_cnn_pp.layers.lstm import DiagonalBiLSTMLayer, DiagonalLSTMLayer, RowLSTMLayer
 from pixel_cnn_pp.layers.masked import MaskedConv2D
 from pixel_cnn_pp.layers.noise import (
     Drop,
@@ -58,6 +61,8 @@ from pixel_cnn_pp.layers.weight_norm import (
 __all__ = [
     "NONLINEARITIES",
     "AutoregressiveChannelBlock",
+    "DiagonalBiLSTMLayer",
+    "DiagonalLSTMLayer",
     "DownRightShiftedConv2D",
     "DownRightShiftedConv2DTranspose",
     "DownShiftedConv2D",
@@ -66,6 +71,7 @@ __all__ = [
     "Dropout",
     "GatedResidualBlock",
     "MaskedConv2D",
+    "RowLSTMLayer",
     "SampleHead",
     "WeightNorm",
     "WeightNormConv2D",

@@ -1,16 +1,13 @@
-"""The recurrent layers of PixelRNN: the Row LSTM and the two directions of the Diagonal BiLSTM.
+"""The recurrent layers of PixelRNN: the Row LSTM and the Diagonal BiLSTM.
 
-Both are LSTMs that walk over an image and update many positions in every step (van den Oord et al.
-2016a, sections 3.1 and 3.2, equation 3):
+Both walk over an image and update many positions in every step (van den Oord et al. 2016a, sections
+3.1 and 3.2). `recurrence` has the equation. Features are in groups, one group for each channel of
+the image, as in `masked`. Each of the four gates has all groups. The input-to-state convolution
+K_is has mask B. The state-to-state convolution K_ss reads other positions only, and has no mask.
 
-    [o, f, i, g] = K_ss * h_before + K_is * x + b
-    c = sigmoid(f) c_before + sigmoid(i) tanh(g)
-    h = sigmoid(o) tanh(c)
+The state before the first step is learned (section 5.2).
 
-Features are in groups, one for each channel of the image, as in `masked`. Each of the four gates
-has all groups. K_is is masked. K_ss reads other positions only, so it needs no mask.
-
-The state before the first step, and the state outside of the image, is learned (section 5.2).
+In the cached step, features are sorted by group, as in `masked`.
 """
 
 import keras
@@ -18,171 +15,300 @@ import numpy as np
 from keras import ops
 
 from pixel_cnn_pp.layers.fresh import fresh
-from pixel_cnn_pp.layers.masked import MaskedConv2D
+from pixel_cnn_pp.layers.masked import MaskedConv2D, of_group
+from pixel_cnn_pp.layers.recurrence import lstm, recurrence
+from pixel_cnn_pp.layers.shifted import down_shift
+
+_SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 
 
-def lstm(gates, cell):
-    """One step of an LSTM.
+class _MaskedLSTM(keras.layers.Layer):
+    """Base class of the layers that walk over the image in one direction.
 
-    Args:
-      gates: Float tensor [..., 4 h], the gates o, f, i, g before their nonlinearities.
-      cell: Float tensor [..., h], the cell state before the step.
-
-    Returns:
-      (hidden, cell), the state after the step, [..., h] each.
+    A subclass says how large the filters are, and defines `call`.
     """
-    hidden, cell, _ = _lstm(gates, cell)
-    return hidden, cell
 
+    input_size = 1  # height and width of K_is
+    num_taps = 2  # positions that K_ss reads
 
-def _lstm(gates, cell):
-    """The same, with the gates after their nonlinearities as a third result."""
-    num_features = cell.shape[-1]
-    opened = ops.sigmoid(gates[..., : 3 * num_features])
-    content = ops.tanh(gates[..., 3 * num_features :])
-    out, forget, enter = ops.split(opened, 3, axis=-1)
-    cell = forget * cell + enter * content
-    return out * ops.tanh(cell), cell, ops.concatenate([opened, content], axis=-1)
+    def __init__(self, filters, num_channels, **kwargs):
+        """Makes the layer.
 
-
-def _lstm_gradient(gates, cell_before, cell, hidden_gradient, cell_gradient):
-    """The gradient of `_lstm`, given its result and the gradients of it.
-
-    Returns:
-      Gradients of the gates before their nonlinearities, and of the cell state before the step.
-    """
-    out, forget, enter, content = ops.split(gates, 4, axis=-1)
-    squashed = ops.tanh(cell)
-    cell_gradient = cell_gradient + hidden_gradient * out * (1 - squashed * squashed)
-    opened_gradient = ops.concatenate(
-        [hidden_gradient * squashed, cell_gradient * cell_before, cell_gradient * content], axis=-1
-    )
-    opened = gates[..., : opened_gradient.shape[-1]]
-    content_gradient = cell_gradient * enter * (1 - content * content)
-    gates_gradient = [opened_gradient * opened * (1 - opened), content_gradient]
-    return ops.concatenate(gates_gradient, axis=-1), cell_gradient * forget
-
-
-def recurrence(gates, kernel, hidden, cell, edge, offsets, is_delayed):
-    """Takes many positions through an LSTM together. Each reads the states of its neighbours.
-
-    In step t, position p reads the hidden states that the positions p + offset had after the step
-    before, and its own cell state. All positions start from the same state.
-
-    The gradient is written out. TensorFlow's own gradient of a loop adds up the gradient of the
-    kernel step by step and keeps every intermediate result. Here it is one product for all steps.
-
-    Args:
-      gates: Float tensor [T, B, P, 4 h], what the gates take from the inputs, for T steps.
-      kernel: Float tensor [number of offsets, h, 4 h], K_ss.
-      hidden, cell: Float tensors [h], the state before the first step.
-      edge: Float tensor [h], the hidden state of positions that do not exist.
-      offsets: The offsets of the neighbours, integers in {-1, 0, 1}.
-      is_delayed: Whether position p starts with step p, and keeps its state until then.
-
-    Returns:
-      [T, B, P, h], the hidden states after each step.
-    """
-    num_features = kernel.shape[1]
-    flat_shape = (-1, len(offsets) * num_features)
-
-    def product(x, kernel, num_outputs):
-        # The product has only two axes, see `WeightNormDense.linear`.
-        flat = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel)
-        return ops.reshape(flat, (*ops.shape(x)[:-1], num_outputs))
-
-    def read(x, edge):
-        return ops.concatenate([_shift(x, offset, edge) for offset in offsets], axis=-1)
-
-    @ops.custom_gradient
-    def run(gates, kernel, hidden, cell, edge):
-        num_steps, batch_size, num_positions, _ = ops.shape(gates)
-        flat_kernel = ops.reshape(kernel, (*flat_shape[1:], 4 * num_features))
-        first = [
-            ops.broadcast_to(x, (batch_size, num_positions, num_features)) for x in (hidden, cell)
-        ]
-        positions = ops.arange(num_positions)[:, None]
-        steps = ops.arange(num_steps)
-
-        def forward(state, step):
-            hidden, cell, _ = state
-            own = gates[step] + product(read(hidden, edge), flat_kernel, 4 * num_features)
-            state = _lstm(own, cell)
-            if is_delayed:
-                has_started = step >= positions
-                state = (
-                    ops.where(has_started, state[0], hidden),
-                    ops.where(has_started, state[1], cell),
-                    state[2],
-                )
-            return state, state
-
-        _, (hiddens, cells, opened) = ops.scan(
-            forward, (*first, ops.zeros_like(gates[0])), steps
+        Args:
+          filters: h, the number of features of the state.
+          num_channels: C, the number of groups.
+          **kwargs: Passed to `keras.layers.Layer`.
+        """
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.num_channels = num_channels
+        self.to_state = MaskedConv2D(
+            4 * filters,
+            self.input_size,
+            "B",
+            num_channels,
+            num_parts=4,
+            name="to_state",
+            dtype=self.dtype_policy,
         )
 
-        def gradient(upstream):
-            transposed = ops.transpose(flat_kernel)
-            hiddens_before = ops.concatenate([first[0][None], hiddens[:-1]], axis=0)
-            cells_before = ops.concatenate([first[1][None], cells[:-1]], axis=0)
+    def build(self, x_shape, h_shape=None):
+        """Creates the weights for x [B, H, W, F_in] and h [B, num_classes]."""
+        self.to_state.build(x_shape)
+        self.state_kernel = self._weight(
+            "state_kernel", (self.num_taps, self.filters, 4 * self.filters), "glorot_uniform"
+        )
+        self.hidden = self._weight("hidden", (self.filters,), "zeros")
+        self.cell = self._weight("cell", (self.filters,), "zeros")
+        self.class_bias = None
+        if h_shape is not None:
+            shape = (h_shape[-1], 4 * self.filters)
+            self.class_bias = self._weight("class_bias", shape, "glorot_uniform")
 
-            def backward(gradients, step):
-                hidden_after, cell_after, _ = gradients
-                hidden_after = hidden_after + upstream[step]
-                own, cell = _lstm_gradient(
-                    opened[step], cells_before[step], cells[step], hidden_after, cell_after
-                )
-                if is_delayed:
-                    own = ops.where(step >= positions, own, 0)
-                reads = product(own, transposed, flat_shape[1])
-                reads = ops.split(reads, len(offsets), axis=-1)
-                hidden = sum(
-                    _shift(x, -offset, 0) for x, offset in zip(reads, offsets, strict=True)
-                )
-                if is_delayed:
-                    hidden = hidden + ops.where(step >= positions, 0, hidden_after)
-                    cell = ops.where(step >= positions, cell, cell_after)
-                return (hidden, cell, own), (hidden, cell, own)
+    def gates(self, x, h=None):
+        """What the gates of all positions take from the inputs, and from the classes.
 
-            start = (*map(ops.zeros_like, first), ops.zeros_like(gates[0]))
-            (hidden_first, cell_first, _), (_, _, gates_gradient) = ops.scan(
-                backward, start, steps, reverse=True
-            )
-            flat_gradient = ops.reshape(gates_gradient, (-1, 4 * num_features))
-            flat_reads = ops.reshape(read(hiddens_before, edge), flat_shape)
-            kernel_gradient = ops.matmul(ops.transpose(flat_reads), flat_gradient)
-            return (
-                gates_gradient,
-                ops.reshape(kernel_gradient, kernel.shape),
-                ops.sum(hidden_first, axis=(0, 1)),
-                ops.sum(cell_first, axis=(0, 1)),
-                _edge_gradient(gates_gradient, kernel, offsets),
-            )
+        Args:
+          x: Float tensor [B, H, W, F_in].
+          h: Float tensor [B, num_classes], or None.
 
-        return hiddens, gradient
+        Returns:
+          Float tensor [B, H, W, 4 h], the gates o, f, i, g before their nonlinearities.
+        """
+        gates = self.to_state(x)
+        if h is not None:
+            gates = gates + ops.matmul(h, self._cast(self.class_bias))[:, None, None]
+        return gates
 
-    return run(gates, kernel, hidden, cell, edge)
+    def initial_state(self):
+        """(K_ss, hidden state, cell state) in the compute dtype, as `recurrence` takes them."""
+        return [self._cast(x) for x in (self.state_kernel, self.hidden, self.cell)]
+
+    def step_weights(self):
+        """The weights for the cached step, with features sorted by group.
+
+        Returns:
+          {"to_state": of the input-to-state convolution, "state": K_ss [taps, h, 4 h], "hidden" and
+          "cell": [h], "class_bias": [num_classes, 4 h] if there are classes}.
+        """
+        order = self._in_order
+        kernel, hidden, cell = self.initial_state()
+        weights = {
+            "to_state": self.to_state.step_weights(),
+            "state": self.to_state.in_group_order(ops.take(kernel, order, axis=1)),
+            "hidden": ops.take(hidden, order),
+            "cell": ops.take(cell, order),
+        }
+        if self.class_bias is not None:
+            bias = self._cast(self.class_bias)
+            weights["class_bias"] = self.to_state.in_group_order(bias)
+        return weights
+
+    def step(self, weights, channel, gates, x, cell):
+        """Computes the state of one group of features at the current position.
+
+        Args:
+          weights: The result of `step_weights`.
+          channel: The group, a Python integer.
+          gates: [B, 4 h], what the gates take from other positions, including the bias.
+          x: [B, F], the inputs at this position. It must have at least all groups up to this one.
+          cell: [B, h], the cell state before the step.
+
+        Returns:
+          (hidden, cell), the features of the group, [B, F] each.
+        """
+        own = self.to_state.of_group(channel, gates)
+        own = own + self.to_state.centre(weights["to_state"], channel, x)
+        return lstm(own, of_group(cell, channel, self.num_channels))
+
+    def compute_output_shape(self, x_shape, h_shape=None):
+        """[B, H, W, F_in] -> [B, H, W, h]."""
+        return (*x_shape[:-1], self.filters)
+
+    def get_config(self):
+        """The arguments that the layer was made with."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "num_channels": self.num_channels,
+        }
+
+    @property
+    def _in_order(self):
+        """Numbers of the features of the state, sorted by group."""
+        return np.argsort(np.arange(self.filters) % self.num_channels, kind="stable")
+
+    def _biases(self, weights, h):
+        """The bias of the gates, and of the classes [B, num_classes] if there are any."""
+        bias = weights["to_state"]["bias"]
+        return bias if h is None else bias + ops.matmul(h, weights["class_bias"])
+
+    def _weight(self, name, shape, initializer):
+        initializer = initializer if initializer == "zeros" else fresh(initializer)
+        return self.add_weight(shape=shape, initializer=initializer, autocast=False, name=name)
+
+    def _cast(self, weight):
+        return ops.cast(weight, self.compute_dtype)
 
 
-def _edge_gradient(gates_gradient, kernel, offsets):
-    """The gradient [h] of the hidden state at the edge, which the outermost positions read."""
-    total = 0.0
-    for tap, offset in enumerate(offsets):
-        if offset:
-            outermost = gates_gradient[:, :, 0 if offset < 0 else -1]
-            summed = ops.sum(outermost, axis=(0, 1))
-            total = total + ops.matmul(kernel[tap], summed[:, None])[:, 0]
-    return total
+@_SERIALIZE
+class RowLSTMLayer(_MaskedLSTM):
+    """The Row LSTM (van den Oord et al. 2016a, section 3.1): a step is a row of the image.
+
+    K_is is a filter of 1 x 3 along the row, with mask B. K_ss is a filter of 1 x 3 on the row
+    above, with zeros on both sides of the image.
+    """
+
+    input_size = (1, 3)
+    num_taps = 3
+
+    def call(self, x, h=None):
+        """Applies the layer: x [B, H, W, F_in] and h [B, num_classes] or None -> [B, H, W, h]."""
+        gates = ops.transpose(self.gates(x, h), (1, 0, 2, 3))  # [H, B, W, 4 h]
+        kernel, hidden, cell = self.initial_state()
+        edge = ops.zeros_like(hidden)
+        hiddens = recurrence(gates, kernel, hidden, cell, edge, (-1, 0, 1), is_delayed=False)
+        return ops.transpose(hiddens, (1, 0, 2, 3))
+
+    def row_above(self, weights, hidden, h=None):
+        """What the gates of a row take from the row above, including the bias.
+
+        Args:
+          weights: The result of `step_weights`.
+          hidden: [W, B, h], the hidden states of the row above.
+          h: [B, num_classes], or None.
+
+        Returns:
+          [W, B, 4 h].
+        """
+        x = ops.pad(hidden, ((1, 1), (0, 0), (0, 0)))
+        x = ops.conv(
+            x[None], weights["state"][:, None], padding="valid", data_format="channels_last"
+        )
+        return x[0] + self._biases(weights, h)
+
+    def left(self, weights, x):
+        """What the gates take from the inputs [B, F_in] of the pixel on the left: [B, 4 h]."""
+        return self.to_state.left(weights["to_state"], x)
 
 
-def _shift(x, offset, edge):
-    """out[..., p, :] = x[..., p + offset, :], for an offset of -1, 0 or 1; `edge` outside."""
-    if offset == 0:
-        return x
-    outside = ops.broadcast_to(ops.cast(edge, x.dtype), (*ops.shape(x)[:-2], 1, x.shape[-1]))
-    if offset < 0:
-        return ops.concatenate([outside, x[..., :-1, :]], axis=-2)
-    return ops.concatenate([x[..., 1:, :], outside], axis=-2)
+@_SERIALIZE
+class DiagonalLSTMLayer(_MaskedLSTM):
+    """One direction of the Diagonal BiLSTM (section 3.2): a step is a diagonal of the image.
+
+    K_is is a filter of 1 x 1 with mask B. K_ss is a filter of 2 x 1 on the column before, of the
+    skewed map. So a pixel reads the hidden states of the pixel on its left and of the pixel above.
+    Its cell state comes from the left. Outside of the image the state is the learned one.
+    """
+
+    def __init__(self, filters, num_channels, is_mirrored=False, **kwargs):
+        """Makes the layer.
+
+        Args:
+          filters, num_channels, **kwargs: As in `RowLSTMLayer`.
+          is_mirrored: Whether the layer walks from right to left. Then it reads the pixel on the
+            right in place of the pixel on the left.
+        """
+        super().__init__(filters, num_channels, **kwargs)
+        self.is_mirrored = is_mirrored
+
+    def call(self, x, h=None):
+        """Applies the layer: x [B, H, W, F_in] and h [B, num_classes] or None -> [B, H, W, h]."""
+        gates = self.gates(x, h)
+        if self.is_mirrored:
+            gates = ops.flip(gates, axis=2)
+        gates = ops.transpose(skew(gates), (2, 0, 1, 3))  # [W + H - 1, B, H, 4 h]
+        kernel, hidden, cell = self.initial_state()
+        hiddens = recurrence(gates, kernel, hidden, cell, hidden, (0, -1), is_delayed=True)
+        hiddens = unskew(ops.transpose(hiddens, (1, 2, 0, 3)))
+        return ops.flip(hiddens, axis=2) if self.is_mirrored else hiddens
+
+    def row_above(self, weights, hidden, h=None):
+        """What the gates of a row take from the row above, as in `RowLSTMLayer`."""
+        width, batch_size, _ = ops.shape(hidden)
+        x = ops.matmul(ops.reshape(hidden, (-1, self.filters)), weights["state"][1])
+        return ops.reshape(x, (width, batch_size, 4 * self.filters)) + self._biases(weights, h)
+
+    def left(self, weights, hidden):
+        """What the gates take from the hidden state [B, h] of the pixel on the left: [B, 4 h]."""
+        return ops.matmul(hidden, weights["state"][0])
+
+    def row(self, weights, x, above):
+        """The hidden states of a whole row, all of whose inputs are known.
+
+        Args:
+          weights: The result of `step_weights`.
+          x: [W, B, F_in], the inputs.
+          above: [W, B, 4 h], the result of `row_above`.
+
+        Returns:
+          [W, B, h].
+        """
+        batch_size = ops.shape(x)[1]
+        groups = range(self.num_channels)
+
+        def next_pixel(state, column):
+            gates = above[column] + self.left(weights, state[0])
+            parts = [self.step(weights, c, gates, x[column], state[1]) for c in groups]
+            state = tuple(ops.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+            return state, state
+
+        first = tuple(
+            ops.broadcast_to(weights[name], (batch_size, self.filters))
+            for name in ("hidden", "cell")
+        )
+        columns = ops.arange(ops.shape(x)[0])
+        _, (hidden, _) = ops.scan(next_pixel, first, columns, reverse=self.is_mirrored)
+        return hidden
+
+    def get_config(self):
+        """The arguments that the layer was made with."""
+        return {**super().get_config(), "is_mirrored": self.is_mirrored}
+
+
+@_SERIALIZE
+class DiagonalBiLSTMLayer(keras.layers.Layer):
+    """The Diagonal BiLSTM (section 3.2): the sum of both directions.
+
+    The map of the direction from right to left is moved down by one row. Without that, a pixel
+    would see the pixels on its right.
+    """
+
+    def __init__(self, filters, num_channels, **kwargs):
+        """Makes the layer; arguments as in `RowLSTMLayer`."""
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.num_channels = num_channels
+        arguments = {"num_channels": num_channels, "dtype": self.dtype_policy}
+        self.from_left = DiagonalLSTMLayer(filters, name="from_left", **arguments)
+        self.from_right = DiagonalLSTMLayer(
+            filters, is_mirrored=True, name="from_right", **arguments
+        )
+
+    def build(self, x_shape, h_shape=None):
+        """Creates the weights for x [B, H, W, F_in] and h [B, num_classes]."""
+        self.from_left.build(x_shape, h_shape)
+        self.from_right.build(x_shape, h_shape)
+
+    def call(self, x, h=None):
+        """Applies the layer: x [B, H, W, F_in] and h [B, num_classes] or None -> [B, H, W, h]."""
+        return self.from_left(x, h) + down_shift(self.from_right(x, h))
+
+    def step_weights(self):
+        """{"from_left", "from_right": the weights of a direction}."""
+        return {layer.name: layer.step_weights() for layer in (self.from_left, self.from_right)}
+
+    def compute_output_shape(self, x_shape, h_shape=None):
+        """[B, H, W, F_in] -> [B, H, W, h]."""
+        return (*x_shape[:-1], self.filters)
+
+    def get_config(self):
+        """The arguments that the layer was made with."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "num_channels": self.num_channels,
+        }
 
 
 def skew(x):
