@@ -31,8 +31,8 @@ class MaskedConv2D(keras.layers.Layer):
     left, and 0 below it and on its right. At the centre tap, mask A is 1 if the group of the input
     is less than the group of the output. Mask B is 1 if it is less or equal.
 
-    W is stored without the rows below: [kh // 2 + 1, kw, F_in, filters], for a filter of kh x kw.
-    If the filter has one row, W is stored without the taps on the right too: [1, kw // 2 + 1, ...].
+    W is stored without the rows below: [kh // 2 + 1, kw, F_in, filters], for a filter of kh x kw. A
+    filter of one row is also stored without the columns on the right: [1, kw // 2 + 1, ...].
     """
 
     def __init__(self, filters, size, mask, num_channels, is_output=False, num_parts=1, **kwargs):
@@ -40,38 +40,39 @@ class MaskedConv2D(keras.layers.Layer):
 
         Args:
           filters: Number of output features.
-          size: Height and width of the filter, an odd number or a pair of odd numbers.
+          size: Height and width of the filter, odd numbers; one number if they are equal.
           mask: "A" or "B".
           num_channels: C, the number of groups.
           is_output: Whether the outputs are C equal blocks of features, one block for each group.
             Otherwise output i belongs to group i mod C.
-          num_parts: The outputs are so many equal parts, such as the gates of an LSTM. Within each
-            part, output i belongs to group i mod C. So a split into the parts mixes no groups.
+          num_parts: Number of equal parts into which the outputs are split, such as 2 for a gate.
+            Output i of every part belongs to group i mod C. It divides `filters`.
           **kwargs: Passed to `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
         height, width = (size, size) if isinstance(size, int) else size
         assert height % 2 == width % 2 == 1, "the filter has a centre"
-        assert filters % num_parts == 0, "the parts are equal"
+        assert filters % num_parts == 0 and not (is_output and num_parts > 1), "parts are equal"
         self.filters = filters
-        self.size = size if isinstance(size, int) else (height, width)
+        self.size = size
         self.mask = mask
         self.num_channels = num_channels
         self.is_output = is_output
         self.num_parts = num_parts
         self._up, self._reach = height // 2, width // 2
-        self._right = self._reach if self._up else 0  # the present row is masked on the right
-        if is_output:
-            self._out_groups = np.arange(filters) * num_channels // filters
-        else:
-            self._out_groups = np.tile(self._groups(filters // num_parts), num_parts)
+        self._out_groups = (
+            np.arange(filters) * num_channels // filters
+            if is_output
+            else np.tile(self._groups(filters // num_parts), num_parts)
+        )
 
     def build(self, input_shape):
-        """Creates w, in the shape that the class gives, and b [filters]."""
+        """Creates w [kh // 2 + 1, kw, F_in, filters] and b [filters]."""
         in_features, reach = input_shape[-1], self._reach
         self._in_groups = self._groups(in_features)
+        width = reach + 1 + self._right
         self.w = self.add_weight(
-            shape=(self._up + 1, reach + 1 + self._right, in_features, self.filters),
+            shape=(self._up + 1, width, in_features, self.filters),
             initializer=fresh("glorot_uniform"),
             autocast=False,
             name="w",
@@ -181,6 +182,11 @@ class MaskedConv2D(keras.layers.Layer):
             "is_output": self.is_output,
             "num_parts": self.num_parts,
         }
+
+    @property
+    def _right(self):
+        """Number of columns on the right that the filter reads, in the rows above."""
+        return self._reach if self._up else 0
 
     def _groups(self, num_features):
         return np.arange(num_features) % self.num_channels
