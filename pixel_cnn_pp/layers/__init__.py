@@ -56,6 +56,7 @@ from pixel_cnn_pp.layers.weight_norm import (
     WeightNormDense,
     apply,
     initialize,
+    project,
 )
 
 __all__ = [
@@ -85,6 +86,7 @@ __all__ = [
     "image_seeds",
     "image_uniforms",
     "initialize",
+    "project",
     "right_shift",
     "round_up_to_8",
     "uniforms",

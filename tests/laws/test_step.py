@@ -73,8 +73,7 @@ def test_the_steps_compute_with_the_weights_that_they_are_given(name):
 
 
 def num_numbers(model, batch_size, width):
-    labels = None if model.config.num_classes is None else np.zeros(batch_size, np.int32)
-    state = model.cached_step.initial_state(batch_size, width, labels)
+    state = model.cached_step.initial_state(batch_size, width)
     return sum(math.prod(x.shape) for x in keras.tree.flatten(state))
 
 
@@ -96,13 +95,14 @@ def test_the_state_grows_with_the_width_and_the_batch_and_not_with_the_height(na
 def test_a_row_returns_a_state_like_the_one_that_it_was_given_and_leaves_that_alone(name, dtype):
     model = specimens.opinionated(name, dtype)
     images, labels = specimens.images(model.config, 3), specimens.labels(model.config, 3)
+    embedded = None if labels is None else model.embed(labels)
     step, width = model.cached_step, images.shape[2]
-    weights, state = step.weights(), step.initial_state(3, width, labels)
+    weights, state = step.weights(), step.initial_state(3, width, embedded)
     # A row of every kind for a network that halves its rows twice.
     for row, pixels in enumerate(images.transpose(1, 2, 0, 3)[:4]):
         given = keras.tree.map_structure(lambda x: np.array(x), state)
         choose = sampling.teacher_forces(pixels)
-        returned, *_ = sampling.walk_row(model, weights, state, row, choose, (width, 3), labels)
+        returned, *_ = sampling.walk_row(model, weights, state, row, choose, (width, 3), embedded)
         keras.tree.assert_same_structure(returned, state)
         for new, old in zip(*map(keras.tree.flatten, (returned, state)), strict=True):
             assert (new.shape, new.dtype) == (old.shape, old.dtype)
@@ -116,13 +116,14 @@ def test_no_product_is_taken_of_more_than_two_axes(name):
     # TensorFlow 2.20 and 2.21 corrupt their heap in some of them; see `WeightNormDense.linear`.
     model = specimens.opinionated(name)
     images, labels = specimens.images(model.config, 3, 1), specimens.labels(model.config, 3, 1)
+    embedded = None if labels is None else model.embed(labels)
     step = model.cached_step
     stepped = row_of(name).get_concrete_function(
         step.weights(),
-        step.initial_state(3, images.shape[2], labels),
+        step.initial_state(3, images.shape[2], embedded),
         tf.constant(0),
         tf.constant(images.transpose(1, 2, 0, 3)[0]),
-        labels,
+        embedded,
     )
     definition = stepped.graph.as_graph_def()
     nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
