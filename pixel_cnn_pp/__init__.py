@@ -8,13 +8,17 @@ import importlib
 
 _HOME = {
     "DataConfig": "config",
+    "DiagonalBiLSTMConfig": "config",
     "ModelConfig": "config",
     "PixelCNNConfig": "config",
+    "RowLSTMConfig": "config",
     "RunConfig": "config",
     "TrainingConfig": "config",
     "DiscretizedLogisticMixture": "likelihoods.distributions",
+    "DiagonalBiLSTM": "models.pixel_rnn",
     "PixelCNN": "models.pixel_cnn",
     "PixelCNNPP": "models.pixel_cnn_pp",
+    "RowLSTM": "models.pixel_rnn",
     "export_saved_model": "export",
     "load": "runs.checkpoints",
     "load_release": "tf1_import",

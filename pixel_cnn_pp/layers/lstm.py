@@ -18,6 +18,7 @@ from pixel_cnn_pp.layers.fresh import fresh
 from pixel_cnn_pp.layers.masked import MaskedConv2D, of_group
 from pixel_cnn_pp.layers.recurrence import lstm, recurrence
 from pixel_cnn_pp.layers.shifted import down_shift
+from pixel_cnn_pp.layers.weight_norm import project
 
 _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 
@@ -53,31 +54,32 @@ class _MaskedLSTM(keras.layers.Layer):
         )
 
     def build(self, x_shape, h_shape=None):
-        """Creates the weights for x [B, H, W, F_in] and h [B, num_classes]."""
+        """Creates the weights for x [B, H, W, F_in] and a condition h [..., F_h]."""
         self.to_state.build(x_shape)
         self.state_kernel = self._weight(
             "state_kernel", (self.num_taps, self.filters, 4 * self.filters), "glorot_uniform"
         )
         self.hidden = self._weight("hidden", (self.filters,), "zeros")
         self.cell = self._weight("cell", (self.filters,), "zeros")
-        self.class_bias = None
+        self.condition_kernel = None
         if h_shape is not None:
             shape = (h_shape[-1], 4 * self.filters)
-            self.class_bias = self._weight("class_bias", shape, "glorot_uniform")
+            self.condition_kernel = self._weight("condition_kernel", shape, "glorot_uniform")
 
     def gates(self, x, h=None):
-        """What the gates of all positions take from the inputs, and from the classes.
+        """What the gates of all positions take from the inputs, and from the condition.
 
         Args:
           x: Float tensor [B, H, W, F_in].
-          h: Float tensor [B, num_classes], or None.
+          h: Float tensor, the condition: [B, F_h], or [B, H, W, F_h] for a picture. Or None.
 
         Returns:
           Float tensor [B, H, W, 4 h], the gates o, f, i, g before their nonlinearities.
         """
         gates = self.to_state(x)
         if h is not None:
-            gates = gates + ops.matmul(h, self._cast(self.class_bias))[:, None, None]
+            bias = project(h, self._cast(self.condition_kernel))
+            gates = gates + (bias if len(bias.shape) == 4 else bias[:, None, None])
         return gates
 
     def initial_state(self):
@@ -89,7 +91,7 @@ class _MaskedLSTM(keras.layers.Layer):
 
         Returns:
           {"to_state": of the input-to-state convolution, "state": K_ss [taps, h, 4 h], "hidden" and
-          "cell": [h], "class_bias": [num_classes, 4 h] if there are classes}.
+          "cell": [h], "condition": [F_h, 4 h] if there is a condition}.
         """
         order = self._in_order
         kernel, hidden, cell = self.initial_state()
@@ -99,9 +101,9 @@ class _MaskedLSTM(keras.layers.Layer):
             "hidden": ops.take(hidden, order),
             "cell": ops.take(cell, order),
         }
-        if self.class_bias is not None:
-            bias = self._cast(self.class_bias)
-            weights["class_bias"] = self.to_state.in_group_order(bias)
+        if self.condition_kernel is not None:
+            kernel = self._cast(self.condition_kernel)
+            weights["condition"] = self.to_state.in_group_order(kernel)
         return weights
 
     def step(self, weights, channel, gates, x, cell):
@@ -139,9 +141,9 @@ class _MaskedLSTM(keras.layers.Layer):
         return np.argsort(np.arange(self.filters) % self.num_channels, kind="stable")
 
     def _biases(self, weights, h):
-        """The bias of the gates, and of the classes [B, num_classes] if there are any."""
+        """The bias of the gates, and what they take from the condition if there is one."""
         bias = weights["to_state"]["bias"]
-        return bias if h is None else bias + ops.matmul(h, weights["class_bias"])
+        return bias if h is None else bias + project(h, weights["condition"])
 
     def _weight(self, name, shape, initializer):
         initializer = initializer if initializer == "zeros" else fresh(initializer)
@@ -163,7 +165,7 @@ class RowLSTMLayer(_MaskedLSTM):
     num_taps = 3
 
     def call(self, x, h=None):
-        """Applies the layer: x [B, H, W, F_in] and h [B, num_classes] or None -> [B, H, W, h]."""
+        """Applies the layer: [B, H, W, F_in], and h as in `gates`, -> [B, H, W, h]."""
         gates = ops.transpose(self.gates(x, h), (1, 0, 2, 3))  # [H, B, W, 4 h]
         kernel, hidden, cell = self.initial_state()
         edge = ops.zeros_like(hidden)
@@ -176,7 +178,7 @@ class RowLSTMLayer(_MaskedLSTM):
         Args:
           weights: The result of `step_weights`.
           hidden: [W, B, h], the hidden states of the row above.
-          h: [B, num_classes], or None.
+          h: The condition, [B, F_h], or the row of a picture [W, B, F_h]. Or None.
 
         Returns:
           [W, B, 4 h].
@@ -213,7 +215,7 @@ class DiagonalLSTMLayer(_MaskedLSTM):
         self.is_mirrored = is_mirrored
 
     def call(self, x, h=None):
-        """Applies the layer: x [B, H, W, F_in] and h [B, num_classes] or None -> [B, H, W, h]."""
+        """Applies the layer: [B, H, W, F_in], and h as in `gates`, -> [B, H, W, h]."""
         gates = self.gates(x, h)
         if self.is_mirrored:
             gates = ops.flip(gates, axis=2)
@@ -244,12 +246,20 @@ class DiagonalLSTMLayer(_MaskedLSTM):
         Returns:
           [W, B, h].
         """
-        batch_size = ops.shape(x)[1]
+        width, batch_size, num_inputs = ops.shape(x)
         groups = range(self.num_channels)
+        flat = ops.reshape(x, (-1, num_inputs))
+        own = [self.to_state.centre(weights["to_state"], group, flat) for group in groups]
+        own = ops.reshape(ops.concatenate(own, axis=-1), (width, batch_size, 4 * self.filters))
+        gates = above + own
 
         def next_pixel(state, column):
-            gates = above[column] + self.left(weights, state[0])
-            parts = [self.step(weights, c, gates, x[column], state[1]) for c in groups]
+            hidden, cell = state
+            own = gates[column] + self.left(weights, hidden)
+            parts = [
+                lstm(self.to_state.of_group(group, own), of_group(cell, group, self.num_channels))
+                for group in groups
+            ]
             state = tuple(ops.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
             return state, state
 
@@ -257,8 +267,7 @@ class DiagonalLSTMLayer(_MaskedLSTM):
             ops.broadcast_to(weights[name], (batch_size, self.filters))
             for name in ("hidden", "cell")
         )
-        columns = ops.arange(ops.shape(x)[0])
-        _, (hidden, _) = ops.scan(next_pixel, first, columns, reverse=self.is_mirrored)
+        _, (hidden, _) = ops.scan(next_pixel, first, ops.arange(width), reverse=self.is_mirrored)
         return hidden
 
     def get_config(self):
@@ -286,12 +295,12 @@ class DiagonalBiLSTMLayer(keras.layers.Layer):
         )
 
     def build(self, x_shape, h_shape=None):
-        """Creates the weights for x [B, H, W, F_in] and h [B, num_classes]."""
+        """Creates the weights for x [B, H, W, F_in] and a condition h [..., F_h]."""
         self.from_left.build(x_shape, h_shape)
         self.from_right.build(x_shape, h_shape)
 
     def call(self, x, h=None):
-        """Applies the layer: x [B, H, W, F_in] and h [B, num_classes] or None -> [B, H, W, h]."""
+        """Applies the layer: [B, H, W, F_in], and h as in `gates`, -> [B, H, W, h]."""
         return self.from_left(x, h) + down_shift(self.from_right(x, h))
 
     def step_weights(self):

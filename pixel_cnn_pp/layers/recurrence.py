@@ -9,6 +9,8 @@
 
 from keras import ops
 
+from pixel_cnn_pp.layers.weight_norm import project
+
 
 def lstm(gates, cell):
     """One step of an LSTM.
@@ -75,11 +77,6 @@ def recurrence(gates, kernel, hidden, cell, edge, offsets, is_delayed):
     num_features = kernel.shape[1]
     flat_shape = (-1, len(offsets) * num_features)
 
-    def product(x, kernel, num_outputs):
-        # The product has only two axes, see `WeightNormDense.linear`.
-        flat = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel)
-        return ops.reshape(flat, (*ops.shape(x)[:-1], num_outputs))
-
     def read(x, edge):
         return ops.concatenate([_shift(x, offset, edge) for offset in offsets], axis=-1)
 
@@ -95,7 +92,7 @@ def recurrence(gates, kernel, hidden, cell, edge, offsets, is_delayed):
 
         def forward(state, step):
             hidden, cell, _ = state
-            own = gates[step] + product(read(hidden, edge), flat_kernel, 4 * num_features)
+            own = gates[step] + project(read(hidden, edge), flat_kernel)
             state = _lstm(own, cell)
             if is_delayed:
                 has_started = step >= positions
@@ -121,7 +118,7 @@ def recurrence(gates, kernel, hidden, cell, edge, offsets, is_delayed):
                 )
                 if is_delayed:
                     own = ops.where(step >= positions, own, 0)
-                reads = product(own, transposed, flat_shape[1])
+                reads = project(own, transposed)
                 reads = ops.split(reads, len(offsets), axis=-1)
                 hidden = sum(
                     _shift(x, -offset, 0) for x, offset in zip(reads, offsets, strict=True)
