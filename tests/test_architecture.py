@@ -63,6 +63,8 @@ MAX_LINES = 400
 # Names that users' scripts are written against, and the files that define them.
 PUBLIC_NAMES = {
     "DataConfig": "config.data",
+    "DiagonalBiLSTM": "models.pixel_rnn",
+    "DiagonalBiLSTMConfig": "config.pixel_rnn",
     "DiscretizedLogisticMixture": "likelihoods.distributions",
     "GatedPixelCNN": "models.gated_pixel_cnn",
     "GatedPixelCNNConfig": "config.gated_pixel_cnn",
@@ -70,6 +72,8 @@ PUBLIC_NAMES = {
     "PixelCNN": "models.pixel_cnn",
     "PixelCNNConfig": "config.pixel_cnn",
     "PixelCNNPP": "models.pixel_cnn_pp",
+    "RowLSTM": "models.pixel_rnn",
+    "RowLSTMConfig": "config.pixel_rnn",
     "RunConfig": "config.run",
     "TrainingConfig": "config.training",
     "export_saved_model": "export",

@@ -16,6 +16,13 @@ from pixel_cnn_pp.layers.convolution import convolve
 from pixel_cnn_pp.layers.fresh import fresh
 
 
+def of_group(features, channel, num_channels):
+    """Takes the features of one group from features [..., F] that are sorted by group."""
+    groups = np.sort(np.arange(features.shape[-1]) % num_channels)
+    first, last = np.searchsorted(groups, [channel, channel + 1])
+    return features[..., int(first) : int(last)]
+
+
 @keras.saving.register_keras_serializable("pixel_cnn_pp")
 class MaskedConv2D(keras.layers.Layer):
     """A convolution with mask A or B (van den Oord et al. 2016, section 3.4).
