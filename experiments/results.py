@@ -1,16 +1,16 @@
 """The results of finished runs: their numbers, the tables, the curves."""
 
 import csv
+import io
 import json
 import math
-import os
 import statistics
 from typing import NamedTuple
 
 import numpy as np
 
 from experiments import comparisons
-from pixel_cnn_pp import config, plots
+from pixel_cnn_pp import config, files, plots
 from pixel_cnn_pp.runs import checkpoints, monitoring
 
 # Files in the directory of a run that train.py does not write, and its curves.
@@ -256,8 +256,8 @@ def write(folder, names, results):
     """
     rows = table(names, results)
     text = markdown(rows)
-    _write(folder / "table.md", lambda file: file.write(text))
-    _write(folder / "table.csv", lambda file: _write_csv(file, rows))
+    files.replace(folder / "table.md", lambda file: file.write(text.encode()))
+    files.replace(folder / "table.csv", lambda file: file.write(_csv(rows).encode()))
     for name in names:
         panels = curves(name, results)
         if panels:
@@ -265,21 +265,12 @@ def write(folder, names, results):
     return text
 
 
-def _write_csv(file, rows):
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+def _csv(rows):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-
-
-def _write(path, write):
-    # In the folder of the file, because a rename is atomic only within one file system.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(unfinished, "w", newline="") as file:
-            write(file)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    return text.getvalue()
 
 
 def curves(name, results):

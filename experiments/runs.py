@@ -19,6 +19,7 @@ import threading
 import time
 
 from experiments import comparisons, results
+from pixel_cnn_pp import files
 from pixel_cnn_pp.runs import checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -85,8 +86,8 @@ def check_settings(run, out):
 def note_settings(run, out):
     """Writes the settings of a run, with which later starts are compared."""
     path = directory(run, out) / _SETTINGS
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(run.settings, indent=2) + "\n")
+    text = json.dumps(run.settings, indent=2) + "\n"
+    files.replace(path, lambda file: file.write(text.encode()))
 
 
 # Processes

@@ -1,5 +1,6 @@
 """The training loop of a run, from its start or its newest checkpoint to its last epoch."""
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -12,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pixel_cnn_pp import config, data
-from pixel_cnn_pp.runs import checkpoints, monitoring, refusals, samples, stopping
+from pixel_cnn_pp.runs import checkpoints, locks, monitoring, refusals, samples, stopping
 from pixel_cnn_pp.runs.backend import Trainer, devices
 from pixel_cnn_pp.runs.epoch import Epoch
 
@@ -30,8 +31,11 @@ def train(run, train_data, test_data, strategy=None, log=print):
     these files. When a run is resumed, all workers read the checkpoint from this directory.
     Therefore it must be on a disk that all of them share.
 
-    After SIGTERM or Ctrl-C, the current step is finished, a checkpoint is written, and the function
-    returns.
+    After SIGTERM, SIGHUP or Ctrl-C, or when a pipe that reads the lines is closed, the current step
+    is finished, a checkpoint is written, and the function returns.
+
+    Only one process trains in a directory at a time. If the directory is removed or moved, training
+    stops.
 
     Args:
       run: RunConfig.
@@ -46,17 +50,12 @@ def train(run, train_data, test_data, strategy=None, log=print):
         is False, if it holds no run but `load_params` is True, or if a batch does not fit into the
         memory.
       FloatingPointError: If the loss is not finite. The earlier checkpoints remain.
-      OSError: If the directory cannot be written, if the disk is too small, or if another worker is
-        lost.
+      OSError: If another process trains in the directory, if it cannot be written, or is removed or
+        moved, if the disk is too small, or if another worker is lost.
     """
     training = run.training
     run_dir = pathlib.Path(training.save_dir)
     refusals.check_data(run, train_data, test_data)
-    if checkpoints.latest(run_dir) is not None and not training.load_params:
-        raise ValueError(
-            f"{run_dir} holds a run already: add --load_params to go on with it, or choose another "
-            "--save_dir."
-        )
     if strategy is None:
         strategy = devices.make_strategy(training.nr_gpu, training.peer_timeout, log)
     num_replicas = devices.num_replicas(strategy)
@@ -67,22 +66,31 @@ def train(run, train_data, test_data, strategy=None, log=print):
             f"of training images. Received: batch_size={training.batch_size} on "
             f"{num_replicas} replicas"
         )
-    is_chief = devices.worker_index(strategy) == 0
-    if is_chief:
-        # Check that the directory can be written before time is spent on building the model.
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=run_dir):
-            pass
-    else:
-        log(
-            f"Worker {devices.worker_index(strategy)} of {devices.num_workers(strategy)}: "
-            "worker 0 reports and writes."
-        )
-        log = _say_nothing
-    with refusals.one_line_errors(devices.num_workers(strategy), training):
+    worker_index, num_workers = devices.worker_index(strategy), devices.num_workers(strategy)
+    with contextlib.ExitStack() as stack:
+        lock = None
+        if worker_index == 0:
+            # Only the first worker writes.
+            lock = stack.enter_context(locks.locked(run_dir))
+            # Check that it can before time is spent on building the model.
+            with tempfile.TemporaryFile(dir=run_dir):
+                pass
+            if not lock.is_real:
+                log(
+                    f"{run_dir} cannot be locked: nothing keeps another process from writing there."
+                )
+        else:
+            log(f"Worker {worker_index} of {num_workers}: worker 0 reports and writes.")
+            log = _say_nothing
+        if checkpoints.latest(run_dir) is not None and not training.load_params:
+            raise ValueError(
+                f"{run_dir} holds a run already: add --load_params to go on with it, or choose "
+                "another --save_dir."
+            )
+        stack.enter_context(refusals.one_line_errors(num_workers, training))
         trainer = Trainer(run, strategy)
         log(_describe(run, train_data, test_data, trainer))
-        loop = _Loop(trainer, run, train_data, test_data, log)
+        loop = _Loop(trainer, run, train_data, test_data, log, lock)
         loop.start()
         loop.run()
 
@@ -90,13 +98,16 @@ def train(run, train_data, test_data, strategy=None, log=print):
 class _Loop:
     """The loop around a Trainer. It runs the epochs, writes checkpoints and reports progress."""
 
-    def __init__(self, trainer, run, train_data, test_data, log):
+    def __init__(self, trainer, run, train_data, test_data, log, lock=None):
         self._trainer = trainer
         self._run = run
         self._train_data, self._test_data = train_data, test_data
         self._log = log
         self._run_dir = pathlib.Path(run.training.save_dir)
+        self._lock = lock
         self._is_chief = trainer.worker_index == 0
+        # The configuration of a resumed run is stored with the first checkpoint that it produced.
+        self._has_stored_config = False
         self._batch_size = run.training.batch_size * trainer.num_replicas
         self._state = None
         self._saved_at = time.monotonic()
@@ -126,9 +137,9 @@ class _Loop:
             )
         if self._is_chief:
             refusals.check_disk(self._run_dir, trainer.model, training.keep)
-            checkpoints.save_config(self._run_dir, self._run)
             if not training.load_params:
                 # Write a first checkpoint now, so that an error shows before time is spent.
+                self._store_config()
                 trainer.save(self._run_dir, self._state, training.keep)
 
     def run(self):
@@ -136,10 +147,9 @@ class _Loop:
         max_epochs = self._run.training.max_epochs
         if self._state.epoch >= max_epochs:
             self._log(f"All {max_epochs} epochs are done; --max_epochs says how many to train.")
-        with (
-            stopping.StopRequest() as stop,
-            monitoring.Monitor(self._run, self._is_chief) as monitor,
-        ):
+        stop = stopping.StopRequest()
+        self._log = stop.telling(self._log)
+        with stop, monitoring.Monitor(self._run, self._is_chief, self._log) as monitor:
             monitor.write_hyper_parameters(self._run)
             while self._state.epoch < max_epochs:
                 epoch = Epoch(
@@ -207,6 +217,7 @@ class _Loop:
                 epoch.add(result)
                 self._state = epoch.state(trainer.step)
                 if epoch.num_done % _STEPS_BETWEEN_POINTS == 0:
+                    self._check_directory()
                     monitor.write_scalars(
                         {
                             f"step/{self._likelihood.loss_name}": result.bits_per_dim,
@@ -266,7 +277,10 @@ class _Loop:
             if self._save(must=is_last):
                 self._log(f"Saved epoch {epoch.number} to {self._run_dir}.")
             if self._is_chief and training.num_samples > 0:
-                self._pictures.write(trainer, epoch.number, monitor)
+                try:
+                    self._pictures.write(trainer, epoch.number, monitor)
+                except OSError as error:
+                    self._log(f"No samples could be written ({error}). Training goes on.")
 
     def _save(self, must=False):
         """Writes a checkpoint, and returns whether this worker wrote one.
@@ -277,8 +291,10 @@ class _Loop:
         self._saved_at = time.monotonic()
         if not self._is_chief:
             return False
+        self._check_directory()
         try:
             self._trainer.save(self._run_dir, self._state, self._run.training.keep)
+            self._store_config()
         except OSError as error:
             message = (
                 f"No checkpoint could be written at step {self._state.step} "
@@ -289,6 +305,17 @@ class _Loop:
             self._log(f"{message}. Training goes on.")
             return False
         return True
+
+    def _check_directory(self):
+        """Checks that the directory of the run was not removed or moved."""
+        if self._lock is not None:
+            self._lock.check()
+
+    def _store_config(self):
+        """Stores the configuration, once."""
+        if not self._has_stored_config:
+            checkpoints.save_config(self._run_dir, self._run)
+            self._has_stored_config = True
 
 
 def _describe(run, train_data, test_data, trainer):
