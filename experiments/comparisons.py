@@ -71,20 +71,21 @@ PARTS = (config.ModelConfig, config.DataConfig, config.TrainingConfig)
 # {field: its default}, of all parts of a run.
 DEFAULTS = {field.name: field.default for part in PARTS for field in dataclasses.fields(part)}
 
-# Fields that do not change the numbers.
-_PLACES = ("data_dir", "save_dir", "load_params")
+# Fields that do not change the numbers, or of which a later start may have more.
+_FREE = ("data_dir", "save_dir", "load_params", "max_minutes")
 
 
 class Run(NamedTuple):
     """A training of one row with one seed.
 
-    row: Name of the preset. seed: Its seed. values: {field: value}, all that is not the default,
-    the preset's own included.
+    row: Name of the row. seed: Its seed. values: {field: value}, all that is not the default, the
+    preset's own included. has_preset: Whether the name is that of a preset.
     """
 
     row: str
     seed: int
     values: dict
+    has_preset: bool = True
 
     @property
     def name(self):
@@ -94,17 +95,23 @@ class Run(NamedTuple):
     @property
     def settings(self):
         """The values that the numbers depend on. A later start must have the same."""
-        return {name: value for name, value in self.values.items() if name not in _PLACES}
+        return {name: value for name, value in self.values.items() if name not in _FREE}
 
     def flags(self):
         """The flags of train.py, a list of strings: the preset, and what differs from it."""
-        preset = config.PRESETS[self.row].values
+        preset = config.PRESETS[self.row].values if self.has_preset else {}
         changed = [
             _flag(name, value)
             for name, value in self.values.items()
             if name not in preset or preset[name] != value
         ]
-        return [f"--preset={self.row}", *changed, f"--seed={self.seed}"]
+        first = [f"--preset={self.row}"] if self.has_preset else []
+        return [*first, *changed, f"--seed={self.seed}"]
+
+    def more_flags(self):
+        """The flags of train.py with which it goes on: what a later start may change."""
+        minutes = self.values.get("max_minutes")
+        return [] if minutes is None else [f"--max_minutes={minutes:g}"]
 
 
 def plan(names, scale, num_seeds, given):
@@ -199,6 +206,7 @@ def is_bound(row):
 
 
 def _flag(name, value):
+    name = "model" if name == "kind" else name
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no{name}"
     return f"--{name}={value}"

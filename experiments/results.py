@@ -55,19 +55,17 @@ class Result(NamedTuple):
     curves: dict
 
 
-def is_finished(run_dir):
-    """Whether a run is trained and scored."""
-    return (run_dir / SCORES).exists()
-
-
-def is_trained(run_dir):
-    """Whether the newest checkpoint of a run is that of its last epoch."""
+def is_trained(run_dir, max_minutes=None):
+    """Whether the newest checkpoint of a run is that of its last epoch, or of its last minute."""
     if checkpoints.latest(run_dir) is None:
         return False
-    return _state(run_dir)["epoch"] >= checkpoints.load_config(run_dir).training.max_epochs
+    state = state_of(run_dir)
+    if max_minutes is not None and state.get("seconds", 0) >= 60 * max_minutes:
+        return True
+    return state["epoch"] >= checkpoints.load_config(run_dir).training.max_epochs
 
 
-def _state(run_dir):
+def state_of(run_dir):
     """The state of the training at the newest checkpoint, a dict."""
     return json.loads((checkpoints.latest(run_dir) / "state.json").read_text())
 
@@ -89,8 +87,6 @@ def read(run_dir):
             float(np.mean(scores["bits_per_dim"][scores["split"] == split]))
             for split in ("test", "train")
         )
-    with np.load(checkpoints.latest(run_dir) / "averages.npz") as averages:
-        num_parameters = sum(averages[key].size for key in averages.files)
     scalars = monitoring.read_scalars(run_dir)
     missing = {"seconds_per_step", *CURVE_TAGS} - scalars.keys()
     if missing:
@@ -101,11 +97,17 @@ def read(run_dir):
     return Result(
         test,
         train,
-        num_parameters,
-        _state(run_dir)["step"],
+        num_parameters(run_dir),
+        state_of(run_dir)["step"],
         statistics.median(scalars["seconds_per_step"].values()),
         {tag: scalars[tag] for tag in CURVE_TAGS},
     )
+
+
+def num_parameters(run_dir):
+    """The number of parameters of a run's model."""
+    with np.load(checkpoints.latest(run_dir) / "averages.npz") as averages:
+        return sum(averages[key].size for key in averages.files)
 
 
 def mean_and_error(values):

@@ -104,10 +104,9 @@ def _write_results(names, planned):
 
     finished = {}
     for run in planned:
-        run_dir = runs.directory(run, FLAGS.out)
-        if results.is_finished(run_dir):
+        if runs.is_finished(run, FLAGS.out):
             try:
-                finished[run.row, run.seed] = results.read(run_dir)
+                finished[run.row, run.seed] = results.read(runs.directory(run, FLAGS.out))
             except (ValueError, OSError) as error:
                 print(f"Left out of the table: {' '.join(str(error).split())}")
     print()

@@ -51,6 +51,13 @@ class Score:
             return 0.0
         return float(np.std(self.bits_per_dim, ddof=1) / math.sqrt(len(self.nats)))
 
+    @property
+    def in_nats(self):
+        """The text to print in nats an image. A bound stays a bound."""
+        nats = dataclasses.replace(self, nats=self.nats * math.log(2), num_dims=1)
+        unit = self.unit.replace("bits/dim", "nats an image")
+        return f"{nats.mean:.2f} +- {nats.standard_error:.2f} {unit} over {len(self.nats)} images"
+
     def __str__(self):
         """The text to print: mean, standard error and number of images."""
         value = f"{self.mean:.4f} +- {self.standard_error:.4f} {self.unit}"

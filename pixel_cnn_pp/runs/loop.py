@@ -143,10 +143,14 @@ class _Loop:
                 trainer.save(self._run_dir, self._state, training.keep)
 
     def run(self):
-        """Trains to the last epoch, or until a signal asks to stop."""
+        """Trains to the last epoch or minute, or until a signal asks to stop."""
         max_epochs = self._run.training.max_epochs
         if self._state.epoch >= max_epochs:
             self._log(f"All {max_epochs} epochs are done; --max_epochs says how many to train.")
+        elif self._is_over():
+            minutes = self._run.training.max_minutes
+            self._log(f"All {minutes:g} minutes are done; --max_minutes says how many to train.")
+            return
         stop = stopping.StopRequest()
         self._log = stop.telling(self._log)
         with stop, monitoring.Monitor(self._run, self._is_chief, self._log) as monitor:
@@ -161,6 +165,9 @@ class _Loop:
                 self._train_epoch(epoch, stop, monitor)
                 if epoch.is_done:
                     self._finish_epoch(epoch, monitor)
+                if self._ends_by_time(epoch):
+                    self._finish_time(epoch, monitor)
+                    return
                 if epoch.is_stopped:
                     self._save(must=True)
                     self._log(
@@ -168,6 +175,21 @@ class _Loop:
                         f"python train.py --save_dir {self._run_dir} --load_params goes on."
                     )
                     return
+
+    def _is_over(self):
+        """Whether the time of the run is over, by the clock of this worker."""
+        minutes = self._run.training.max_minutes
+        return minutes is not None and self._state.seconds >= 60 * minutes
+
+    def _ends_by_time(self, epoch):
+        """Whether the run ends because its time is over. All workers get the same answer."""
+        if self._run.training.max_minutes is None:
+            return False
+        if self._trainer.num_workers == 1:
+            return self._is_over()
+        # The clock of the first worker decides. The others agree with either answer.
+        is_over = not self._is_chief or self._is_over()
+        return epoch.is_stopped and self._trainer.agree(f"the time is over: {is_over}")
 
     def _digest(self):
         """A string of everything that must be the same in all workers."""
@@ -207,7 +229,8 @@ class _Loop:
             for batch in epoch.timed(batches):
                 monitor.count_step()
                 batch = batch if isinstance(batch, tuple) else (batch,)
-                result = trainer.train_step(*batch, is_last=stop.is_requested)
+                is_last = stop.is_requested or (self._is_chief and self._is_over())
+                result = trainer.train_step(*batch, is_last=is_last)
                 if not math.isfinite(result.bits_per_dim):
                     raise FloatingPointError(
                         f"The loss is {result.bits_per_dim} at step {trainer.step}: training "
@@ -244,12 +267,13 @@ class _Loop:
         training, trainer = self._run.training, self._trainer
         test = trainer.evaluate(self._test_data)
         step = trainer.step
-        self._state = checkpoints.TrainingState(step, epoch.number)
+        self._state = checkpoints.TrainingState(step, epoch.number, seconds=epoch.seconds)
         loss_name = self._likelihood.loss_name
         scalars = {
             f"train/{loss_name}": epoch.mean_bits_per_dim,
             f"test/{loss_name}": test.mean,
             "learning_rate": trainer.learning_rate,
+            "training_minutes": epoch.seconds / 60,
         }
         line = (
             f"epoch {epoch.number}/{training.max_epochs}  step {step}  "
@@ -276,11 +300,32 @@ class _Loop:
         if epoch.number % training.save_interval == 0 or is_last:
             if self._save(must=is_last):
                 self._log(f"Saved epoch {epoch.number} to {self._run_dir}.")
-            if self._is_chief and training.num_samples > 0:
-                try:
-                    self._pictures.write(trainer, epoch.number, monitor)
-                except OSError as error:
-                    self._log(f"No samples could be written ({error}). Training goes on.")
+            self._write_pictures(epoch.number, monitor)
+
+    def _finish_time(self, epoch, monitor):
+        """Ends a run whose time is over, in the middle of an epoch or at its end."""
+        minutes = f"{epoch.seconds / 60:.1f} minutes of training"
+        line = f"The time is over, after {minutes} at step {self._state.step}"
+        if not epoch.is_done:
+            test = self._trainer.evaluate(self._test_data)
+            scalars = {
+                f"test/{self._likelihood.loss_name}": test.mean,
+                "training_minutes": epoch.seconds / 60,
+            }
+            monitor.write_scalars(scalars, self._state.step)
+            line += f": test {test.mean:.4f} {test.unit}"
+        self._save(must=True)
+        self._log(f"{line}. Saved to {self._run_dir}; with more --max_minutes it goes on.")
+        if not epoch.is_done or epoch.number % self._run.training.save_interval:
+            self._write_pictures(epoch.number, monitor)
+
+    def _write_pictures(self, number, monitor):
+        """Writes samples and completions after an epoch or within it, if there are to be any."""
+        if self._is_chief and self._run.training.num_samples > 0:
+            try:
+                self._pictures.write(self._trainer, number, monitor)
+            except OSError as error:
+                self._log(f"No samples could be written ({error}). Training goes on.")
 
     def _save(self, must=False):
         """Writes a checkpoint, and returns whether this worker wrote one.

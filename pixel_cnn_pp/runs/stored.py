@@ -27,12 +27,15 @@ class TrainingState:
       epoch: Number of complete epochs that are done.
       num_images: Number of images that are done in the current epoch. It is 0 between two epochs.
       image_loss_sum: Sum of the losses of these images, bits/dim.
+      seconds: Time of all steps of the run, without scores of test images and checkpoints. It is 0
+        in checkpoints of earlier versions.
     """
 
     step: int
     epoch: int
     num_images: int = 0
     image_loss_sum: float = 0.0
+    seconds: float = 0.0
 
 
 def latest(run_dir):
