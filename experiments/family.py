@@ -57,14 +57,14 @@ MEMBERS = {
 }
 
 # What all of them share. A fast start for a short time: a large learning rate that falls to a third
-# in 11,000 steps, and averages over the last 1,000 steps.
+# in 11,000 steps, and averages over the last 500 steps.
 SHARED = {
     "batch_size": 32,
     "init_batch_size": 128,
     "optimizer": "adam",
     "learning_rate": 0.002,
     "lr_decay": 0.9999,
-    "polyak_decay": 0.999,
+    "polyak_decay": 0.998,
     "num_samples": 0,
     "nr_gpu": 1,
     "save_interval": 1,

@@ -96,7 +96,7 @@ def read(run_dir, num_train_images):
     batch_size = run.training.batch_size
     num_steps = num_train_images // batch_size
     total = _at(minutes, state["step"])
-    drawn = re.findall(r"([0-9.]+) s/image", (run_dir / "sample.log").read_text())
+    drawn = re.findall(r"([0-9.]+) images/s", (run_dir / "sample.log").read_text())
     with np.load(run_dir / f"{_SAMPLES}.npz") as arrays:
         samples = arrays["images"]
 
@@ -109,7 +109,7 @@ def read(run_dir, num_train_images):
         total,
         state["step"] / num_steps,
         60 * total / state["step"] * num_steps,
-        float(drawn[-1]),
+        1 / float(drawn[-1]),
         {_at(minutes, step): nats(value) for step, value in test.items()},
         {
             _at(minutes, group[-1][0]): nats(statistics.fmean(value for _, value in group))
@@ -171,7 +171,7 @@ def markdown(finished):
             f"{result.nats:.2f} +- {result.standard_error:.2f}",
             member.published,
             f"{result.num_parameters:,}",
-            f"{result.minutes:.0f}",
+            f"{result.minutes:.1f}",
             f"{result.epochs:.1f}",
             f"{result.seconds_per_epoch:.0f}",
             f"{100 * result.seconds_per_sample:.3g}",
