@@ -32,7 +32,8 @@ def train(run, train_data, test_data, strategy=None, log=print):
     Therefore it must be on a disk that all of them share.
 
     After SIGTERM, SIGHUP or Ctrl-C, or when a pipe that reads the lines is closed, the current step
-    is finished, a checkpoint is written, and the function returns.
+    is finished, a checkpoint is written, and the function returns. After
+    `run.training.max_minutes` too, and then the test images are scored first.
 
     Only one process trains in a directory at a time. If the directory is removed or moved, training
     stops.
@@ -256,7 +257,7 @@ class _Loop:
                         f"{epoch.describe_last()}"
                     )
                     last_line = time.monotonic()
-                if epoch.is_stopped:
+                if epoch.is_stopped or self._ends_by_time(epoch):
                     return
                 minutes = (time.monotonic() - self._saved_at) / 60
                 if 0 < training.save_minutes < minutes and not epoch.is_done:
