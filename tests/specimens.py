@@ -12,6 +12,7 @@ import numpy as np
 from pixel_cnn_pp import likelihoods, models
 from pixel_cnn_pp.config import (
     DiagonalBiLSTMConfig,
+    GatedPixelCNNConfig,
     ModelConfig,
     PixelCNNConfig,
     RowLSTMConfig,
@@ -135,6 +136,27 @@ SPECIMENS = {
         image_shape=(4, 6, 2), num_levels=5, nr_resnet=1, nr_filters=6, nr_output_filters=8,
         condition_shape=(2, 6, 3), condition_levels=9,
     ),
+    # Gated PixelCNN.
+    "gated": GatedPixelCNNConfig(
+        image_shape=(5, 6, 3), num_levels=7, nr_resnet=3, nr_filters=20, filter_size=3,
+        nr_output_filters=31, num_classes=3,
+    ),
+    "gated_binary": GatedPixelCNNConfig(
+        image_shape=(6, 5, 1), num_levels=2, nr_resnet=2, nr_filters=4, filter_size=5,
+        nr_output_filters=6, condition_shape=(6, 5, 2), condition_levels=3,
+    ),
+    "gated_two": GatedPixelCNNConfig(
+        image_shape=(4, 6, 2), num_levels=5, nr_resnet=2, nr_filters=5, filter_size=3,
+        nr_output_filters=8, condition_shape=(2, 3, 1),
+    ),
+    "gated_vector": GatedPixelCNNConfig(
+        image_shape=(6, 4, 1), num_levels=6, nr_resnet=2, nr_filters=6, filter_size=3,
+        nr_output_filters=8, condition_shape=(3,),
+    ),
+    "gated_four": GatedPixelCNNConfig(
+        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=30, filter_size=3,
+        nr_output_filters=42,
+    ),
     # The Row LSTM.
     "row_lstm": RowLSTMConfig(
         image_shape=(5, 6, 3), num_levels=7, nr_resnet=2, nr_filters=8, nr_output_filters=24,
@@ -185,7 +207,7 @@ def _likelihood_of(config):
 ONE_OF_EACH_MODEL = _first_of_each(lambda config: config.kind)
 ONE_OF_EACH_LIKELIHOOD = _first_of_each(_likelihood_of)
 # One of each model with all kinds of layers that it has, and without dropout.
-WHOLE_OF_EACH_MODEL = ["relu", "pixel_cnn", "row_lstm", "diagonal_bilstm"]
+WHOLE_OF_EACH_MODEL = ["relu", "pixel_cnn", "gated", "row_lstm", "diagonal_bilstm"]
 WITH_LIKELIHOOD = [
     name for name, config in SPECIMENS.items() if not getattr(config, "energy_distance", False)
 ]
@@ -212,6 +234,10 @@ TINY = {
     ),
     "pixel_cnn_softmax": PixelCNNConfig(
         image_shape=(3, 3, 1), num_levels=3, nr_resnet=1, nr_filters=4, nr_output_filters=8
+    ),
+    "gated_pixel_cnn": GatedPixelCNNConfig(
+        image_shape=(2, 3, 2), num_levels=2, nr_resnet=2, nr_filters=5, filter_size=3,
+        nr_output_filters=8,
     ),
     "row_lstm": RowLSTMConfig(
         image_shape=(2, 3, 2), num_levels=2, nr_resnet=1, nr_filters=4, nr_output_filters=8

@@ -31,6 +31,7 @@ FLOORS = {
 ON_TENSORFLOW = {
     "data.public_sets",
     "data.streams",
+    "data.tfds_sets",
     "export",
     "likelihoods.distributions",
     "runs.devices",
@@ -65,6 +66,8 @@ PUBLIC_NAMES = {
     "DiagonalBiLSTM": "models.pixel_rnn",
     "DiagonalBiLSTMConfig": "config.pixel_rnn",
     "DiscretizedLogisticMixture": "likelihoods.distributions",
+    "GatedPixelCNN": "models.gated_pixel_cnn",
+    "GatedPixelCNNConfig": "config.gated_pixel_cnn",
     "ModelConfig": "config.pixel_cnn_pp",
     "PixelCNN": "models.pixel_cnn",
     "PixelCNNConfig": "config.pixel_cnn",

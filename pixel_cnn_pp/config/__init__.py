@@ -1,7 +1,7 @@
 """The configuration of a run: its model, its data and its training, as frozen dataclasses.
 
     fields.py     how one option is described and checked
-    pixel_cnn_pp.py, pixel_cnn.py, pixel_rnn.py   the options of each model
+    pixel_cnn_pp.py, pixel_cnn.py, gated_pixel_cnn.py, pixel_rnn.py   the options of each model
     model_fields.py   the options that all models have
     models.py     the table of all models
     data.py       the options of the data set
@@ -22,6 +22,7 @@ from pixel_cnn_pp.config.flags import (
     model_class_from_flags,
     values_from_flags,
 )
+from pixel_cnn_pp.config.gated_pixel_cnn import GatedPixelCNNConfig
 from pixel_cnn_pp.config.models import MODELS, model_config
 from pixel_cnn_pp.config.pixel_cnn import PixelCNNConfig
 from pixel_cnn_pp.config.pixel_cnn_pp import CHANNEL_GROUPS, SMALL_FIELDS, ModelConfig
@@ -37,6 +38,7 @@ __all__ = [
     "SMALL_FIELDS",
     "DataConfig",
     "DiagonalBiLSTMConfig",
+    "GatedPixelCNNConfig",
     "ModelConfig",
     "PixelCNNConfig",
     "RowLSTMConfig",

@@ -75,7 +75,7 @@ class TrainingConfig:
     )
     optimizer: str = field(
         default="adamax",
-        metadata=about("The optimizer", choices=("adamax", "adam")),
+        metadata=about("The optimizer", choices=("adamax", "adam", "rmsprop")),
     )
     learning_rate: float = field(
         default=0.001,

@@ -7,7 +7,14 @@ import pytest
 from absl import flags
 
 from pixel_cnn_pp import config
-from pixel_cnn_pp.config import DataConfig, ModelConfig, PixelCNNConfig, RunConfig, TrainingConfig
+from pixel_cnn_pp.config import (
+    DataConfig,
+    GatedPixelCNNConfig,
+    ModelConfig,
+    PixelCNNConfig,
+    RunConfig,
+    TrainingConfig,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Every class of which a part of a run may be.
@@ -24,6 +31,7 @@ def specimen(kind="pixel_cnn_pp"):
             (8, 12, 1), 17, 2, 24, 3, "elu", 0.1, 10, "softmax", "11x5", "nin", min_log_scale=-9.0
         ),
         "pixel_cnn": PixelCNNConfig((7, 5, 1), 17, 2, 24, 48, 10),
+        "gated_pixel_cnn": GatedPixelCNNConfig((7, 5, 1), 17, 2, 24, 3, 48, 10),
     }
     return RunConfig(
         models[kind],

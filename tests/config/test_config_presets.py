@@ -19,6 +19,10 @@ PAPER = {
     "dequantized": 3.11,
     # Table 5 of van den Oord et al. 2016.
     "pixel_cnn": 3.14,
+    # Tables 1 and 2 of van den Oord et al. 2016b.
+    "gated_pixel_cnn": 3.03,
+    "gated_pixel_cnn_imagenet32": 3.83,
+    "gated_pixel_cnn_imagenet64": 3.57,
 }
 OF_THE_PAPER = {"nr_filters": 192, "dropout_p": 0.5, "data_set": "cifar"}
 OTHERS = {
@@ -29,7 +33,23 @@ OTHERS = {
         "nr_output_filters": 1024,
         "data_set": "cifar",
     },
+    "gated_pixel_cnn": {
+        "kind": "gated_pixel_cnn",
+        "nr_resnet": 15,
+        "nr_filters": 128,
+        "filter_size": 5,
+        "data_set": "cifar",
+    },
 }
+# Van den Oord et al. 2016b, section 3.1: 20 layers of 384 features, filters of 5 x 5.
+for size in (32, 64):
+    OTHERS[f"gated_pixel_cnn_imagenet{size}"] = {
+        "kind": "gated_pixel_cnn",
+        "nr_resnet": 20,
+        "nr_filters": 384,
+        "filter_size": 5,
+        "data_set": f"imagenet{size}",
+    }
 WITHOUT_A_NUMBER = {
     "release": {"nr_filters": 160, "dropout_p": 0.5},
     "softmax": {"likelihood": "softmax", **OF_THE_PAPER},

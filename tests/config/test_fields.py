@@ -8,7 +8,13 @@ import pytest
 from config_cases import CLASSES, error_of, specimen
 
 from pixel_cnn_pp import config
-from pixel_cnn_pp.config import DataConfig, ModelConfig, PixelCNNConfig, TrainingConfig
+from pixel_cnn_pp.config import (
+    DataConfig,
+    GatedPixelCNNConfig,
+    ModelConfig,
+    PixelCNNConfig,
+    TrainingConfig,
+)
 
 BAD_VALUES = [
     (ModelConfig, "image_shape", [(30, 32, 3), (32, 30, 3), (0, 32, 3), (32, -4, 3), (8, 12, 0)]),
@@ -35,6 +41,16 @@ BAD_VALUES = [
     (PixelCNNConfig, "nr_filters", [0, 128.0, "128"]),
     (PixelCNNConfig, "nr_output_filters", [0, -1, 1e3, None]),
     (PixelCNNConfig, "num_classes", [0, 10.0, False]),
+    (GatedPixelCNNConfig, "kind", ["pixel_cnn", "", None]),
+    (GatedPixelCNNConfig, "image_shape", [(0, 7, 1), (5, 7), None]),
+    (GatedPixelCNNConfig, "num_levels", [1, 4097, None]),
+    (GatedPixelCNNConfig, "nr_resnet", [0, 2.5, None]),
+    (GatedPixelCNNConfig, "nr_filters", [0, "128"]),
+    (GatedPixelCNNConfig, "filter_size", [1, -3, 5.0, None, (3, 3)]),
+    (GatedPixelCNNConfig, "nr_output_filters", [0, None]),
+    (GatedPixelCNNConfig, "num_classes", [0, 10.0, False]),
+    (GatedPixelCNNConfig, "condition_shape", [(), (0,), (4, 4), "44", 3]),
+    (GatedPixelCNNConfig, "condition_levels", [1, 65537, 9.0, None]),
     (DataConfig, "data_set", ["", None, 3]),
     (DataConfig, "data_dir", ["", None, pathlib.Path("data"), b"data"]),
     (DataConfig, "image_size", [0, 2, -8, 30, 32.0, "32", True]),
@@ -134,6 +150,8 @@ def test_the_message_says_the_rule_in_words():
         (PixelCNNConfig, "nr_filters", 1),
         (PixelCNNConfig, "nr_output_filters", 1),
         (PixelCNNConfig, "num_classes", 1),
+        (GatedPixelCNNConfig, "nr_resnet", 1),
+        (GatedPixelCNNConfig, "filter_size", 3),
         (DataConfig, "image_size", 4),
         (TrainingConfig, "lr_decay", 1.0),
         (TrainingConfig, "nr_gpu", 0),
