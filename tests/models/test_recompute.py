@@ -20,8 +20,15 @@ def gradients_of(model, images, labels):
 
 @pytest.mark.parametrize(
     "name",
-    ["one_component", "small_channels", "energy", "pixel_cnn", "gated", "row_lstm"]
-    + ["diagonal_bilstm"],
+    [
+        "one_component",
+        "small_channels",
+        "energy",
+        "pixel_cnn",
+        "gated",
+        "row_lstm",
+        "diagonal_bilstm",
+    ],
 )
 def test_what_is_computed_again_has_the_same_gradients(name):
     config = SPECIMENS[name]
