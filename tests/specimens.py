@@ -159,33 +159,33 @@ SPECIMENS = {
     ),
     # The Row LSTM.
     "row_lstm": RowLSTMConfig(
-        image_shape=(5, 6, 3), num_levels=7, nr_resnet=2, nr_filters=5, nr_output_filters=10,
+        image_shape=(5, 6, 3), num_levels=7, nr_resnet=2, nr_filters=8, nr_output_filters=24,
         num_classes=3,
     ),
     "row_lstm_binary": RowLSTMConfig(
         image_shape=(6, 5, 1), num_levels=2, nr_resnet=1, nr_filters=4, nr_output_filters=6
     ),
     "row_lstm_picture": RowLSTMConfig(
-        image_shape=(6, 4, 2), num_levels=5, nr_resnet=1, nr_filters=6, nr_output_filters=8,
+        image_shape=(6, 4, 2), num_levels=5, nr_resnet=1, nr_filters=7, nr_output_filters=16,
         condition_shape=(3, 2, 1), condition_levels=9,
     ),
     "row_lstm_four": RowLSTMConfig(
-        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=6, nr_output_filters=14
+        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=6, nr_output_filters=42
     ),
     # The Diagonal BiLSTM.
     "diagonal_bilstm": DiagonalBiLSTMConfig(
-        image_shape=(5, 6, 3), num_levels=7, nr_resnet=2, nr_filters=5, nr_output_filters=10,
+        image_shape=(5, 6, 3), num_levels=7, nr_resnet=2, nr_filters=8, nr_output_filters=24,
         num_classes=3,
     ),
     "diagonal_bilstm_binary": DiagonalBiLSTMConfig(
         image_shape=(6, 5, 1), num_levels=2, nr_resnet=1, nr_filters=4, nr_output_filters=6
     ),
     "diagonal_bilstm_picture": DiagonalBiLSTMConfig(
-        image_shape=(6, 4, 2), num_levels=5, nr_resnet=1, nr_filters=6, nr_output_filters=8,
+        image_shape=(6, 4, 2), num_levels=5, nr_resnet=1, nr_filters=7, nr_output_filters=16,
         condition_shape=(3, 2, 1), condition_levels=9,
     ),
     "diagonal_bilstm_four": DiagonalBiLSTMConfig(
-        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=6, nr_output_filters=14
+        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=6, nr_output_filters=42
     ),
 }  # fmt: skip
 

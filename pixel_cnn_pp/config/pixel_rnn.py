@@ -11,6 +11,8 @@ from pixel_cnn_pp.config.fields import about, check_fields
 class _PixelRNNConfig:
     """The options of both models. The defaults are the paper's network for CIFAR-10."""
 
+    # The first field in a file. Each model has its own name in its place.
+    kind: str = model_fields.kind("pixel_rnn")
     image_shape: tuple[int, int, int] = field(
         default=(32, 32, 3),
         metadata=about("Height, width and channels of an image, any sizes", is_flag=False),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from pixel_cnn_pp.config.gated_pixel_cnn import GatedPixelCNNConfig
 from pixel_cnn_pp.config.pixel_cnn import PixelCNNConfig
 from pixel_cnn_pp.config.pixel_cnn_pp import ModelConfig
+from pixel_cnn_pp.config.pixel_rnn import DiagonalBiLSTMConfig, RowLSTMConfig
 
 
 class Preset(NamedTuple):
@@ -70,18 +71,48 @@ def _presets():
             None,
             "the release's --energy_distance; not in the paper",
         ),
-        "pixel_cnn": Preset(
-            {
-                "kind": PixelCNNConfig.kind,
-                "data_set": "cifar",
-                "nr_resnet": 15,
-                "nr_filters": 128,
-                "nr_output_filters": 1024,
-            },
-            3.14,
-            "PixelCNN of van den Oord et al. 2016, section 4 and table 5",
-        ),
+        **_pixel_rnn_presets(),
         **_gated_presets(),
+    }
+
+
+def _pixel_rnn_presets():
+    # Van den Oord et al. 2016a. Section 4: 15 blocks or 12 LSTM layers and h = 128, 1024 features
+    # behind them. Section 5.2: RMSProp, batches of 16 images. The paper does not give the learning
+    # rate, which was chosen by hand for each data set.
+    source = "of van den Oord et al. 2016, section 4 and table"
+    cifar10 = {
+        "data_set": "cifar",
+        "nr_filters": 128,
+        "nr_output_filters": 1024,
+        "optimizer": "rmsprop",
+        "batch_size": 16,
+    }
+    return {
+        "pixel_cnn": Preset(
+            {"kind": PixelCNNConfig.kind, **cifar10, "nr_resnet": 15}, 3.14, f"PixelCNN {source} 5"
+        ),
+        "row_lstm": Preset(
+            {"kind": RowLSTMConfig.kind, **cifar10, "nr_resnet": 12}, 3.07, f"Row LSTM {source} 5"
+        ),
+        "diagonal_bilstm": Preset(
+            {"kind": DiagonalBiLSTMConfig.kind, **cifar10, "nr_resnet": 12},
+            3.00,
+            f"Diagonal BiLSTM {source} 5",
+        ),
+        # Section 4: for MNIST 7 layers of h = 16, and 32 features behind them.
+        "diagonal_bilstm_mnist": Preset(
+            {
+                **cifar10,
+                "kind": DiagonalBiLSTMConfig.kind,
+                "data_set": "binarized_mnist",
+                "nr_resnet": 7,
+                "nr_filters": 16,
+                "nr_output_filters": 32,
+            },
+            None,
+            f"Diagonal BiLSTM {source} 4: 79.20 nats of an image of the test set",
+        ),
     }
 
 
@@ -111,5 +142,5 @@ def _gated_presets():
 
 
 # {name: Preset}. These are all models of the tables and of sections 3.1 to 3.4 of Salimans et al.
-# 2017, the PixelCNN of van den Oord et al. 2016, and the Gated PixelCNN of their second paper.
+# 2017, PixelCNN and PixelRNN of van den Oord et al. 2016, and Gated PixelCNN of their second paper.
 PRESETS = _presets()

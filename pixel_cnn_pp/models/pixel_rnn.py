@@ -235,7 +235,7 @@ class RowLSTM(MaskedNetwork):
     """The Row LSTM of "Pixel Recurrent Neural Networks" (van den Oord et al. 2016a, section 3.1).
 
     The network of `MaskedNetwork` with the layers of `layers.RowLSTMLayer`, each with a residual
-    connection. A pixel depends on a triangle above it.
+    connection. A pixel depends on a triangle above it, and on the pixels on its left up to a reach.
 
     The paper conditions on nothing. Here a condition adds a bias to the gates of each layer: a
     linear map of the class, of a real vector, or of the same pixel of a picture.
@@ -258,7 +258,9 @@ class DiagonalBiLSTM(MaskedNetwork):
     """The Diagonal BiLSTM of "Pixel Recurrent Neural Networks" (section 3.2).
 
     The network of `MaskedNetwork` with the layers of `layers.DiagonalBiLSTMLayer`, each with a
-    residual connection. A pixel depends on all earlier pixels.
+    residual connection. A pixel depends on all earlier pixels but one: the last pixel of the row
+    above, if it lies more than 3 columns to the right. That is so because the first layer has mask
+    A. So the features of a pixel do not have the pixel itself, and only those further on have it.
 
     A condition is taken as in `RowLSTM`.
 

@@ -9,9 +9,11 @@ from absl import flags
 from pixel_cnn_pp import config
 from pixel_cnn_pp.config import (
     DataConfig,
+    DiagonalBiLSTMConfig,
     GatedPixelCNNConfig,
     ModelConfig,
     PixelCNNConfig,
+    RowLSTMConfig,
     RunConfig,
     TrainingConfig,
 )
@@ -31,6 +33,8 @@ def specimen(kind="pixel_cnn_pp"):
             (8, 12, 1), 17, 2, 24, 3, "elu", 0.1, 10, "softmax", "11x5", "nin", min_log_scale=-9.0
         ),
         "pixel_cnn": PixelCNNConfig((7, 5, 1), 17, 2, 24, 48, 10),
+        "row_lstm": RowLSTMConfig((7, 5, 1), 17, 2, 24, 48, 10),
+        "diagonal_bilstm": DiagonalBiLSTMConfig((7, 5, 1), 17, 2, 24, 48, 10),
         "gated_pixel_cnn": GatedPixelCNNConfig((7, 5, 1), 17, 2, 24, 3, 48, 10),
     }
     return RunConfig(

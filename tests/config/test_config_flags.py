@@ -67,6 +67,8 @@ ORIGINAL_FLAGS = [
 OPTIONS = {
     "pixel_cnn_pp": [name for part, name, *_ in ORIGINAL_FLAGS if part is ModelConfig],
     "pixel_cnn": ["nr_resnet", "nr_filters", "nr_output_filters"],
+    "row_lstm": ["nr_resnet", "nr_filters", "nr_output_filters"],
+    "diagonal_bilstm": ["nr_resnet", "nr_filters", "nr_output_filters"],
     "gated_pixel_cnn": ["nr_resnet", "nr_filters", "filter_size", "nr_output_filters"],
 }
 # They follow from the data, from --model, or from the file that a model is read from.
@@ -244,6 +246,16 @@ def test_flags_without_defaults_leave_the_model_open():
             "--model=pixel_cnn --filter_size=3",
             "`filter_size` must be left out: the model pixel_cnn has no such option. "
             "Received: filter_size=3",
+        ),
+        (
+            "--model=row_lstm --filter_size=3",
+            "`filter_size` must be left out: the model row_lstm has no such option. "
+            "Received: filter_size=3",
+        ),
+        (
+            "--model=diagonal_bilstm --dropout_p=0.5",
+            "`dropout_p` must be left out: the model diagonal_bilstm has no such option. "
+            "Received: dropout_p=0.5",
         ),
         (
             "--model=gated_pixel_cnn --dropout_p=0.5 -m 10",

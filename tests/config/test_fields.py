@@ -10,9 +10,11 @@ from config_cases import CLASSES, error_of, specimen
 from pixel_cnn_pp import config
 from pixel_cnn_pp.config import (
     DataConfig,
+    DiagonalBiLSTMConfig,
     GatedPixelCNNConfig,
     ModelConfig,
     PixelCNNConfig,
+    RowLSTMConfig,
     TrainingConfig,
 )
 
@@ -51,6 +53,21 @@ BAD_VALUES = [
     (GatedPixelCNNConfig, "num_classes", [0, 10.0, False]),
     (GatedPixelCNNConfig, "condition_shape", [(), (0,), (4, 4), "44", 3]),
     (GatedPixelCNNConfig, "condition_levels", [1, 65537, 9.0, None]),
+    *(
+        (each, name, values)
+        for each in (RowLSTMConfig, DiagonalBiLSTMConfig)
+        for name, values in {
+            "kind": ["pixel_cnn", "pixel_rnn", "", None],
+            "image_shape": [(0, 7, 1), (5, 7), None],
+            "num_levels": [1, 4097, None],
+            "nr_resnet": [0, 2.5, None],
+            "nr_filters": [0, "128"],
+            "nr_output_filters": [0, None],
+            "num_classes": [0, 10.0, False],
+            "condition_shape": [(), (0,), (4, 4), "44", 3],
+            "condition_levels": [1, 65537, 9.0, None],
+        }.items()
+    ),
     (DataConfig, "data_set", ["", None, 3]),
     (DataConfig, "data_dir", ["", None, pathlib.Path("data"), b"data"]),
     (DataConfig, "image_size", [0, 2, -8, 30, 32.0, "32", True]),

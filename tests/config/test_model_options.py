@@ -7,7 +7,13 @@ import pytest
 from config_cases import DEFAULTS_OF_SPECIMEN, error_of, specimen
 
 from pixel_cnn_pp import config
-from pixel_cnn_pp.config import GatedPixelCNNConfig, ModelConfig, PixelCNNConfig
+from pixel_cnn_pp.config import (
+    DiagonalBiLSTMConfig,
+    GatedPixelCNNConfig,
+    ModelConfig,
+    PixelCNNConfig,
+    RowLSTMConfig,
+)
 
 EACH_KIND = pytest.mark.parametrize("kind", config.MODELS)
 
@@ -103,6 +109,19 @@ def test_the_defaults_of_pixel_cnn_are_the_papers_network_for_cifar10():
 
 def test_pixel_cnn_takes_images_of_any_size():
     assert PixelCNNConfig((5, 7, 4)).image_shape == (5, 7, 4)
+
+
+# PixelRNN
+
+
+@pytest.mark.parametrize("config_class", [RowLSTMConfig, DiagonalBiLSTMConfig])
+def test_the_defaults_of_pixel_rnn_are_the_papers_network_for_cifar10(config_class):
+    # Van den Oord et al. 2016, section 4: 12 layers, h = 128, 1024 features before the softmax.
+    own = config_class()
+    assert (own.image_shape, own.num_levels, own.nr_resnet) == ((32, 32, 3), 256, 12)
+    assert (own.nr_filters, own.nr_output_filters, own.num_classes) == (128, 1024, None)
+    assert config_class((5, 7, 4)).image_shape == (5, 7, 4)
+    assert config_class() != ({RowLSTMConfig, DiagonalBiLSTMConfig} - {config_class}).pop()()
 
 
 # Gated PixelCNN

@@ -19,7 +19,16 @@ def gradients_of(model, images, labels):
 
 
 @pytest.mark.parametrize(
-    "name", ["one_component", "small_channels", "energy", "pixel_cnn", "gated"]
+    "name",
+    [
+        "one_component",
+        "small_channels",
+        "energy",
+        "pixel_cnn",
+        "gated",
+        "row_lstm",
+        "diagonal_bilstm",
+    ],
 )
 def test_what_is_computed_again_has_the_same_gradients(name):
     config = SPECIMENS[name]
@@ -53,7 +62,7 @@ def test_computing_again_takes_less_than_half_of_the_memory():
     assert 0 < recomputed < kept / 2
 
 
-@pytest.mark.parametrize("name", ["one_component", "pixel_cnn"])
+@pytest.mark.parametrize("name", ["one_component", "pixel_cnn", "row_lstm", "diagonal_bilstm"])
 def test_a_conditioning_that_is_learned_gets_its_gradient(name, monkeypatch):
     """Classes stand for a conditioning that another network computes."""
     config = SPECIMENS[name]
