@@ -140,8 +140,8 @@ SPECIMENS = {
         nr_output_filters=6, condition_shape=(6, 5, 2), condition_levels=3,
     ),
     "gated_two": GatedPixelCNNConfig(
-        image_shape=(4, 6, 2), num_levels=5, nr_resnet=2, nr_filters=5, filter_size=3,
-        nr_output_filters=8, condition_shape=(2, 3, 1),
+        image_shape=(4, 6, 2), num_levels=5, nr_resnet=2, nr_filters=13, filter_size=3,
+        nr_output_filters=14, condition_shape=(2, 3, 1),
     ),
     "gated_vector": GatedPixelCNNConfig(
         image_shape=(6, 4, 1), num_levels=6, nr_resnet=2, nr_filters=6, filter_size=3,
