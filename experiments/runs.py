@@ -93,13 +93,13 @@ def check_settings(run, out):
         return
     try:
         stored = json.loads(path.read_text())
-        names = stored.keys() | run.settings.keys()
-    except (ValueError, AttributeError) as error:
+        names = sorted(stored.keys() | run.settings.keys())
+        before, now = (
+            {name: values.get(name, comparisons.defaults(values).get(name)) for name in names}
+            for values in (stored, run.settings)
+        )
+    except (ValueError, AttributeError, KeyError) as error:
         raise ValueError(f"{path} must be as run.py wrote it. Received: {error}") from None
-    before, now = (
-        {name: values.get(name, comparisons.DEFAULTS.get(name)) for name in sorted(names)}
-        for values in (stored, run.settings)
-    )
     changed = [
         f"{name}: {before[name]} != {now[name]}" for name in before if before[name] != now[name]
     ]
