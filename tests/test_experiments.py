@@ -46,7 +46,7 @@ def test_rows_of_several_models_have_one_training_and_what_their_model_has():
         assert f"--preset={kind}" in run.flags() and "--optimizer=adam" in run.flags()
     with pytest.raises(ValueError, match="`nr_output_filters` must be left out: no row's model"):
         comparisons.plan(["dropout"], "small", 1, {"nr_output_filters": 8})
-    with pytest.raises(ValueError, match="`model` must be left out: the rows say it. .*=row_lstm"):
+    with pytest.raises(ValueError, match=r"`model` must be left out: the rows say it. .*=row_lstm"):
         comparisons.plan(["family"], "small", 1, {"kind": "row_lstm"})
 
 
