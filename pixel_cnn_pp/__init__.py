@@ -1,4 +1,4 @@
-"""Exact autoregressive image models for TensorFlow 2 and Keras 3: PixelCNN++ and PixelCNN.
+"""Exact autoregressive image models for TensorFlow 2 and Keras 3: PixelCNN++ and others.
 
 Public names are imported when they are first used. Importing the package imports neither TensorFlow
 nor Keras. Names that do not need TensorFlow work without it.
@@ -8,13 +8,19 @@ import importlib
 
 _HOME = {
     "DataConfig": "config",
+    "DiagonalBiLSTMConfig": "config",
+    "GatedPixelCNNConfig": "config",
     "ModelConfig": "config",
     "PixelCNNConfig": "config",
+    "RowLSTMConfig": "config",
     "RunConfig": "config",
     "TrainingConfig": "config",
     "DiscretizedLogisticMixture": "likelihoods.distributions",
+    "DiagonalBiLSTM": "models.pixel_rnn",
+    "GatedPixelCNN": "models.gated_pixel_cnn",
     "PixelCNN": "models.pixel_cnn",
     "PixelCNNPP": "models.pixel_cnn_pp",
+    "RowLSTM": "models.pixel_rnn",
     "compress": "codec",
     "decompress": "codec",
     "export_saved_model": "export",

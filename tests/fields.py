@@ -4,13 +4,17 @@ import numpy as np
 import specimens
 
 
-def field_of_view(config, row, column):
-    """Where a changed sub-pixel changes the parameters of one pixel, booleans [H, W]."""
+def field_of_view(config, row, column, scale=1.0):
+    """Where a changed sub-pixel changes the parameters of one pixel, booleans [H, W].
+
+    `scale` is that of the kernels. It must be small for a network whose gates saturate.
+    """
     model = specimens.fresh(config, dtype="float64")
     rng = np.random.default_rng(1)
     # Positive kernels and features, so that no relu stops a change on its way.
     for weight in model.weights:
-        weight.assign(np.abs(rng.normal(size=weight.shape)) / np.sqrt(np.prod(weight.shape[:-1])))
+        sizes = np.abs(rng.normal(size=weight.shape))
+        weight.assign(scale * sizes / np.sqrt(np.prod(weight.shape[:-1])))
     (image,) = specimens.images(config, 1)
     before = np.repeat(image[None], image.size, axis=0)
     after = before.copy()

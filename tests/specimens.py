@@ -10,7 +10,13 @@ import keras
 import numpy as np
 
 from pixel_cnn_pp import likelihoods, models
-from pixel_cnn_pp.config import ModelConfig, PixelCNNConfig
+from pixel_cnn_pp.config import (
+    DiagonalBiLSTMConfig,
+    GatedPixelCNNConfig,
+    ModelConfig,
+    PixelCNNConfig,
+    RowLSTMConfig,
+)
 from pixel_cnn_pp.models import conditions
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -130,6 +136,57 @@ SPECIMENS = {
         image_shape=(4, 6, 2), num_levels=5, nr_resnet=1, nr_filters=6, nr_output_filters=8,
         condition_shape=(2, 6, 3), condition_levels=9,
     ),
+    # Gated PixelCNN.
+    "gated": GatedPixelCNNConfig(
+        image_shape=(5, 6, 3), num_levels=7, nr_resnet=3, nr_filters=20, filter_size=3,
+        nr_output_filters=31, num_classes=3,
+    ),
+    "gated_binary": GatedPixelCNNConfig(
+        image_shape=(6, 5, 1), num_levels=2, nr_resnet=2, nr_filters=4, filter_size=5,
+        nr_output_filters=6, condition_shape=(6, 5, 2), condition_levels=3,
+    ),
+    "gated_two": GatedPixelCNNConfig(
+        image_shape=(4, 6, 2), num_levels=5, nr_resnet=2, nr_filters=13, filter_size=3,
+        nr_output_filters=14, condition_shape=(2, 3, 1),
+    ),
+    "gated_vector": GatedPixelCNNConfig(
+        image_shape=(6, 4, 1), num_levels=6, nr_resnet=2, nr_filters=6, filter_size=3,
+        nr_output_filters=8, condition_shape=(3,),
+    ),
+    "gated_four": GatedPixelCNNConfig(
+        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=30, filter_size=3,
+        nr_output_filters=42,
+    ),
+    # The Row LSTM.
+    "row_lstm": RowLSTMConfig(
+        image_shape=(5, 6, 3), num_levels=7, nr_resnet=2, nr_filters=8, nr_output_filters=24,
+        num_classes=3,
+    ),
+    "row_lstm_binary": RowLSTMConfig(
+        image_shape=(6, 5, 1), num_levels=2, nr_resnet=1, nr_filters=4, nr_output_filters=6
+    ),
+    "row_lstm_picture": RowLSTMConfig(
+        image_shape=(6, 4, 2), num_levels=5, nr_resnet=1, nr_filters=7, nr_output_filters=16,
+        condition_shape=(3, 2, 1), condition_levels=9,
+    ),
+    "row_lstm_four": RowLSTMConfig(
+        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=6, nr_output_filters=42
+    ),
+    # The Diagonal BiLSTM.
+    "diagonal_bilstm": DiagonalBiLSTMConfig(
+        image_shape=(5, 6, 3), num_levels=7, nr_resnet=2, nr_filters=8, nr_output_filters=24,
+        num_classes=3,
+    ),
+    "diagonal_bilstm_binary": DiagonalBiLSTMConfig(
+        image_shape=(6, 5, 1), num_levels=2, nr_resnet=1, nr_filters=4, nr_output_filters=6
+    ),
+    "diagonal_bilstm_picture": DiagonalBiLSTMConfig(
+        image_shape=(6, 4, 2), num_levels=5, nr_resnet=1, nr_filters=7, nr_output_filters=16,
+        condition_shape=(3, 2, 1), condition_levels=9,
+    ),
+    "diagonal_bilstm_four": DiagonalBiLSTMConfig(
+        image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=6, nr_output_filters=42
+    ),
 }  # fmt: skip
 
 
@@ -150,7 +207,7 @@ def _likelihood_of(config):
 ONE_OF_EACH_MODEL = _first_of_each(lambda config: config.kind)
 ONE_OF_EACH_LIKELIHOOD = _first_of_each(_likelihood_of)
 # One of each model with all kinds of layers that it has, and without dropout.
-WHOLE_OF_EACH_MODEL = ["relu", "pixel_cnn"]
+WHOLE_OF_EACH_MODEL = ["relu", "pixel_cnn", "gated", "row_lstm", "diagonal_bilstm"]
 WITH_LIKELIHOOD = [
     name for name, config in SPECIMENS.items() if not getattr(config, "energy_distance", False)
 ]
@@ -180,6 +237,16 @@ TINY = {
         image_shape=(2, 3, 2), num_levels=2, nr_resnet=1, nr_filters=4, nr_output_filters=8
     ),
     "pixel_cnn_softmax": PixelCNNConfig(
+        image_shape=(3, 3, 1), num_levels=3, nr_resnet=1, nr_filters=4, nr_output_filters=8
+    ),
+    "gated_pixel_cnn": GatedPixelCNNConfig(
+        image_shape=(2, 3, 2), num_levels=2, nr_resnet=2, nr_filters=5, filter_size=3,
+        nr_output_filters=8,
+    ),
+    "row_lstm": RowLSTMConfig(
+        image_shape=(2, 3, 2), num_levels=2, nr_resnet=1, nr_filters=4, nr_output_filters=8
+    ),
+    "diagonal_bilstm": DiagonalBiLSTMConfig(
         image_shape=(3, 3, 1), num_levels=3, nr_resnet=1, nr_filters=4, nr_output_filters=8
     ),
 }  # fmt: skip

@@ -14,6 +14,7 @@ ROOT = PACKAGE.parent
 # shows the map. Imports point down, and never along a floor. Within a room, files
 # import each other, but not in a circle.
 FLOORS = {
+    "files": -1,  # the cellar: how a file is written
     "config": 0,
     "likelihoods": 0,
     "layers": 0,
@@ -32,6 +33,7 @@ FLOORS = {
 ON_TENSORFLOW = {
     "data.public_sets",
     "data.streams",
+    "data.tfds_sets",
     "export",
     "likelihoods.distributions",
     "runs.devices",
@@ -66,11 +68,17 @@ MAX_LINES = 400
 # Names that users' scripts are written against, and the files that define them.
 PUBLIC_NAMES = {
     "DataConfig": "config.data",
+    "DiagonalBiLSTM": "models.pixel_rnn",
+    "DiagonalBiLSTMConfig": "config.pixel_rnn",
     "DiscretizedLogisticMixture": "likelihoods.distributions",
+    "GatedPixelCNN": "models.gated_pixel_cnn",
+    "GatedPixelCNNConfig": "config.gated_pixel_cnn",
     "ModelConfig": "config.pixel_cnn_pp",
     "PixelCNN": "models.pixel_cnn",
     "PixelCNNConfig": "config.pixel_cnn",
     "PixelCNNPP": "models.pixel_cnn_pp",
+    "RowLSTM": "models.pixel_rnn",
+    "RowLSTMConfig": "config.pixel_rnn",
     "RunConfig": "config.run",
     "TrainingConfig": "config.training",
     "compress": "codec.images",

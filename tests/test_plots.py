@@ -1,3 +1,6 @@
+import errno
+import os
+
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -218,8 +221,8 @@ def test_a_png_that_fails_half_way_leaves_the_one_before(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def write_half(image, file, **kwargs):
-        file.write_bytes(b"half a pict")
-        raise OSError("No space left on device")
+        file.write(b"half a pict")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Image.Image, "save", write_half)
     with pytest.raises(OSError, match="No space left"):

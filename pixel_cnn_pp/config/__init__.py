@@ -1,7 +1,7 @@
 """The configuration of a run: its model, its data and its training, as frozen dataclasses.
 
     fields.py     how one option is described and checked
-    pixel_cnn_pp.py, pixel_cnn.py   the options of each model
+    pixel_cnn_pp.py, pixel_cnn.py, gated_pixel_cnn.py, pixel_rnn.py   the options of each model
     model_fields.py   the options that all models have
     models.py     the table of all models
     data.py       the options of the data set
@@ -22,9 +22,11 @@ from pixel_cnn_pp.config.flags import (
     model_class_from_flags,
     values_from_flags,
 )
+from pixel_cnn_pp.config.gated_pixel_cnn import GatedPixelCNNConfig
 from pixel_cnn_pp.config.models import MODELS, model_config
 from pixel_cnn_pp.config.pixel_cnn import PixelCNNConfig
 from pixel_cnn_pp.config.pixel_cnn_pp import CHANNEL_GROUPS, SMALL_FIELDS, ModelConfig
+from pixel_cnn_pp.config.pixel_rnn import DiagonalBiLSTMConfig, RowLSTMConfig
 from pixel_cnn_pp.config.presets import PRESETS
 from pixel_cnn_pp.config.run import RunConfig, differences, from_json, resume, to_json
 from pixel_cnn_pp.config.training import TrainingConfig
@@ -35,8 +37,11 @@ __all__ = [
     "PRESETS",
     "SMALL_FIELDS",
     "DataConfig",
+    "DiagonalBiLSTMConfig",
+    "GatedPixelCNNConfig",
     "ModelConfig",
     "PixelCNNConfig",
+    "RowLSTMConfig",
     "RunConfig",
     "TrainingConfig",
     "define_flags",

@@ -23,9 +23,9 @@ class DataConfig:
     data_set: str = field(
         default="cifar",
         metadata=about(
-            "Name of the data set: digits, photos, cifar, cifar100, imagenet32, imagenet64, "
-            "celeba, or folder:PATH of pictures, or file:PATH of arrays or an archive (npz:PATH "
-            "is the same)",
+            "Name of the data set: digits, photos, mnist, fashion_mnist, binarized_mnist, cifar, "
+            "cifar100, imagenet32, imagenet64, celeba, or folder:PATH of pictures, or file:PATH of "
+            "arrays or an archive (npz:PATH is the same), or tfds:NAME of tensorflow-datasets",
             short_name="d",
         ),
     )

@@ -4,12 +4,16 @@ import dataclasses
 import typing
 
 from pixel_cnn_pp.config.fields import from_dict, message
+from pixel_cnn_pp.config.gated_pixel_cnn import GatedPixelCNNConfig
 from pixel_cnn_pp.config.pixel_cnn import PixelCNNConfig
 from pixel_cnn_pp.config.pixel_cnn_pp import ModelConfig
+from pixel_cnn_pp.config.pixel_rnn import DiagonalBiLSTMConfig, RowLSTMConfig
 
 # The configuration classes of all models. Flags, files and runs read this list, so add the class
 # of a new model here.
-AnyModelConfig = ModelConfig | PixelCNNConfig
+AnyModelConfig = (
+    ModelConfig | PixelCNNConfig | GatedPixelCNNConfig | RowLSTMConfig | DiagonalBiLSTMConfig
+)
 # {kind: class}. The first model is the default.
 MODELS = {config_class.kind: config_class for config_class in typing.get_args(AnyModelConfig)}
 

@@ -2,8 +2,10 @@
 
 from typing import NamedTuple
 
+from pixel_cnn_pp.config.gated_pixel_cnn import GatedPixelCNNConfig
 from pixel_cnn_pp.config.pixel_cnn import PixelCNNConfig
 from pixel_cnn_pp.config.pixel_cnn_pp import ModelConfig
+from pixel_cnn_pp.config.pixel_rnn import DiagonalBiLSTMConfig, RowLSTMConfig
 
 
 class Preset(NamedTuple):
@@ -11,7 +13,8 @@ class Preset(NamedTuple):
 
     Attributes:
       values: {field: value}. Without `kind` the model is PixelCNN++.
-      bits_per_dim: Bits/dim that the paper reports on the test set of CIFAR-10, or None.
+      bits_per_dim: Bits/dim that the paper reports for the data set of the preset, or None. They
+        are those of the test set of CIFAR-10, and of the validation set of ImageNet.
       source: Where the paper describes the model, or what the model is. The paper is Salimans et
         al. 2017 unless the text names another one.
     """
@@ -68,20 +71,76 @@ def _presets():
             None,
             "the release's --energy_distance; not in the paper",
         ),
+        **_pixel_rnn_presets(),
+        **_gated_presets(),
+    }
+
+
+def _pixel_rnn_presets():
+    # Van den Oord et al. 2016a. Section 4: 15 blocks or 12 LSTM layers and h = 128, 1024 features
+    # behind them. Section 5.2: RMSProp, batches of 16 images. The paper does not give the learning
+    # rate, which was chosen by hand for each data set.
+    source = "of van den Oord et al. 2016, section 4 and table"
+    cifar10 = {
+        "data_set": "cifar",
+        "nr_filters": 128,
+        "nr_output_filters": 1024,
+        "optimizer": "rmsprop",
+        "batch_size": 16,
+    }
+    return {
         "pixel_cnn": Preset(
+            {"kind": PixelCNNConfig.kind, **cifar10, "nr_resnet": 15}, 3.14, f"PixelCNN {source} 5"
+        ),
+        "row_lstm": Preset(
+            {"kind": RowLSTMConfig.kind, **cifar10, "nr_resnet": 12}, 3.07, f"Row LSTM {source} 5"
+        ),
+        "diagonal_bilstm": Preset(
+            {"kind": DiagonalBiLSTMConfig.kind, **cifar10, "nr_resnet": 12},
+            3.00,
+            f"Diagonal BiLSTM {source} 5",
+        ),
+        # Section 4: for MNIST 7 layers of h = 16, and 32 features behind them.
+        "diagonal_bilstm_mnist": Preset(
             {
-                "kind": PixelCNNConfig.kind,
-                "data_set": "cifar",
-                "nr_resnet": 15,
-                "nr_filters": 128,
-                "nr_output_filters": 1024,
+                **cifar10,
+                "kind": DiagonalBiLSTMConfig.kind,
+                "data_set": "binarized_mnist",
+                "nr_resnet": 7,
+                "nr_filters": 16,
+                "nr_output_filters": 32,
             },
-            3.14,
-            "PixelCNN of van den Oord et al. 2016, section 4 and table 5",
+            None,
+            f"Diagonal BiLSTM {source} 4: 79.20 nats of an image of the test set",
         ),
     }
 
 
+def _gated_presets():
+    # Van den Oord et al. 2016b, section 3.1, gives the network for ImageNet: 20 layers of 384
+    # features, filters of 5 x 5. The paper gives neither the 1x1 layers nor the learning rate. The
+    # 1x1 layers are those of PixelCNN for CIFAR-10.
+    shared = {"kind": GatedPixelCNNConfig.kind, "filter_size": 5, "nr_output_filters": 1024}
+    imagenet = {**shared, "nr_resnet": 20, "nr_filters": 384}
+    source = "Gated PixelCNN of van den Oord et al. 2016b"
+    presets = {
+        # The paper does not give the network for CIFAR-10. Layers and features are PixelCNN's.
+        "gated_pixel_cnn": Preset(
+            {**shared, "data_set": "cifar", "nr_resnet": 15, "nr_filters": 128},
+            3.03,
+            f"{source}, table 1; layers and features are those of pixel_cnn, because this paper "
+            "does not give them",
+        ),
+    }
+    for size, bits_per_dim in ((32, 3.83), (64, 3.57)):
+        presets[f"gated_pixel_cnn_imagenet{size}"] = Preset(
+            {**imagenet, "data_set": f"imagenet{size}"},
+            bits_per_dim,
+            f"{source}, section 3.1 and table 2, after 200,000 updates of 128 images",
+        )
+    return presets
+
+
 # {name: Preset}. These are all models of the tables and of sections 3.1 to 3.4 of Salimans et al.
-# 2017, and the PixelCNN of van den Oord et al. 2016.
+# 2017, PixelCNN and PixelRNN of van den Oord et al. 2016, and Gated PixelCNN of their second paper.
 PRESETS = _presets()

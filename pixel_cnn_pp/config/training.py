@@ -75,7 +75,7 @@ class TrainingConfig:
     )
     optimizer: str = field(
         default="adamax",
-        metadata=about("The optimizer", choices=("adamax", "adam")),
+        metadata=about("The optimizer", choices=("adamax", "adam", "rmsprop")),
     )
     learning_rate: float = field(
         default=0.001,
@@ -146,6 +146,16 @@ class TrainingConfig:
             "Total number of epochs to train",
             short_name="x",
             bounds=[(">=", 1)],
+            may_change=True,
+        ),
+    )
+    max_minutes: float | None = field(
+        default=None,
+        metadata=about(
+            "Minutes to train, after which the run stops as it does after its last epoch; the "
+            "steps of all its starts count, and the scoring of test images does not; default: no "
+            "limit",
+            bounds=[(">", 0)],
             may_change=True,
         ),
     )

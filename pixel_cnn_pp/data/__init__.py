@@ -1,9 +1,12 @@
 """Loads data sets as arrays of integer images, and streams them as `tf.data` batches.
 
     names.py      the table of the data sets, and the function that loads one by its name
+    mnist.py      MNIST and Fashion-MNIST
+    binarized_mnist.py  MNIST in black and white
     cifar.py      CIFAR-10 and CIFAR-100
     imagenet.py   down-sampled ImageNet
     celeba.py     CelebA
+    tfds_sets.py  any data set of images of TensorFlow Datasets
     embedded.py   the data sets of scikit-learn: digits, photos
     own.py        the user's own files and folders: which of the next three loads them
     folders.py    the user's own folders of pictures

@@ -87,17 +87,13 @@ def load_pictures(split, data_dir, root, key, arranged, options, encoded):
 
 def _write(folder, root, arranged, options, encoded, min_bits):
     """Decodes pictures and writes them to a cache entry."""
-    every = list(dict.fromkeys(file for files in arranged.files.values() for file in files))
-    found = dict(
-        zip(
-            every,
-            decoding.in_threads(pictures.try_header, encoded(every), len(every)),
-            strict=True,
-        )
-    )
+    found = {}
+    for files in arranged.files.values():  # An archive has the files of a split in this order.
+        headers = decoding.in_threads(pictures.try_header, encoded(files), len(files))
+        found |= zip(files, headers, strict=True)
     headers = {file: header for file, header in found.items() if not isinstance(header, str)}
     unreadable = {file.name: reason for file, reason in found.items() if isinstance(reason, str)}
-    decoding.check_readable(unreadable, len(every), root)
+    decoding.check_readable(unreadable, len(found), root)
     kind, odd = kinds.common(headers, options, root, min_bits)
     usable = {
         split: [f for f in files if f in headers and f not in odd and kind.fits(headers[f])]
@@ -120,7 +116,9 @@ def _write(folder, root, arranged, options, encoded, min_bits):
         )
     store.check_space(folder, num_pixels * kind.num_channels * kind.dtype.itemsize)
 
-    class_names = sorted(set(arranged.labels.values()))
+    class_names = []
+    if arranged.labels:
+        class_names = arranged.class_names or sorted(set(arranged.labels.values()))
     numbers = {name: number for number, name in enumerate(class_names)}
     for split in store.SPLITS:
         files, clear = usable[split], []
@@ -156,7 +154,7 @@ def _write(folder, root, arranged, options, encoded, min_bits):
                 words,
                 _notes(files, headers),
             )
-    decoding.check_readable(unreadable, len(every), root)
+    decoding.check_readable(unreadable, len(found), root)
     writing.write_about(
         folder,
         2**kind.num_bits,

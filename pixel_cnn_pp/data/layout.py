@@ -29,12 +29,15 @@ class Layout:
       labels: {name of a file: name of its class}, empty if there are no classes.
       notes: What was found besides, in words for the load line.
       by_page: Whether both splits are the same file, whose pages are split.
+      class_names: Names of the classes in the order of their numbers. None for the classes that
+        occur, sorted.
     """
 
     files: dict
     labels: dict
     notes: list
     by_page: bool = False
+    class_names: tuple | None = None
 
 
 def arranged(files, options, where, repeated=(), labels=None):

@@ -5,7 +5,17 @@ import functools
 
 import numpy as np
 
-from pixel_cnn_pp.data import celeba, cifar, embedded, imagenet, own, store
+from pixel_cnn_pp.data import (
+    binarized_mnist,
+    celeba,
+    cifar,
+    embedded,
+    imagenet,
+    mnist,
+    own,
+    store,
+    tfds_sets,
+)
 from pixel_cnn_pp.data import splits as splits_of
 from pixel_cnn_pp.data.images import ImageData, check_whole_number
 
@@ -13,24 +23,32 @@ from pixel_cnn_pp.data.images import ImageData, check_whole_number
 _EMBEDDED = {"digits": embedded.load_digits, "photos": embedded.load_photos}
 # Name -> loader (split, data_dir, image_size) -> store.StoredImages.
 _SETS = {
+    "mnist": mnist.load_mnist,
+    "fashion_mnist": functools.partial(mnist.load_mnist, name="fashion_mnist"),
+    "binarized_mnist": binarized_mnist.load_binarized_mnist,
     "cifar": cifar.load_cifar,
     "cifar100": functools.partial(cifar.load_cifar, name="cifar100"),
     "imagenet32": functools.partial(imagenet.load_imagenet, size=32),
     "imagenet64": functools.partial(imagenet.load_imagenet, size=64),
     "celeba": celeba.load_celeba,
 }
-# Prefix of a name with a path -> loader (path, split, data_dir, splits.Options) ->
-# store.StoredImages.
+# Prefix of a name with a path, or with a name of TensorFlow Datasets -> loader (path, split,
+# data_dir, splits.Options) -> store.StoredImages.
 _PATHS = {
     "folder": functools.partial(own.load_own, is_of_pictures=True),
     "npz": own.load_own,
     "file": own.load_own,
+    "tfds": tfds_sets.load_tfds,
 }
 
 
 def names():
-    """Returns the names of the data sets, a tuple of strings. In them, PATH stands for a path."""
-    return (*_EMBEDDED, *_SETS, *(f"{kind}:PATH" for kind in _PATHS))
+    """Returns the names of the data sets, a tuple of strings.
+
+    In them, PATH stands for a path, and NAME for the name of a data set of TensorFlow Datasets.
+    """
+    of_paths = (f"{kind}:{'NAME' if kind == 'tfds' else 'PATH'}" for kind in _PATHS)
+    return (*_EMBEDDED, *_SETS, *of_paths)
 
 
 def check_name(name):
@@ -66,8 +84,9 @@ def load(
     """Loads one split of a data set. Large arrays stay on disk and are memory-mapped.
 
     Args:
-      name: One of `names()`, such as "cifar", "folder:pictures" or "file:images.tar". What a file
-        is gets found out, whether it is called `folder:`, `npz:` or `file:`.
+      name: One of `names()`, such as "cifar", "folder:pictures", "file:images.tar" or
+        "tfds:eurosat/rgb". What a file is gets found out, whether it is called `folder:`, `npz:` or
+        `file:`. What is said below of a data set at a path holds for `tfds:` too.
       split: "train" or "test".
       data_dir: Folder of the data sets, and of the cache of decoded images. Downloads go there.
         `digits` and `photos` do not use it, because they are part of scikit-learn.

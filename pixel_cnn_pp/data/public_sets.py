@@ -45,7 +45,7 @@ def tfds_entry(
     Raises:
       OSError: If the data set is not there and cannot be downloaded.
     """
-    with _tfds_errors(title, data_dir):
+    with tfds_errors(title, data_dir):
         import tensorflow_datasets as tfds
 
         tfds.disable_progress_bar()  # It draws itself again and again, which fills a log file.
@@ -57,7 +57,7 @@ def tfds_entry(
     def items():
         # Read the encoded bytes, because TensorFlow decodes JPEG with other rounding than Pillow.
         decoders = {"image": tfds.decode.SkipDecoding()}
-        with _tfds_errors(title, data_dir):
+        with tfds_errors(title, data_dir):
             stream = builder.as_dataset(split=tfds_split, decoders=decoders)
             for number, example in enumerate(tfds.as_numpy(stream)):
                 label = None if num_classes is None else int(example["label"])
@@ -79,7 +79,7 @@ def tfds_entry(
 
 
 @contextlib.contextmanager
-def _tfds_errors(title, data_dir):
+def tfds_errors(title, data_dir):
     """Turns errors of TensorFlow Datasets into an OSError with a message of one line."""
     try:
         yield

@@ -22,11 +22,16 @@ is [B, F].
     channel_block  a block in which groups of channels read earlier groups
     sample_head  makes samples of pixels, for the energy distance
     masked       masked convolutions of PixelCNN
+    gated_stacks  the layer of Gated PixelCNN
+    recurrence   an LSTM that updates many positions in every step, with its gradient
+    lstm         the layers of the Row LSTM and of the Diagonal BiLSTM
 """
 
 from pixel_cnn_pp.layers.blocks import NONLINEARITIES, GatedResidualBlock, concat_elu
 from pixel_cnn_pp.layers.channel_block import AutoregressiveChannelBlock
 from pixel_cnn_pp.layers.fresh import fresh, without_fresh_weights
+from pixel_cnn_pp.layers.gated_stacks import GatedStacks, RowsConv2D
+from pixel_cnn_pp.layers.lstm import DiagonalBiLSTMLayer, DiagonalLSTMLayer, RowLSTMLayer
 from pixel_cnn_pp.layers.masked import MaskedConv2D
 from pixel_cnn_pp.layers.noise import (
     Drop,
@@ -61,6 +66,8 @@ from pixel_cnn_pp.layers.weight_norm import (
 __all__ = [
     "NONLINEARITIES",
     "AutoregressiveChannelBlock",
+    "DiagonalBiLSTMLayer",
+    "DiagonalLSTMLayer",
     "DownRightShiftedConv2D",
     "DownRightShiftedConv2DTranspose",
     "DownShiftedConv2D",
@@ -68,7 +75,10 @@ __all__ = [
     "Drop",
     "Dropout",
     "GatedResidualBlock",
+    "GatedStacks",
     "MaskedConv2D",
+    "RowLSTMLayer",
+    "RowsConv2D",
     "SampleHead",
     "WeightNorm",
     "WeightNormConv2D",

@@ -16,6 +16,13 @@ from pixel_cnn_pp.layers.convolution import convolve
 from pixel_cnn_pp.layers.fresh import fresh
 
 
+def of_group(features, channel, num_channels):
+    """Takes the features of one group from features [..., F] that are sorted by group."""
+    groups = np.sort(np.arange(features.shape[-1]) % num_channels)
+    first, last = np.searchsorted(groups, [channel, channel + 1])
+    return features[..., int(first) : int(last)]
+
+
 @keras.saving.register_keras_serializable("pixel_cnn_pp")
 class MaskedConv2D(keras.layers.Layer):
     """A convolution with mask A or B (van den Oord et al. 2016, section 3.4).
@@ -24,39 +31,48 @@ class MaskedConv2D(keras.layers.Layer):
     left, and 0 below it and on its right. At the centre tap, mask A is 1 if the group of the input
     is less than the group of the output. Mask B is 1 if it is less or equal.
 
-    W is stored without the rows below: [kh // 2 + 1, kw, F_in, filters], for a filter of kh x kw.
+    W is stored without the rows below: [kh // 2 + 1, kw, F_in, filters], for a filter of kh x kw. A
+    filter of one row is also stored without the columns on the right: [1, kw // 2 + 1, ...].
     """
 
-    def __init__(self, filters, size, mask, num_channels, is_output=False, **kwargs):
+    def __init__(self, filters, size, mask, num_channels, is_output=False, num_parts=1, **kwargs):
         """Makes the layer.
 
         Args:
           filters: Number of output features.
-          size: Height and width of the filter, an odd number.
+          size: Height and width of the filter, odd numbers; one number if they are equal.
           mask: "A" or "B".
           num_channels: C, the number of groups.
           is_output: Whether the outputs are C equal blocks of features, one block for each group.
             Otherwise output i belongs to group i mod C.
+          num_parts: Number of equal parts into which the outputs are split, such as 2 for a gate.
+            Output i of every part belongs to group i mod C. It divides `filters`.
           **kwargs: Passed to `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
-        assert size % 2 == 1, "the filter has a centre"
+        height, width = (size, size) if isinstance(size, int) else size
+        assert height % 2 == width % 2 == 1, "the filter has a centre"
+        assert filters % num_parts == 0 and not (is_output and num_parts > 1), "parts are equal"
         self.filters = filters
         self.size = size
         self.mask = mask
         self.num_channels = num_channels
         self.is_output = is_output
-        self._reach = size // 2
+        self.num_parts = num_parts
+        self._up, self._reach = height // 2, width // 2
         self._out_groups = (
-            np.arange(filters) * num_channels // filters if is_output else self._groups(filters)
+            np.arange(filters) * num_channels // filters
+            if is_output
+            else np.tile(self._groups(filters // num_parts), num_parts)
         )
 
     def build(self, input_shape):
         """Creates w [kh // 2 + 1, kw, F_in, filters] and b [filters]."""
         in_features, reach = input_shape[-1], self._reach
         self._in_groups = self._groups(in_features)
+        width = reach + 1 + self._right
         self.w = self.add_weight(
-            shape=(reach + 1, self.size, in_features, self.filters),
+            shape=(self._up + 1, width, in_features, self.filters),
             initializer=fresh("glorot_uniform"),
             autocast=False,
             name="w",
@@ -72,7 +88,7 @@ class MaskedConv2D(keras.layers.Layer):
     def call(self, x):
         """Applies the layer: [B, H, W, F_in] -> [B, H, W, filters]."""
         x = ops.cast(x, self.compute_dtype)
-        pads = (self._reach, 0), (self._reach, self._reach)
+        pads = (self._up, 0), (self._reach, self._right)
         return convolve(x, self._kernel(), pads) + ops.cast(self.b, self.compute_dtype)
 
     def step_weights(self):
@@ -92,9 +108,10 @@ class MaskedConv2D(keras.layers.Layer):
             first, last = np.searchsorted(out_groups, [channel, channel + 1])
             centre.append(kernel[-1, self._reach, :num_read, int(first) : int(last)])
         weights = {"centre": centre, "bias": bias}
-        if self._reach:
-            rows = ops.concatenate(ops.unstack(kernel[:-1], self._reach, axis=0), axis=1)
+        if self._up:
+            rows = ops.concatenate(ops.unstack(kernel[:-1], self._up, axis=0), axis=1)
             weights["above"] = ops.expand_dims(rows, axis=1)
+        if self._reach:
             weights["left"] = ops.reshape(kernel[-1, : self._reach], (-1, self.filters))
         return weights
 
@@ -163,7 +180,13 @@ class MaskedConv2D(keras.layers.Layer):
             "mask": self.mask,
             "num_channels": self.num_channels,
             "is_output": self.is_output,
+            "num_parts": self.num_parts,
         }
+
+    @property
+    def _right(self):
+        """Number of columns on the right that the filter reads, in the rows above."""
+        return self._reach if self._up else 0
 
     def _groups(self, num_features):
         return np.arange(num_features) % self.num_channels

@@ -10,20 +10,40 @@ blocks             traces blocks of the same form once
 pixel_cnn_pp       PixelCNN++ for whole images
 pixel_cnn_pp_images  what passes through PixelCNN++ for whole images
 pixel_cnn_pp_step  the cached step of PixelCNN++
-pixel_cnn          PixelCNN of van den Oord et al. 2016
+masked_network     the network around the blocks of van den Oord et al. 2016a, its cached step
+pixel_cnn          PixelCNN of that paper
+pixel_rnn          the Row LSTM and the Diagonal BiLSTM of that paper
+gated_pixel_cnn    Gated PixelCNN of van den Oord et al. 2016b
 """
 
 import contextlib
 
 from pixel_cnn_pp import layers
 from pixel_cnn_pp.models.base import AutoregressiveModel
+from pixel_cnn_pp.models.gated_pixel_cnn import GatedPixelCNN
 from pixel_cnn_pp.models.pixel_cnn import PixelCNN
 from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
+from pixel_cnn_pp.models.pixel_rnn import DiagonalBiLSTM, RowLSTM
 from pixel_cnn_pp.models.step import Step
 
-__all__ = ["AutoregressiveModel", "PixelCNN", "PixelCNNPP", "Step", "make"]
+__all__ = [
+    "AutoregressiveModel",
+    "DiagonalBiLSTM",
+    "GatedPixelCNN",
+    "PixelCNN",
+    "PixelCNNPP",
+    "RowLSTM",
+    "Step",
+    "make",
+]
 
-_CLASSES = {"pixel_cnn_pp": PixelCNNPP, "pixel_cnn": PixelCNN}
+_CLASSES = {
+    "pixel_cnn_pp": PixelCNNPP,
+    "pixel_cnn": PixelCNN,
+    "gated_pixel_cnn": GatedPixelCNN,
+    "row_lstm": RowLSTM,
+    "diagonal_bilstm": DiagonalBiLSTM,
+}
 
 
 def make(config, fresh=True, **kwargs):

@@ -6,12 +6,14 @@ backend.py      the trainer and the devices of the library that Keras computes w
 trainer.py      a model with its optimizer: one training step, one evaluation
 jax_trainer.py  the same on JAX
 vectors.py      all weights as one vector, for the steps on JAX
-optimizers.py   Adamax, Adam, the learning rate
+optimizers.py   Adamax, Adam, RMSProp, the learning rate
 devices.py      GPUs, CPU, several machines
 jax_devices.py  the devices of one machine, on JAX
 checkpoints.py  the files of a run
+stored.py       the checkpoints on the disk, and what their files hold
+locks.py        one process at a time writes to a run
 samples.py      the pictures that are drawn at a checkpoint
 monitoring.py   TensorBoard
-stopping.py     Ctrl-C and SIGTERM
+stopping.py     signals and closed pipes
 refusals.py     checks before training, and errors of one line
 """

@@ -1,4 +1,7 @@
-"""The optimizers of the original release: Adamax, or its variant of Adam, with Polyak averages."""
+"""The optimizers of a run, all with Polyak averages.
+
+They are Adamax and the variant of Adam of the original release, and RMSProp.
+"""
 
 import math
 
@@ -70,7 +73,8 @@ def make_optimizer(training):
       training: TrainingConfig.
 
     Returns:
-      Keras's Adamax, or `ReleaseAdam` with the constants of the original release.
+      Keras's Adamax, or `ReleaseAdam` with the constants of the original release, or Keras's
+      RMSprop, which divides by sqrt(v + epsilon) with v <- rho v + (1 - rho) g^2.
     """
     arguments = {
         "learning_rate": DecayPerStep(training.learning_rate, training.lr_decay),
@@ -79,4 +83,8 @@ def make_optimizer(training):
     }
     if training.optimizer == "adam":
         return ReleaseAdam(beta_1=0.95, beta_2=0.9995, epsilon=1e-8, **arguments)
+    if training.optimizer == "rmsprop":
+        # Van den Oord et al. 2016a (section 5.2) name RMSProp without its constants. rho is that of
+        # Hinton's lecture 6e, and epsilon is Keras's. There is no momentum.
+        return keras.optimizers.RMSprop(rho=0.9, epsilon=1e-7, **arguments)
     return keras.optimizers.Adamax(**arguments)

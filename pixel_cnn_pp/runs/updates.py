@@ -20,7 +20,8 @@ class ReplicaVariables(NamedTuple):
       iterations: Number of updates that are done.
       weights: The trainable weights.
       averages: Their Polyak averages.
-      slots: Their slots, two lists: means, and norms (Adamax) or squares (Adam).
+      slots: Their slots, a list of each kind: means, and norms (Adamax) or squares (Adam); squares
+        alone (RMSprop).
     """
 
     iterations: Any
@@ -68,8 +69,12 @@ def update(optimizer, variables, gradients):
     dtype = variables.weights[0].dtype
     with keras.StatelessScope(state_mapping=[(optimizer.iterations, step)]):
         learning_rate = tf.cast(optimizer.learning_rate, dtype)
-    is_adamax = isinstance(optimizer, keras.optimizers.Adamax)
-    update_weight = (_adamax if is_adamax else _release_adam)(optimizer, learning_rate, step, dtype)
+    if isinstance(optimizer, keras.optimizers.Adamax):
+        update_weight = _adamax(optimizer, learning_rate, step, dtype)
+    elif isinstance(optimizer, keras.optimizers.RMSprop):
+        update_weight = _rmsprop(optimizer, learning_rate, dtype)
+    else:
+        update_weight = _release_adam(optimizer, learning_rate, step, dtype)
     # The first step sets the averages to the weights.
     momentum = tf.cast(step != 0, dtype) * optimizer.ema_momentum
     rest = 1 - momentum
@@ -87,7 +92,7 @@ def _adamax(optimizer, learning_rate, step, dtype):
     m <- b1 m + (1 - b1) g;  u <- max(b2 u, |g|)
     p <- p - lr / (1 - b1^t) * m / (u + epsilon),  t = 1 at the first step
     """
-    beta_1, beta_2, epsilon = _constants(optimizer, dtype)
+    beta_1, beta_2, epsilon = _constants(optimizer, dtype, "beta_1", "beta_2", "epsilon")
     power = beta_1 ** tf.cast(step + 1, dtype)
 
     def update_weight(weight, m, u, gradient):
@@ -108,7 +113,7 @@ def _adamax(optimizer, learning_rate, step, dtype):
 
 def _release_adam(optimizer, learning_rate, step, dtype):
     """The function that updates a weight by the equations of `optimizers.ReleaseAdam`."""
-    beta_1, beta_2, epsilon = _constants(optimizer, dtype)
+    beta_1, beta_2, epsilon = _constants(optimizer, dtype, "beta_1", "beta_2", "epsilon")
     mean_bias, square_bias = (1 - beta ** tf.cast(step + 1, dtype) for beta in (beta_1, beta_2))
     new_1, new_2 = 1 - beta_1, 1 - beta_2
 
@@ -120,9 +125,24 @@ def _release_adam(optimizer, learning_rate, step, dtype):
     return update_weight
 
 
-def _constants(optimizer, dtype):
+def _rmsprop(optimizer, learning_rate, dtype):
+    """The function that updates a weight by RMSProp (Tieleman and Hinton 2012, lecture 6e).
+
+    v <- rho v + (1 - rho) g^2
+    p <- p - lr * g / sqrt(v + epsilon)
+    """
+    rho, epsilon = _constants(optimizer, dtype, "rho", "epsilon")
+    new = 1 - rho
+
+    def update_weight(weight, v, gradient):
+        square = v.assign(rho * v + new * tf.square(gradient))
+        weight.assign_sub(learning_rate * gradient / tf.sqrt(square + epsilon))
+
+    return update_weight
+
+
+def _constants(optimizer, dtype, *names):
     # `constant` and not `cast`, which would round the numbers to float32 first.
-    names = "beta_1", "beta_2", "epsilon"
     return [tf.constant(getattr(optimizer, name), dtype) for name in names]
 
 
@@ -130,4 +150,6 @@ def _slots(optimizer):
     """The slots of an optimizer. Keras has no public name for the lists."""
     if isinstance(optimizer, keras.optimizers.Adamax):
         return optimizer._m, optimizer._u
+    if isinstance(optimizer, keras.optimizers.RMSprop):
+        return (optimizer._velocities,)
     return optimizer._momentums, optimizer._velocities

@@ -7,7 +7,16 @@ import pytest
 from absl import flags
 
 from pixel_cnn_pp import config
-from pixel_cnn_pp.config import DataConfig, ModelConfig, PixelCNNConfig, RunConfig, TrainingConfig
+from pixel_cnn_pp.config import (
+    DataConfig,
+    DiagonalBiLSTMConfig,
+    GatedPixelCNNConfig,
+    ModelConfig,
+    PixelCNNConfig,
+    RowLSTMConfig,
+    RunConfig,
+    TrainingConfig,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Every class of which a part of a run may be.
@@ -31,6 +40,9 @@ def specimen(kind="pixel_cnn_pp"):
             (8, 12, 1), 17, 2, 24, 3, "elu", 0.1, 10, "softmax", "11x5", "nin", min_log_scale=-9.0
         ),
         "pixel_cnn": PixelCNNConfig((7, 5, 1), 17, 2, 24, 48, 10),
+        "row_lstm": RowLSTMConfig((7, 5, 1), 17, 2, 24, 48, 10),
+        "diagonal_bilstm": DiagonalBiLSTMConfig((7, 5, 1), 17, 2, 24, 48, 10),
+        "gated_pixel_cnn": GatedPixelCNNConfig((7, 5, 1), 17, 2, 24, 3, 48, 10),
     }
     return RunConfig(
         models[kind],
@@ -54,6 +66,7 @@ def specimen(kind="pixel_cnn_pp"):
             recompute=True,
             dtype="mixed_bfloat16",
             max_epochs=7,
+            max_minutes=2.5,
             nr_gpu=0,
             peer_timeout=60.0,
             polyak_decay=0.99,

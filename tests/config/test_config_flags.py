@@ -55,6 +55,7 @@ ORIGINAL_FLAGS = [
     (TrainingConfig, "recompute", None, False, "bool"),
     (TrainingConfig, "dtype", None, "float32", "string enum"),
     (TrainingConfig, "max_epochs", "x", 5000, "int"),
+    (TrainingConfig, "max_minutes", None, None, "float"),
     (TrainingConfig, "nr_gpu", "g", None, "int"),
     (TrainingConfig, "peer_timeout", None, 600.0, "float"),
     (TrainingConfig, "polyak_decay", None, 0.9995, "float"),
@@ -66,6 +67,9 @@ ORIGINAL_FLAGS = [
 OPTIONS = {
     "pixel_cnn_pp": [name for part, name, *_ in ORIGINAL_FLAGS if part is ModelConfig],
     "pixel_cnn": ["nr_resnet", "nr_filters", "nr_output_filters"],
+    "row_lstm": ["nr_resnet", "nr_filters", "nr_output_filters"],
+    "diagonal_bilstm": ["nr_resnet", "nr_filters", "nr_output_filters"],
+    "gated_pixel_cnn": ["nr_resnet", "nr_filters", "filter_size", "nr_output_filters"],
 }
 # They follow from the data, from --model, or from the file that a model is read from.
 NO_FLAGS = {
@@ -248,6 +252,26 @@ def test_flags_without_defaults_leave_the_model_open():
             "option. Received: nr_logistic_mix=10, shortcuts=False",
         ),
         (
+            "--model=pixel_cnn --filter_size=3",
+            "`filter_size` must be left out: the model pixel_cnn has no such option. "
+            "Received: filter_size=3",
+        ),
+        (
+            "--model=row_lstm --filter_size=3",
+            "`filter_size` must be left out: the model row_lstm has no such option. "
+            "Received: filter_size=3",
+        ),
+        (
+            "--model=diagonal_bilstm --dropout_p=0.5",
+            "`dropout_p` must be left out: the model diagonal_bilstm has no such option. "
+            "Received: dropout_p=0.5",
+        ),
+        (
+            "--model=gated_pixel_cnn --dropout_p=0.5 -m 10",
+            "`nr_logistic_mix`, `dropout_p` must be left out: the model gated_pixel_cnn has no "
+            "such option. Received: nr_logistic_mix=10, dropout_p=0.5",
+        ),
+        (
             "--nr_output_filters=1024",
             "`nr_output_filters` must be left out: the model pixel_cnn_pp has no such option. "
             "Received: nr_output_filters=1024",
@@ -261,7 +285,8 @@ def test_a_flag_that_the_chosen_model_lacks_is_one_line(arguments, message):
 
 
 def test_an_unknown_model_ends_the_parse():
-    with pytest.raises(flags.IllegalFlagValueError, match=r"one of <pixel_cnn_pp\|pixel_cnn>"):
+    expected = "one of <" + r"\|".join(config.MODELS) + ">"
+    with pytest.raises(flags.IllegalFlagValueError, match=expected):
         parsed("--model=pixel_rnn")
 
 
@@ -270,7 +295,7 @@ def test_the_help_says_whose_a_flag_is_and_the_default_of_each_model():
     of_two, of_one, of_all = (
         flag_values[name].help for name in ("nr_filters", "shortcuts", "batch_size")
     )
-    for kind, default in (("pixel_cnn_pp", 160), ("pixel_cnn", 128)):
+    for kind, default in (("pixel_cnn_pp", 160), ("pixel_cnn", 128), ("gated_pixel_cnn", 128)):
         (described,) = (
             item for item in dataclasses.fields(config.MODELS[kind]) if item.name == "nr_filters"
         )
@@ -282,7 +307,7 @@ def test_the_help_says_whose_a_flag_is_and_the_default_of_each_model():
 
 def test_the_flags_belong_to_who_defines_them_so_that_its_help_lists_them():
     names = {flag.name for flag in parsed().get_key_flags_for_module(parsed.__module__)}
-    assert names == {"model", "preset", *OPTIONS["pixel_cnn"]} | {
+    assert names == {"model", "preset"} | {name for own in OPTIONS.values() for name in own} | {
         name for _, name, *_ in ORIGINAL_FLAGS
     }
 
@@ -342,7 +367,7 @@ def test_a_real_script_takes_our_short_flags_beside_those_of_absl(script):
             "flag --learning_rate=-1.0: `learning_rate` must be a finite number > 0. "
             "Received: learning_rate=-1.0",
         ),
-        ("--optimizer=sgd", "flag --optimizer=sgd: value should be one of <adamax|adam>"),
+        ("--optimizer=sgd", "flag --optimizer=sgd: value should be one of <adamax|adam|rmsprop>"),
     ],
 )
 def test_a_bad_flag_of_a_real_script_is_one_line_and_no_traceback(script, argument, line):

@@ -19,23 +19,57 @@ PAPER = {
     "dequantized": 3.11,
     # Table 5 of van den Oord et al. 2016.
     "pixel_cnn": 3.14,
+    "row_lstm": 3.07,
+    "diagonal_bilstm": 3.00,
+    # Tables 1 and 2 of van den Oord et al. 2016b.
+    "gated_pixel_cnn": 3.03,
+    "gated_pixel_cnn_imagenet32": 3.83,
+    "gated_pixel_cnn_imagenet64": 3.57,
 }
 OF_THE_PAPER = {"nr_filters": 192, "dropout_p": 0.5, "data_set": "cifar"}
+# Van den Oord et al. 2016, sections 4 and 5.2.
+PIXEL_RNN = {
+    "nr_filters": 128,
+    "nr_output_filters": 1024,
+    "data_set": "cifar",
+    "optimizer": "rmsprop",
+}
 OTHERS = {
-    "pixel_cnn": {
-        "kind": "pixel_cnn",
+    "pixel_cnn": {"kind": "pixel_cnn", "nr_resnet": 15, **PIXEL_RNN},
+    "row_lstm": {"kind": "row_lstm", "nr_resnet": 12, **PIXEL_RNN},
+    "diagonal_bilstm": {"kind": "diagonal_bilstm", "nr_resnet": 12, **PIXEL_RNN},
+    "gated_pixel_cnn": {
+        "kind": "gated_pixel_cnn",
         "nr_resnet": 15,
         "nr_filters": 128,
-        "nr_output_filters": 1024,
+        "filter_size": 5,
         "data_set": "cifar",
     },
 }
+# Van den Oord et al. 2016b, section 3.1: 20 layers of 384 features, filters of 5 x 5.
+for size in (32, 64):
+    OTHERS[f"gated_pixel_cnn_imagenet{size}"] = {
+        "kind": "gated_pixel_cnn",
+        "nr_resnet": 20,
+        "nr_filters": 384,
+        "filter_size": 5,
+        "data_set": f"imagenet{size}",
+    }
 WITHOUT_A_NUMBER = {
     "release": {"nr_filters": 160, "dropout_p": 0.5},
     "softmax": {"likelihood": "softmax", **OF_THE_PAPER},
     "no_shortcuts": {"shortcuts": False, **OF_THE_PAPER},
     "no_dropout": {**OF_THE_PAPER, "dropout_p": 0.0},
     "energy_distance": {"energy_distance": True, "nr_filters": 160},
+    # The paper reports nats: the source has them.
+    "diagonal_bilstm_mnist": {
+        **PIXEL_RNN,
+        "kind": "diagonal_bilstm",
+        "nr_resnet": 7,
+        "nr_filters": 16,
+        "nr_output_filters": 32,
+        "data_set": "binarized_mnist",
+    },
 }
 
 

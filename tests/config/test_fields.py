@@ -8,7 +8,15 @@ import pytest
 from config_cases import CLASSES, error_of, specimen
 
 from pixel_cnn_pp import config
-from pixel_cnn_pp.config import DataConfig, ModelConfig, PixelCNNConfig, TrainingConfig
+from pixel_cnn_pp.config import (
+    DataConfig,
+    DiagonalBiLSTMConfig,
+    GatedPixelCNNConfig,
+    ModelConfig,
+    PixelCNNConfig,
+    RowLSTMConfig,
+    TrainingConfig,
+)
 
 BAD_VALUES = [
     (ModelConfig, "image_shape", [(0, 32, 3), (32, -4, 3), (8, 12, 0)]),
@@ -39,6 +47,31 @@ BAD_VALUES = [
     (PixelCNNConfig, "num_classes", [0, 10.0, False]),
     (PixelCNNConfig, "condition_shape", [3, (4, 4)]),
     (PixelCNNConfig, "condition_levels", [1, 16]),
+    (GatedPixelCNNConfig, "kind", ["pixel_cnn", "", None]),
+    (GatedPixelCNNConfig, "image_shape", [(0, 7, 1), (5, 7), None]),
+    (GatedPixelCNNConfig, "num_levels", [1, 4097, None]),
+    (GatedPixelCNNConfig, "nr_resnet", [0, 2.5, None]),
+    (GatedPixelCNNConfig, "nr_filters", [0, "128"]),
+    (GatedPixelCNNConfig, "filter_size", [1, -3, 5.0, None, (3, 3)]),
+    (GatedPixelCNNConfig, "nr_output_filters", [0, None]),
+    (GatedPixelCNNConfig, "num_classes", [0, 10.0, False]),
+    (GatedPixelCNNConfig, "condition_shape", [(), (0,), (4, 4), "44", 3]),
+    (GatedPixelCNNConfig, "condition_levels", [1, 65537, 9.0, None]),
+    *(
+        (each, name, values)
+        for each in (RowLSTMConfig, DiagonalBiLSTMConfig)
+        for name, values in {
+            "kind": ["pixel_cnn", "pixel_rnn", "", None],
+            "image_shape": [(0, 7, 1), (5, 7), None],
+            "num_levels": [1, 4097, None],
+            "nr_resnet": [0, 2.5, None],
+            "nr_filters": [0, "128"],
+            "nr_output_filters": [0, None],
+            "num_classes": [0, 10.0, False],
+            "condition_shape": [(), (0,), (4, 4), "44", 3],
+            "condition_levels": [1, 65537, 9.0, None],
+        }.items()
+    ),
     (DataConfig, "data_set", ["", None, 3]),
     (DataConfig, "data_dir", ["", None, pathlib.Path("data"), b"data"]),
     (DataConfig, "image_size", [0, -8, 32.0, "32", True]),
@@ -66,6 +99,7 @@ BAD_VALUES = [
     (TrainingConfig, "recompute", [1, None]),
     (TrainingConfig, "dtype", ["bfloat16", "float64", "", None]),
     (TrainingConfig, "max_epochs", [0, -1, 1e3]),
+    (TrainingConfig, "max_minutes", [0, -1.0, float("nan"), float("inf"), "1"]),
     (TrainingConfig, "nr_gpu", [-1, 0.5, "8", True]),
     (TrainingConfig, "peer_timeout", [0, -1, float("nan"), None]),
     (TrainingConfig, "polyak_decay", [1, 1.0, -0.1, float("nan")]),
@@ -134,6 +168,8 @@ def test_the_message_says_the_rule_in_words():
         (PixelCNNConfig, "nr_filters", 1),
         (PixelCNNConfig, "nr_output_filters", 1),
         (PixelCNNConfig, "num_classes", 1),
+        (GatedPixelCNNConfig, "nr_resnet", 1),
+        (GatedPixelCNNConfig, "filter_size", 3),
         (DataConfig, "image_size", 4),
         (TrainingConfig, "lr_decay", 1.0),
         (TrainingConfig, "nr_gpu", 0),

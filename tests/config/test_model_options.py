@@ -7,7 +7,13 @@ import pytest
 from config_cases import DEFAULTS_OF_SPECIMEN, error_of, specimen
 
 from pixel_cnn_pp import config
-from pixel_cnn_pp.config import ModelConfig, PixelCNNConfig
+from pixel_cnn_pp.config import (
+    DiagonalBiLSTMConfig,
+    GatedPixelCNNConfig,
+    ModelConfig,
+    PixelCNNConfig,
+    RowLSTMConfig,
+)
 
 EACH_KIND = pytest.mark.parametrize("kind", config.MODELS)
 
@@ -107,6 +113,33 @@ def test_pixel_cnn_takes_images_of_any_size():
     assert PixelCNNConfig((5, 7, 4)).image_shape == (5, 7, 4)
 
 
+# PixelRNN
+
+
+@pytest.mark.parametrize("config_class", [RowLSTMConfig, DiagonalBiLSTMConfig])
+def test_the_defaults_of_pixel_rnn_are_the_papers_network_for_cifar10(config_class):
+    # Van den Oord et al. 2016, section 4: 12 layers, h = 128, 1024 features before the softmax.
+    own = config_class()
+    assert (own.image_shape, own.num_levels, own.nr_resnet) == ((32, 32, 3), 256, 12)
+    assert (own.nr_filters, own.nr_output_filters, own.num_classes) == (128, 1024, None)
+    assert config_class((5, 7, 4)).image_shape == (5, 7, 4)
+    assert config_class() != ({RowLSTMConfig, DiagonalBiLSTMConfig} - {config_class}).pop()()
+
+
+# Gated PixelCNN
+
+
+def test_the_filters_of_gated_pixel_cnn_are_those_of_the_paper_and_odd():
+    # Van den Oord et al. 2016b, section 3.1, for ImageNet. A filter has a centre.
+    assert GatedPixelCNNConfig().filter_size == 5
+    assert error_of(GatedPixelCNNConfig, filter_size=4) == (
+        "`filter_size` must be an odd integer >= 3. Received: filter_size=4"
+    )
+    assert error_of(GatedPixelCNNConfig, filter_size=1) == (
+        "`filter_size` must be an integer >= 3. Received: filter_size=1"
+    )
+
+
 # Which model
 
 
@@ -135,7 +168,7 @@ def test_a_file_without_a_kind_is_pixel_cnn_pp_with_the_floor_it_had(num_levels,
 @pytest.mark.parametrize("kind", ["pixel_rnn", "", None, 3, ["pixel_cnn"], {}])
 def test_an_unknown_kind_is_one_line(kind):
     assert error_of(config.model_config, {"kind": kind}) == (
-        "`kind` must be one of pixel_cnn_pp, pixel_cnn; a newer version may have written it. "
+        f"`kind` must be one of {', '.join(config.MODELS)}; a newer version may have written it. "
         f"Received: kind={kind!r}"
     )
 

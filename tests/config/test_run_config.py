@@ -29,7 +29,8 @@ def test_a_run_takes_parts_of_their_classes_only():
     message = error_of(RunConfig, ModelConfig(), TrainingConfig(), TrainingConfig())
     assert message.startswith("`data` must be a DataConfig. Received: data=TrainingConfig(")
     message = error_of(RunConfig, DataConfig(), DataConfig(), TrainingConfig())
-    assert message.startswith("`model` must be a ModelConfig or PixelCNNConfig. Received: model=")
+    names = " or ".join(each.__name__ for each in config.MODELS.values())
+    assert message.startswith(f"`model` must be a {names}. Received: model=")
 
 
 def test_the_room_imports_neither_tensorflow_nor_keras_nor_another_room(run_python):
@@ -94,7 +95,7 @@ def test_an_unknown_kind_in_a_file_is_named_with_its_place():
     values = json.loads(config.to_json(specimen()))
     values["model"]["kind"] = "pixel_rnn"
     message = error_of(config.from_json, json.dumps(values))
-    assert message.startswith("`model.kind` must be one of pixel_cnn_pp, pixel_cnn; a newer")
+    assert message.startswith(f"`model.kind` must be one of {', '.join(config.MODELS)}; a newer")
     assert message.endswith("Received: model.kind='pixel_rnn'")
 
 
@@ -184,6 +185,7 @@ MAY_NOT_CHANGE = {
     "energy_distance": True,
     "min_log_scale": -7.0,
     "nr_output_filters": 9,
+    "filter_size": 7,
     "data_set": "cifar",
     "image_size": None,
     "crop": "center",

@@ -16,11 +16,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_the_known_names_are_these():
-    sets = ("digits", "photos", "cifar", "cifar100", "imagenet32", "imagenet64", "celeba")
-    assert data.names() == (*sets, "folder:PATH", "npz:PATH", "file:PATH")
+    sets = (
+        *("digits", "photos", "mnist", "fashion_mnist", "binarized_mnist"),
+        *("cifar", "cifar100", "imagenet32", "imagenet64", "celeba"),
+    )
+    assert data.names() == (*sets, "folder:PATH", "npz:PATH", "file:PATH", "tfds:NAME")
 
 
-@pytest.mark.parametrize("name", ["mnist", "folder", "folder:", "zip:a.zip", "digits:", ""])
+@pytest.mark.parametrize(
+    "name", ["kmnist", "tfds:", "folder", "folder:", "zip:a.zip", "digits:", ""]
+)
 def test_an_unknown_name_lists_the_known_ones(name):
     known = ", ".join(data.names())
     with pytest.raises(ValueError, match=f"`name` must be one of {known}. Received: name='{name}'"):
@@ -39,6 +44,9 @@ def test_an_unknown_split_lists_the_known_ones(name):
     [
         ("digits", 16, r"`image_size` must be 8 for 'digits', or None. Received: image_size=16"),
         ("cifar", 8, r"`image_size` must be 32 for 'cifar', or None. Received: image_size=8"),
+        ("mnist", 32, r"`image_size` must be 28 for 'mnist', or None. Received: image_size=32"),
+        ("fashion_mnist", 32, r"must be 28 for 'fashion_mnist', or None. Received: image_size=32"),
+        ("binarized_mnist", 8, r"must be 28 for 'binarized_mnist', or None. Rec.*image_size=8"),
         ("imagenet64", 32, r"must be 64 for 'imagenet64', or None. Received: image_size=32"),
         ("celeba", 149, r"`image_size` .*\[1, 148\] for 'celeba'. Received: image_size=149"),
         ("folder:x", 0, r"`image_size` .*whole number.*image_size=0"),
@@ -178,6 +186,20 @@ def test_every_command_that_names_a_data_set_in_the_documents_takes_it():
         kinds.add(flag_values.data_set.partition(":")[0])
     assert kinds <= {name.partition(":")[0] for name in data.names()}
     assert kinds >= {"cifar", "imagenet32", "imagenet64", "celeba", "folder", "npz"}
+
+
+def test_each_picture_of_an_archive_without_splits_has_its_own_size(tmp_path):
+    # Every third one is too small. Its place tells, because the value is the number.
+    pictures = [np.full((4 if n % 3 == 0 else 8, 8, 1), n, np.uint8) for n in range(30)]
+    members = {f"{n:02}.png": handmade.png(each, 8, 0) for n, each in enumerate(pictures)}
+    (tmp_path / "set.tar").write_bytes(array_formats.tar(members, False))
+    options = {"image_size": 8, "test_fraction": 0.4, "log": lambda line: None}
+    train, test = (
+        data.load(f"file:{tmp_path / 'set.tar'}", split, tmp_path / "data", **options).images
+        for split in store.SPLITS
+    )
+    found = sorted([*train[:, 0, 0, 0].tolist(), *test[:, 0, 0, 0].tolist()])
+    assert found == [n for n in range(30) if n % 3]
 
 
 def test_labels_of_a_run_before_classes_had_names_are_their_numbers(tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from comparisons import EPS
 from specimens import SPECIMENS, WHOLE_OF_EACH_MODEL
 
 # One process for all: it takes seconds to start.
@@ -119,8 +120,9 @@ def test_two_devices_fit_as_one_does(results):
         assert result["same start"], "initialised in the strategy's scope as without a strategy"
         assert result["same copies"] and result["way"] > 0
         one, two = result["losses"]
-        # The same sums in another order, in float64, through two steps.
-        assert two == pytest.approx(one, rel=1e-10)
+        # The same sums in another order, through two steps. Keras keeps the loss in float32, and
+        # the weights here are float64.
+        assert two == pytest.approx(one, rel=EPS)
         assert result["apart"] < 1e-10 * result["way"]
     assert results["compiled"]["same copies"]
     assert np.isfinite(results["compiled"]["losses"]).all()

@@ -20,7 +20,18 @@ def gradients_of(model, images, labels):
     return nats, tape.gradient(nats, [weight.value for weight in model.weights])
 
 
-@pytest.mark.parametrize("name", ["one_component", "small_channels", "energy", "pixel_cnn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "one_component",
+        "small_channels",
+        "energy",
+        "pixel_cnn",
+        "gated",
+        "row_lstm",
+        "diagonal_bilstm",
+    ],
+)
 def test_what_is_computed_again_has_the_same_gradients(name):
     config = SPECIMENS[name]
     images, labels = specimens.images(config, 4), specimens.labels(config, 4)
@@ -53,7 +64,7 @@ def test_computing_again_takes_less_than_half_of_the_memory():
     assert 0 < recomputed < kept / 2
 
 
-@pytest.mark.parametrize("name", ["small_nin", "pixel_cnn"])
+@pytest.mark.parametrize("name", ["small_nin", "pixel_cnn", "row_lstm", "diagonal_bilstm"])
 def test_a_vector_that_is_learned_gets_its_gradient(name):
     config = dataclasses.replace(SPECIMENS[name], num_classes=None, condition_shape=(3,))
     images = specimens.images(config, 4)

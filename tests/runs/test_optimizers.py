@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import specimens
 
-from pixel_cnn_pp.config import TrainingConfig
-from pixel_cnn_pp.runs import optimizers
+from pixel_cnn_pp.config import DataConfig, PixelCNNConfig, RunConfig, TrainingConfig
+from pixel_cnn_pp.runs import checkpoints, optimizers
 
 
 @pytest.mark.parametrize(("step", "tolerance"), [(0, 1e-6), (24, 1e-6), (10**6, 1e-5)])
@@ -107,6 +107,47 @@ def test_the_default_optimizer_is_adamax_with_averages():
             np.testing.assert_allclose(values[step], p, rtol=0, atol=TWENTY_ROUNDINGS)
 
 
+@pytest.mark.parametrize("make_update", [in_place, by_keras])
+def test_rmsprop_takes_the_steps_of_its_equations(make_update):
+    optimizer = optimizers.make_optimizer(TrainingConfig(optimizer="rmsprop", lr_decay=1.0))
+    assert type(optimizer) is keras.optimizers.RMSprop
+    assert optimizer.use_ema and optimizer.ema_momentum == 0.9995
+    assert optimizer.ema_overwrite_frequency is None
+    # Tieleman & Hinton 2012, lecture 6e, in float64, with epsilon inside the root.
+    recorded, found = twenty_steps(optimizer, make_update)
+    averages = optimizer._model_variables_moving_average
+    for (name, values), average in zip(found.items(), averages, strict=True):
+        p = recorded[f"p0/{name}"].astype(np.float64)
+        v, expected = np.zeros_like(p), None
+        for step, gradient in enumerate(recorded[f"grads/{name}"].astype(np.float64)):
+            v = 0.9 * v + 0.1 * gradient**2
+            p = p - 0.001 * gradient / np.sqrt(v + 1e-7)
+            np.testing.assert_allclose(values[step], p, rtol=0, atol=TWENTY_ROUNDINGS)
+            expected = p if step == 0 else 0.9995 * expected + 0.0005 * p
+        np.testing.assert_allclose(np.asarray(average), expected, rtol=0, atol=TWENTY_ROUNDINGS)
+
+
+def test_a_run_with_rmsprop_is_saved_and_restored_with_its_slots(tmp_path):
+    from pixel_cnn_pp.runs import devices  # here, because they need TensorFlow
+    from pixel_cnn_pp.runs.trainer import Trainer
+
+    settings = TrainingConfig(optimizer="rmsprop", batch_size=4)
+    sizes = {"nr_resnet": 1, "nr_filters": 2, "nr_output_filters": 2}  # little to trace
+    config = PixelCNNConfig(image_shape=(4, 4, 1), num_levels=4, **sizes)
+    run = RunConfig(config, DataConfig(data_set="digits"), settings)
+    first, second = (Trainer(run, devices.make_strategy(0)) for _ in range(2))
+    images = np.random.default_rng(0).integers(0, 4, (4, 4, 4, 1)).astype(np.uint8)
+    first.train_step(images)
+    first.save(tmp_path, checkpoints.TrainingState(1, 1), keep=1)
+    with np.load(checkpoints.latest(tmp_path) / "optimizer.npz") as slots:
+        assert sum(key.endswith("_velocity") for key in slots) == len(first.model.weights)
+    second.restore(tmp_path, None, None)
+    for trainer in (first, second):
+        trainer.train_step(images)
+    for ours, others in zip(first.optimizer.variables, second.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(others))
+
+
 ON_JAX = """
 import sys
 sys.path.append(sys.argv[2])
@@ -115,7 +156,7 @@ import numpy as np
 import test_optimizers as tests
 from pixel_cnn_pp.config import TrainingConfig
 
-for name in ("adamax", "adam"):
+for name in ("adamax", "adam", "rmsprop"):
     optimizer = tests.optimizers.make_optimizer(TrainingConfig(optimizer=name))
     _, found = tests.twenty_steps(optimizer)
     averages = dict(zip(found, optimizer._model_variables_moving_average))
@@ -129,7 +170,7 @@ for name in ("adamax", "adam"):
 def test_jax_takes_the_same_steps_without_tensorflow(run_python, tmp_path):
     folder = pathlib.Path(__file__).parent
     run_python(ON_JAX, tmp_path, folder, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
-    for name in ("adamax", "adam"):
+    for name in ("adamax", "adam", "rmsprop"):
         optimizer = optimizers.make_optimizer(TrainingConfig(optimizer=name))
         _, expected = twenty_steps(optimizer, in_place)
         with np.load(tmp_path / f"{name}.npz") as found:

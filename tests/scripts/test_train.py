@@ -35,7 +35,7 @@ def test_train_takes_the_flags_of_the_original_release(arguments, tmp_path):
     [
         ("--image_size 0 -d photos", "`image_size` must be .* integer >= 1. Received: .*=0"),
         ("-z tanh", r"--resnet_nonlinearity=tanh: value should be one of <concat_elu\|elu\|relu>"),
-        ("--optimizer sgd", r"--optimizer=sgd: value should be one of <adamax\|adam>"),
+        ("--optimizer sgd", r"--optimizer=sgd: value should be one of <adamax\|adam\|rmsprop>"),
         ("-l -1", "`learning_rate` must be a finite number > 0. Received: learning_rate=-1.0"),
         ("-p 1", "`dropout_p` must be .* < 1. Received: dropout_p=1.0"),
         ("-q many", "--nr_resnet=many: invalid literal"),
