@@ -146,8 +146,8 @@ SPECIMENS = {
         nr_output_filters=6, condition_shape=(6, 5, 2), condition_levels=3,
     ),
     "gated_two": GatedPixelCNNConfig(
-        image_shape=(4, 6, 2), num_levels=5, nr_resnet=2, nr_filters=5, filter_size=3,
-        nr_output_filters=8, condition_shape=(2, 3, 1),
+        image_shape=(4, 6, 2), num_levels=5, nr_resnet=2, nr_filters=13, filter_size=3,
+        nr_output_filters=14, condition_shape=(2, 3, 1),
     ),
     "gated_vector": GatedPixelCNNConfig(
         image_shape=(6, 4, 1), num_levels=6, nr_resnet=2, nr_filters=6, filter_size=3,
@@ -305,8 +305,13 @@ def has_initialisation(name):
 
 
 def with_sides(config, height, width):
-    """The configuration for images of another height and width."""
-    return dataclasses.replace(config, image_shape=(height, width, config.image_shape[-1]))
+    """The configuration for images of another height and width, and with them of a picture."""
+    changes = {"image_shape": (height, width, config.image_shape[-1])}
+    own = conditions.shape_of(config)
+    if own is not None and len(own) == 3:
+        times = conditions.times_larger(config)
+        changes["condition_shape"] = (height // times[0], width // times[1], own[-1])
+    return dataclasses.replace(config, **changes)
 
 
 def images(config, n, seed=0):
@@ -325,7 +330,6 @@ def labels(config, n, seed=0):
         return None
     if len(own) == 1:
         return rng.normal(size=(n, *own)).astype(np.float32)
-    # The pictures of images of other sides than those of the specimen are not made here.
     return rng.integers(0, config.condition_levels, (n, *own)).astype(np.int32)
 
 

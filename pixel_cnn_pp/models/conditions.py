@@ -41,6 +41,12 @@ def shape_of(config):
     return getattr(config, "condition_shape", None)
 
 
+def times_larger(config):
+    """How many times the height and the width of an image are those of its picture, a pair."""
+    (height, width, _), (own_height, own_width, _) = config.image_shape, config.condition_shape
+    return height // own_height, width // own_width
+
+
 def is_there(config):
     """Whether the images of a model are conditioned on something."""
     return num_features(config) is not None
@@ -69,10 +75,9 @@ def embed(condition, config, compute_dtype, variable_dtype):
         return Condition(ops.cast(condition, compute_dtype))
     x = likelihoods.to_unit_scale(condition, config.condition_levels, variable_dtype)
     x = ops.cast(x, compute_dtype)
-    for axis, side in enumerate(shape[:2]):
-        times = config.image_shape[axis] // side
+    for axis, times in enumerate(times_larger(config), start=1):
         if times > 1:
-            x = ops.repeat(x, times, axis=1 + axis)
+            x = ops.repeat(x, times, axis=axis)
     return Condition(picture=x)
 
 

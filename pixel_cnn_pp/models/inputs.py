@@ -98,7 +98,7 @@ def check_condition(condition, images_shape, config):
         )
     _check_is_array("condition", condition)
     if len(shape) == 3:
-        shape = (*_picture_sides(shape, images_shape, config.image_shape), shape[2])
+        shape = (*_picture_sides(images_shape, conditions.times_larger(config)), shape[2])
         listed = ", ".join(map(str, shape))
     received = tuple(condition.shape)
     expected = (images_shape[0], *shape)
@@ -116,17 +116,17 @@ def check_condition(condition, images_shape, config):
         _check_finite("condition", condition)
 
 
-def _picture_sides(shape, images_shape, own_shape):
-    """The sides of the pictures that images of other sides than those of the training need."""
+def _picture_sides(images_shape, times_larger):
+    """The sides of the pictures that belong to images, None where they are unknown."""
     sides = []
-    for side, of_images, of_image in zip(shape, images_shape[1:3], own_shape, strict=False):
-        times = of_image // side
-        if of_images is not None and of_images % times:
+    for side, times in zip(images_shape[1:3], times_larger, strict=True):
+        if side is not None and side % times:
             raise ValueError(
-                f"Height and width of images must be multiples of those of the condition, here "
-                f"{times} times as large. Received: images of shape {images_shape}"
+                "Height and width of images must be multiples of "
+                f"{' and '.join(map(str, times_larger))}, because they are so many times those of "
+                f"the condition. Received: images of shape {images_shape}"
             )
-        sides.append(None if of_images is None else of_images // times)
+        sides.append(None if side is None else side // times)
     return sides
 
 

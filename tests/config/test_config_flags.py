@@ -71,7 +71,16 @@ OPTIONS = {
     "gated_pixel_cnn": ["nr_resnet", "nr_filters", "filter_size", "nr_output_filters"],
 }
 # They follow from the data, from --model, or from the file that a model is read from.
-NO_FLAGS = {"kind", "image_shape", "num_levels", "num_classes", "min_log_scale", "class_names"}
+NO_FLAGS = {
+    "kind",
+    "image_shape",
+    "num_levels",
+    "num_classes",
+    "condition_shape",
+    "condition_levels",
+    "min_log_scale",
+    "class_names",
+}
 
 
 @pytest.mark.parametrize(("config_class", "name", "short", "default", "kind"), ORIGINAL_FLAGS)

@@ -1,6 +1,5 @@
 """The law that makes it one house: the whole pass is the steps, teacher-forced."""
 
-import dataclasses
 import functools
 import math
 
@@ -52,8 +51,7 @@ def test_in_a_lower_precision_the_steps_are_as_near_to_float64_as_whole_images(n
 def test_the_steps_take_images_of_other_sides(name):
     model = specimens.opinionated(name)
     for sides in ((16, 4), (4, 16)):
-        shape = (*sides, model.config.image_shape[-1])
-        config = dataclasses.replace(model.config, image_shape=shape)
+        config = specimens.with_sides(model.config, *sides)
         images, labels = specimens.images(config, 3), specimens.labels(config, 3)
         stepped = walks.walk_through(model, images, labels, walk=row_of(name))
         assert largest_error(stepped, model(images, labels)) < 40 * np.finfo("float64").eps
@@ -80,13 +78,12 @@ def num_numbers(model, batch_size, width):
 @ALL
 def test_the_state_grows_with_the_width_and_the_batch_and_not_with_the_height(name):
     model = specimens.build(name)
-    height, width, channels = model.config.image_shape
+    height, width, _ = model.config.image_shape
     size = num_numbers(model, 1, 4)
     for batch_size, columns in ((1, 8), (1, 20), (3, 4), (5, 12)):
         assert num_numbers(model, batch_size, columns) == size * batch_size * (columns // 4)
     if name in WHOLE_OF_EACH_MODEL:
-        shape = (2 * height, width, channels)
-        taller = models.make(dataclasses.replace(model.config, image_shape=shape))
+        taller = models.make(specimens.with_sides(model.config, 2 * height, width))
         assert num_numbers(taller, 1, 4) == size
 
 

@@ -59,6 +59,25 @@ def test_pixel_cnn_pp_is_there_with_every_nonlinearity_and_more():
     assert kinds(lambda c: c.nr_logistic_mix > 1, model) == {False, True}
 
 
-def test_groups_of_features_differ_in_size_in_some_pixel_cnn():
-    assert 0 in kinds(lambda c: c.nr_filters % c.image_shape[-1], "pixel_cnn")
-    assert max(kinds(lambda c: c.nr_filters % c.image_shape[-1], "pixel_cnn")) > 0
+@pytest.mark.parametrize("model", ["pixel_cnn", "gated_pixel_cnn"])
+def test_groups_of_features_differ_in_size_in_some_specimens_with_masks(model):
+    assert 0 in kinds(lambda c: c.nr_filters % c.image_shape[-1], model)
+    assert max(kinds(lambda c: c.nr_filters % c.image_shape[-1], model)) > 0
+
+
+def kind_of_condition(c):
+    """Classes, a vector, a picture as large as the image, a smaller one, or nothing."""
+    if c.num_classes is not None:
+        return "classes"
+    if c.condition_shape is None or len(c.condition_shape) == 1:
+        return "nothing" if c.condition_shape is None else "vector"
+    return "picture" if c.condition_shape[:2] == c.image_shape[:2] else "smaller picture"
+
+
+def test_gated_pixel_cnn_is_there_with_every_condition_and_more():
+    model = "gated_pixel_cnn"
+    assert kinds(kind_of_condition, model) == {
+        "nothing", "classes", "vector", "picture", "smaller picture"
+    }  # fmt: skip
+    assert kinds(lambda c: c.image_shape[-1], model) == {1, 2, 3, 4}
+    assert len(kinds(lambda c: c.filter_size, model)) > 1
