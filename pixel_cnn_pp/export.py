@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from pixel_cnn_pp import config, likelihoods, sampling
-from pixel_cnn_pp.models import AutoregressiveModel, inputs
+from pixel_cnn_pp.models import AutoregressiveModel, conditions, inputs
 
 _SAVED_MODEL = "saved_model.pb"
 
@@ -150,7 +150,7 @@ def _served(model, jit_compile):
     for name, (function, arguments) in endpoints.signatures().items():
         specs = {key: tf.TensorSpec(*spec, key) for key, spec in arguments.items()}
         # The functions are not attributes of `served`, because those are traced and saved again.
-        signatures[name] = _function(function).get_concrete_function(**specs)
+        signatures[name] = _function(_with_labels(function)).get_concrete_function(**specs)
     default = signatures["log_prob" if "log_prob" in signatures else "sample"]
     return served, {**signatures, "serving_default": default}
 
@@ -171,19 +171,19 @@ class _Endpoints:
     def signatures(self):
         """{name of a signature: (function, {name of an argument: its spec})}."""
         height, width, channels = self._config.image_shape
-        labels = {} if self._config.num_classes is None else {"labels": ([None], tf.int32)}
+        given = self._condition_spec()
         controls = {
             "temperature": ([], tf.float32),
             "log_scale_offset": ([], tf.float32),
             "mode": ([], tf.string),
         }
-        images = {"images": ([None, None, None, channels], self._level_dtype), **labels}
-        drawn = {"num_samples": ([], tf.int32), "seed": ([], tf.int32), **labels}
+        images = {"images": ([None, None, None, channels], self._level_dtype), **given}
+        drawn = {"num_samples": ([], tf.int32), "seed": ([], tf.int32), **given}
         completed = {
             "images": ([None, height, width, channels], self._level_dtype),
             "mask": ([None, height, width], tf.bool),
             "seed": ([], tf.int32),
-            **labels,
+            **given,
         }
         found = {
             "sample": (self.sample, drawn),
@@ -203,10 +203,22 @@ class _Endpoints:
         """The configuration of the model."""
         return {"json": tf.constant(config.to_json(self._config))}
 
-    def log_prob(self, images, labels=None):
+    def _condition_spec(self):
+        """{name of the argument for the condition: its spec}, empty for an unconditional model."""
+        if self._config.num_classes is not None:
+            return {"labels": ([None], tf.int32)}
+        shape = conditions.shape_of(self._config)
+        if shape is None:
+            return {}
+        if len(shape) == 1:
+            return {"condition": ([None, *shape], tf.float32)}
+        dtype = tf.as_dtype(likelihoods.level_dtype(self._config.condition_levels))
+        return {"condition": ([None, None, None, shape[-1]], dtype)}
+
+    def log_prob(self, images, condition=None):
         """Computes nats and bits/dim of images."""
-        images, labels = self._checked(images, labels)
-        nats = self._model.log_prob(images, labels)
+        images, condition = self._checked(images, condition)
+        nats = self._model.log_prob(images, condition)
         num_dims = tf.cast(tf.reduce_prod(tf.shape(images)[1:]), nats.dtype)
         return {"nats": nats, "bits_per_dim": likelihoods.bits_per_dim(-nats, num_dims)}
 
@@ -214,7 +226,7 @@ class _Endpoints:
         self,
         num_samples,
         seed,
-        labels=None,
+        condition=None,
         temperature=1.0,
         log_scale_offset=0.0,
         mode="sample",
@@ -228,14 +240,14 @@ class _Endpoints:
         shape = self._config.image_shape
         images = tf.zeros([num_samples, *shape], self._level_dtype)
         mask = tf.zeros([num_samples, *shape[:2]], tf.bool)
-        return self._draw(images, mask, seed, labels, temperature, log_scale_offset, mode)
+        return self._draw(images, mask, seed, condition, temperature, log_scale_offset, mode)
 
     def complete(
         self,
         images,
         mask,
         seed,
-        labels=None,
+        condition=None,
         temperature=1.0,
         log_scale_offset=0.0,
         mode="sample",
@@ -248,10 +260,10 @@ class _Endpoints:
             (tf.shape(mask)[0], tf.shape(images)[0]),
         )
         images = tf.where(mask[..., None], images, 0)  # unknown pixels may have any values
-        return self._draw(images, mask, seed, labels, temperature, log_scale_offset, mode)
+        return self._draw(images, mask, seed, condition, temperature, log_scale_offset, mode)
 
-    def _draw(self, images, mask, seed, labels, temperature, log_scale_offset, mode):
-        images, labels = self._checked(images, labels)
+    def _draw(self, images, mask, seed, condition, temperature, log_scale_offset, mode):
+        images, condition = self._checked(images, condition)
         seed = _require(
             seed >= 0, "`seed` must be a whole number in [0, 2^31 - 1]. Received: seed={}", seed
         )
@@ -274,11 +286,11 @@ class _Endpoints:
         is_map = tf.cast(mode == "map", tf.float32)
         controls = tf.stack([temperature, log_scale_offset, is_map])
         controls = tf.cast(controls, self._model.variable_dtype)
-        return {"images": self._draw_images(images, mask, labels, seed, controls)}
+        return {"images": self._draw_images(images, mask, condition, seed, controls)}
 
-    def _checked(self, images, labels):
-        """Checks images and labels as `AutoregressiveModel.check_inputs` does, and returns them."""
-        num_levels, num_classes = self._config.num_levels, self._config.num_classes
+    def _checked(self, images, condition):
+        """Checks both as `AutoregressiveModel.check_inputs` does, and returns them."""
+        num_levels = self._config.num_levels
         shape = tf.shape(images)
         images = _require(
             shape[0] > 0,
@@ -296,16 +308,51 @@ class _Endpoints:
         )
         if num_levels <= images.dtype.max:
             images = _require_range("images", images, num_levels)
-        if num_classes is None:
+        if condition is None:
             return images, None
-        labels = _require_range("labels", labels, num_classes)
-        labels = _require(
-            tf.shape(labels)[0] == shape[0],
-            "labels must be one for each of the images. Received: {} labels, {} images",
-            labels,
-            (tf.shape(labels)[0], shape[0]),
+        return images, self._checked_condition(condition, images)
+
+    def _checked_condition(self, condition, images):
+        """Checks labels, real vectors or pictures, and returns them."""
+        (name,) = self._condition_spec()
+        received = (tf.shape(condition)[0], tf.shape(images)[0])
+        condition = _require(
+            received[0] == received[1],
+            f"{name} must be one for each of the images. Received: {{}} {name}, {{}} images",
+            condition,
+            received,
         )
-        return images, labels
+        if self._config.num_classes is not None:
+            return _require_range(name, condition, self._config.num_classes)
+        if condition.shape.rank == 2:
+            return _require(
+                tf.reduce_all(tf.math.is_finite(condition)),
+                "condition must be finite. Received: infinity or NaN",
+                condition,
+                (),
+            )
+        times = conditions.times_larger(self._config)
+        condition = _require(
+            tf.reduce_all(tf.shape(condition)[1:3] * times == tf.shape(images)[1:3]),
+            f"condition must be pictures whose sides times {times} are those of the images. "
+            "Received: pictures of shape {}, images of shape {}",
+            condition,
+            (tf.shape(condition), tf.shape(images)),
+        )
+        if self._config.condition_levels <= condition.dtype.max:
+            condition = _require_range(name, condition, self._config.condition_levels)
+        return condition
+
+
+def _with_labels(function):
+    """The function, which takes its argument `condition` by the name `labels` too."""
+
+    def call(**arguments):
+        if "labels" in arguments:
+            arguments["condition"] = arguments.pop("labels")
+        return function(**arguments)
+
+    return call
 
 
 def _function(function):

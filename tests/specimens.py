@@ -11,6 +11,7 @@ import numpy as np
 
 from pixel_cnn_pp import likelihoods, models
 from pixel_cnn_pp.config import ModelConfig, PixelCNNConfig
+from pixel_cnn_pp.models import conditions
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -61,6 +62,8 @@ SPECIMENS = {
         dropout_p=0.0,
         likelihood="softmax",
         shortcuts=False,
+        condition_shape=(8, 4, 2),
+        condition_levels=16,
     ),
     # PixelCNN++, the small receptive fields; the first of the list is one too.
     "four_channels": ModelConfig(
@@ -71,6 +74,7 @@ SPECIMENS = {
         resnet_nonlinearity="elu",
         dropout_p=0.1,
         receptive_field="11x5",
+        condition_shape=(4, 4, 1),
     ),
     "one_component": ModelConfig(
         image_shape=(8, 12, 1),
@@ -85,10 +89,10 @@ SPECIMENS = {
         num_levels=5,
         nr_filters=4,
         resnet_nonlinearity="elu",
-        num_classes=3,
         likelihood="softmax",
         receptive_field="11x5",
         small_variant="nin",
+        condition_shape=(3,),
     ),
     "small_channels": ModelConfig(
         image_shape=(4, 8, 2),
@@ -122,7 +126,11 @@ SPECIMENS = {
     "pixel_cnn_four": PixelCNNConfig(
         image_shape=(3, 5, 4), num_levels=256, nr_resnet=1, nr_filters=14, nr_output_filters=42
     ),
-}
+    "pixel_cnn_picture": PixelCNNConfig(
+        image_shape=(4, 6, 2), num_levels=5, nr_resnet=1, nr_filters=6, nr_output_filters=8,
+        condition_shape=(2, 6, 3), condition_levels=9,
+    ),
+}  # fmt: skip
 
 
 def _first_of_each(kind):
@@ -230,8 +238,13 @@ def has_initialisation(name):
 
 
 def with_sides(config, height, width):
-    """The configuration for images of another height and width."""
-    return dataclasses.replace(config, image_shape=(height, width, config.image_shape[-1]))
+    """The configuration for images of another height and width, and with them of a picture."""
+    changes = {"image_shape": (height, width, config.image_shape[-1])}
+    own = conditions.shape_of(config)
+    if own is not None and len(own) == 3:
+        times = conditions.times_larger(config)
+        changes["condition_shape"] = (height // times[0], width // times[1], own[-1])
+    return dataclasses.replace(config, **changes)
 
 
 def images(config, n, seed=0):
@@ -241,11 +254,16 @@ def images(config, n, seed=0):
 
 
 def labels(config, n, seed=0):
-    """n labels [n], int32; None for an unconditional model."""
-    if config.num_classes is None:
+    """What n images are conditioned on: labels, vectors or pictures; None for nothing."""
+    rng = np.random.default_rng((seed, 1))
+    if config.num_classes is not None:
+        return rng.integers(0, config.num_classes, n).astype(np.int32)
+    own = conditions.shape_of(config)
+    if own is None:
         return None
-    drawn = np.random.default_rng((seed, 1)).integers(0, config.num_classes, n)
-    return drawn.astype(np.int32)
+    if len(own) == 1:
+        return rng.normal(size=(n, *own)).astype(np.float32)
+    return rng.integers(0, config.condition_levels, (n, *own)).astype(np.int32)
 
 
 def golden(name):

@@ -83,6 +83,15 @@ def _to_image_shape(value):
     return height, width, channels
 
 
+def _to_sizes(value):
+    if isinstance(value, str):
+        raise TypeError
+    sizes = tuple(_to_int(size) for size in value)
+    if len(sizes) not in (1, 3) or min(sizes) < 1:
+        raise ValueError
+    return sizes
+
+
 def _to_strings(value):
     if isinstance(value, str):
         raise TypeError
@@ -101,6 +110,10 @@ _TYPES = {
     str | None: ("None or a non-empty string", _to_optional(_to_str)),
     bool | None: ("None, True or False", _to_optional(_to_bool)),
     tuple[str, ...] | None: ("None or names", _to_optional(_to_strings)),
+    tuple[int, ...] | None: (
+        "None, or one or three positive integers, (D,) or (h, w, c)",
+        _to_optional(_to_sizes),
+    ),
     tuple[int, int, int]: ("three positive integers (H, W, C)", _to_image_shape),
 }
 

@@ -1,8 +1,8 @@
-"""The options that every model has, beside `image_shape`. The data say their values."""
+"""Options that several models share, beside `image_shape`. The data say their values."""
 
 from dataclasses import field
 
-from pixel_cnn_pp.config.fields import about
+from pixel_cnn_pp.config.fields import about, message, require_default
 
 # A softmax has one output for every level. With more levels, the sums over levels by which a level
 # is drawn are not precise enough in float32.
@@ -26,3 +26,46 @@ def num_classes():
     """The number of classes that the model is conditioned on, or None."""
     help_text = "Number of classes that the model is conditioned on; None if it is not"
     return field(default=None, metadata=about(help_text, bounds=[(">=", 1)], is_flag=False))
+
+
+def condition_shape():
+    """The shape of a condition that is not a class, or None. `check_condition` has the rules."""
+    help_text = (
+        "Shape of what the model is conditioned on, if it is not a class: (D,) of a real vector, "
+        "or (h, w, c) of a picture of whole numbers, where h and w divide the sides of the image; "
+        "None if there is no such condition"
+    )
+    return field(default=None, metadata=about(help_text, is_flag=False))
+
+
+def condition_levels():
+    """The number of levels of a picture that the model is conditioned on."""
+    help_text = "Levels of the picture that the model is conditioned on: whole numbers below it"
+    bounds = [(">=", 2), ("<=", 65536)]
+    return field(default=256, metadata=about(help_text, bounds=bounds, is_flag=False))
+
+
+def check_condition(config):
+    """Checks the fields of a condition against each other and against the image.
+
+    Args:
+      config: Configuration of a model with `num_classes`, `condition_shape` and `condition_levels`.
+
+    Raises:
+      ValueError: If there are both classes and another condition, if the sides of a picture do not
+        divide those of the image, or if `condition_levels` is given without a picture.
+    """
+    shape = config.condition_shape
+    if shape is None or len(shape) == 1:
+        require_default(config, "condition_levels", "a `condition_shape` of a picture")
+    if shape is None:
+        return
+    if config.num_classes is not None:
+        rule = "`condition_shape` must be None for a model with classes"
+        raise ValueError(message(rule, "condition_shape", shape))
+    height, width, _ = config.image_shape
+    if len(shape) == 3 and (height % shape[0] or width % shape[1]):
+        rule = (
+            f"`condition_shape` must have sides that divide those of the {height} x {width} image"
+        )
+        raise ValueError(message(rule, "condition_shape", shape))

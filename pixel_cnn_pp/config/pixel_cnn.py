@@ -56,5 +56,10 @@ class PixelCNNConfig:
         ),
     )
     num_classes: int | None = model_fields.num_classes()
+    condition_shape: tuple[int, ...] | None = model_fields.condition_shape()
+    condition_levels: int = model_fields.condition_levels()
 
-    __post_init__ = check_fields
+    def __post_init__(self):
+        """Checks each field, and the fields that depend on each other."""
+        check_fields(self)
+        model_fields.check_condition(self)

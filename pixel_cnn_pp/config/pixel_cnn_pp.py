@@ -129,10 +129,13 @@ class ModelConfig:
             is_flag=False,
         ),
     )
+    condition_shape: tuple[int, ...] | None = model_fields.condition_shape()
+    condition_levels: int = model_fields.condition_levels()
 
     def __post_init__(self):
         """Checks each field, and the fields that depend on each other."""
         check_fields(self)
+        model_fields.check_condition(self)
         if self.receptive_field in SMALL_FIELDS:
             self._check_blocks()
             require_default(self, "shortcuts", "the full `receptive_field`")

@@ -53,6 +53,7 @@ from pixel_cnn_pp.layers.weight_norm import (
     WeightNormDense,
     apply,
     initialize,
+    project,
 )
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "image_seeds",
     "image_uniforms",
     "initialize",
+    "project",
     "right_shift",
     "round_up_to_8",
     "uniforms",

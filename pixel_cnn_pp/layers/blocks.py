@@ -4,7 +4,13 @@ import keras
 from keras import ops
 
 from pixel_cnn_pp.layers.fresh import fresh
-from pixel_cnn_pp.layers.weight_norm import KERNEL_STDDEV, WeightNormDense, apply, initialize
+from pixel_cnn_pp.layers.weight_norm import (
+    KERNEL_STDDEV,
+    WeightNormDense,
+    apply,
+    initialize,
+    project,
+)
 
 _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 
@@ -82,7 +88,7 @@ class GatedResidualBlock(keras.layers.Layer):
         self.row_channels = row_channels
 
     def build(self, x_shape, a_shape=None, h_shape=None):
-        """Creates the weights for x [B, H, W, F], a [B, H, W, F_a] and h [B, F_h]."""
+        """Creates the weights for x [B, H, W, F], a [B, H, W, F_a] and h [..., F_h]."""
         filters = x_shape[-1]
         widening = 2 if self.nonlinearity == "concat_elu" else 1
         inner_shape = (*x_shape[:-1], widening * filters)
@@ -111,7 +117,7 @@ class GatedResidualBlock(keras.layers.Layer):
         Args:
           x: Float tensor [B, H, W, F].
           a: Float tensor [B, H, W, F_a], the short-cut input, or None.
-          h: Float tensor [B, F_h], the conditioning, or None.
+          h: Float tensor, the conditioning: [B, F_h], or [B, H, W, F_h] for a picture. Or None.
           dropout: Function from the inputs of the second convolution to their `layers.Drop`, or
             None.
 
@@ -167,7 +173,7 @@ class GatedResidualBlock(keras.layers.Layer):
           x: [W, B, F].
           above: {name: [W, B, F']}, returned by this method for the row above. Zeros for row 0.
           a: [W, B, F_a], the short-cut input, or None.
-          h: [B, F_h], the conditioning, or None.
+          h: [B, F_h], the conditioning, or [W, B, F_h] for the row of a picture. Or None.
 
         Returns:
           Outputs [W, B, F], and the argument `above` for the next row.
@@ -182,7 +188,7 @@ class GatedResidualBlock(keras.layers.Layer):
             inputs[layer.name] = x
             return layer.row(weights[layer.name], x, above[layer.name])
 
-        h = None if h is None else ops.matmul(h, weights["hw"])
+        h = None if h is None else project(h, weights["hw"])
         return self._forward(run, x, a, h, None), inputs
 
     def row_above(self, weights, above, a, h=None):
@@ -192,7 +198,7 @@ class GatedResidualBlock(keras.layers.Layer):
           weights: The result of `step_weights`.
           above: {name: [W, B, F']}, returned by `pixel` for the row above. Zeros for row 0.
           a: [W, B, F], the short-cut from the downward stream.
-          h: [B, F_h], the conditioning, or None.
+          h: As in `row`.
 
         Returns:
           {name: [W, B, F']}. One pixel of it is the argument `above` of `pixel`.
@@ -207,7 +213,7 @@ class GatedResidualBlock(keras.layers.Layer):
             terms[layer.name] = term
         terms["conv_in"] += self.skip.step(weights["skip"], NONLINEARITIES[self.nonlinearity](a))
         if h is not None:
-            terms["conv_out"] += ops.matmul(h, weights["hw"])
+            terms["conv_out"] += project(h, weights["hw"])
         return terms
 
     def pixel(self, weights, x, left, above, a=None):
@@ -237,11 +243,11 @@ class GatedResidualBlock(keras.layers.Layer):
         return self._forward(run, x, a, None, None), inputs
 
     def _condition(self, h):
-        """The term that the conditioning adds: [B, F_h] -> [B, 1, 1, 2 F]."""
+        """The term that the conditioning adds, [B, 1, 1, 2 F], or [B, H, W, 2 F] for a picture."""
         if h is None:
             return None
-        hw = ops.cast(self.hw, self.compute_dtype)
-        return ops.matmul(ops.cast(h, self.compute_dtype), hw)[:, None, None, :]
+        term = project(ops.cast(h, self.compute_dtype), ops.cast(self.hw, self.compute_dtype))
+        return term if len(term.shape) == 4 else term[:, None, None, :]
 
     def _forward(self, run, x, a, h, dropout):
         """The equations of the class. `run` applies an inner layer. `h` is already h @ hw."""

@@ -16,6 +16,14 @@ _VARIANCE_EPSILON = 1e-10
 _MIN_SQUARED_NORM = 1e-12
 
 
+def project(x, kernel):
+    """Matrix product over the last axis: [..., F_in] times [F_in, F] is [..., F]."""
+    # The product has only two axes. For [B, 1, W, F] times a matrix on a CPU, TensorFlow 2.20 and
+    # 2.21 write beyond their buffers (tensorflow issue 117700).
+    positions = ops.reshape(x, (-1, x.shape[-1]))
+    return ops.reshape(ops.matmul(positions, kernel), (*ops.shape(x)[:-1], kernel.shape[-1]))
+
+
 class WeightNorm(keras.layers.Layer):
     """Base class of the layers with a weight-normalised kernel.
 
@@ -126,11 +134,7 @@ class WeightNormDense(WeightNorm):
 
     def linear(self, inputs, kernel, drop=None):
         """Matrix product over the last axis."""
-        # The product has only two axes. For [B, 1, W, F] times a matrix on a CPU, TensorFlow 2.20
-        # and 2.21 write beyond their buffers (tensorflow issue 117700).
-        positions = ops.reshape(dropped(inputs, drop), (-1, inputs.shape[-1]))
-        outputs = ops.matmul(positions, kernel)
-        return ops.reshape(outputs, (*ops.shape(inputs)[:-1], self.filters))
+        return project(dropped(inputs, drop), kernel)
 
     def step(self, weights, x):
         """Applies the layer to a row [W, B, F_in] or a pixel [B, F_in], with `step_weights`."""

@@ -2,7 +2,8 @@
 
 base               the methods that a model defines, and the methods that follow from them
 step               the methods of a cached step
-inputs             checks of images and labels
+conditions         what images are conditioned on, as a network takes it
+inputs             checks of images and conditions
 blocks             traces blocks of the same form once
 pixel_cnn_pp       PixelCNN++ for whole images
 pixel_cnn_pp_step  the cached step of PixelCNN++

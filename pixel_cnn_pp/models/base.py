@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from pixel_cnn_pp import config, layers, likelihoods
-from pixel_cnn_pp.models import inputs
+from pixel_cnn_pp.models import conditions, inputs
 
 
 class AutoregressiveModel(keras.Model):
@@ -20,7 +20,7 @@ class AutoregressiveModel(keras.Model):
 
     The model is an ordinary `keras.Model`. After `compile(optimizer)`, `fit` minimises the mean
     loss of `likelihood` in bits/dim, and `evaluate` returns it. Both take images, or pairs (images,
-    labels).
+    condition).
 
     Attributes:
       title: Name of the model in printed text.
@@ -65,7 +65,7 @@ class AutoregressiveModel(keras.Model):
 
         Args:
           images: Integer or float tensor [B, H, W, C] of whole numbers in [0, L - 1].
-          condition: Integer tensor [B], labels in [0, num_classes - 1], or None.
+          condition: What the images are conditioned on, as in `call`. Or None.
           training: Whether dropout is active.
           seed: Integer tensor [2] that determines the dropout. It may be None if there is none.
           first_image: Number of the first image within the whole batch, an integer or a tensor. The
@@ -79,7 +79,8 @@ class AutoregressiveModel(keras.Model):
     def cached_step(self):
         """Makes a `step.Step`, which computes the same raw parameters pixel after pixel."""
 
-    def initialize(self, images, labels=None, seed=0):
+    @inputs.takes_labels
+    def initialize(self, images, condition=None, seed=0):
         """Data-dependent initialisation from one whole batch.
 
         By default this only checks its arguments. A model with such an initialisation overrides it.
@@ -89,33 +90,38 @@ class AutoregressiveModel(keras.Model):
 
         Args:
           images: Tensor [B, H, W, C] as in `call`.
-          labels: Tensor [B] as in `call`.
+          condition: As in `call`.
           seed: Integer that determines the dropout.
 
         Raises:
-          ValueError: If images or labels are not of the form that `call` asks for.
+          ValueError: If images or condition are not of the form that `call` asks for.
         """
-        self.check_inputs(images, labels)
+        self.check_inputs(images, condition)
 
     # The methods that follow from them
 
-    def __call__(self, images, labels=None, **kwargs):
+    @inputs.takes_labels
+    def __call__(self, images, condition=None, **kwargs):
         """Checks the inputs, then runs `call`. Keras would add lines to an error inside `call`.
 
         Raises:
-          ValueError: If images or labels are not of the form that `call` asks for.
+          ValueError: If images or condition are not of the form that `call` asks for.
         """
-        images, labels = inputs.unpack(images, labels)
-        self.check_inputs(images, labels)
-        return super().__call__(images, labels, **kwargs)
+        images, condition = inputs.unpack(images, condition)
+        self.check_inputs(images, condition)
+        return super().__call__(images, condition, **kwargs)
 
-    def call(self, images, labels=None, training=False, seed=None, first_image=0):
+    def call(self, images, condition=None, training=False, seed=None, first_image=0):
         """Computes the raw parameters of images, see `conditionals`.
 
         Args:
-          images: Tensor [B, H, W, C] as in `conditionals`, or a pair (images, labels), which is
+          images: Tensor [B, H, W, C] as in `conditionals`, or a pair (images, condition), which is
             what `fit` passes.
-          labels: Integer tensor [B] in [0, num_classes - 1]. None for an unconditional model.
+          condition: What the images are conditioned on. Labels, an integer tensor [B] in
+            [0, num_classes - 1]; or real vectors [B, D] or pictures [B, h, w, c] of whole numbers
+            in [0, condition_levels - 1], as `condition_shape` of the configuration says. Gradients
+            flow back into vectors. None for an unconditional model. All methods that take a
+            condition also take labels as `labels=`.
           training: Whether dropout is active.
           seed: Integer tensor [2] that determines the dropout. With None, the model takes a seed
             from its own generator.
@@ -124,17 +130,18 @@ class AutoregressiveModel(keras.Model):
         Returns:
           Float tensor [B, H, W, P].
         """
-        images, labels = inputs.unpack(images, labels)
+        images, condition = inputs.unpack(images, condition)
         if training and self.has_dropout and seed is None:
             seed = self._seed_generator.next()
-        return self.conditionals(images, labels, training, seed, first_image)
+        return self.conditionals(images, condition, training, seed, first_image)
 
-    def log_prob(self, images, labels=None):
+    @inputs.takes_labels
+    def log_prob(self, images, condition=None):
         """Log-likelihood of integer images. It is exact, or a lower bound for dequantized data.
 
         Args:
           images: Tensor [B, H, W, C] as in `call`.
-          labels: Tensor [B] as in `call`.
+          condition: As in `call`.
 
         Returns:
           Tensor [B], nats.
@@ -143,7 +150,7 @@ class AutoregressiveModel(keras.Model):
           ValueError: As `call` does, or if the model has no likelihood.
         """
         self.likelihood.require_log_prob()
-        return self.log_prob_of(self(images, labels), images)
+        return self.log_prob_of(self(images, condition), images)
 
     def log_prob_of(self, raw_params, images, noise=None):
         """Log-likelihood of images, given their raw parameters.
@@ -205,12 +212,13 @@ class AutoregressiveModel(keras.Model):
             seeds = layers.image_seeds(ops.convert_to_tensor(seed), num_images, first_image)
         return ops.cast(layers.image_uniforms(seeds, shape), self.variable_dtype)
 
-    def bits_per_dim(self, images, labels=None):
+    @inputs.takes_labels
+    def bits_per_dim(self, images, condition=None):
         """Negative log-likelihood in bits per sub-pixel: nats / (H W C log 2).
 
         Args:
           images: Tensor [B, H, W, C] as in `call`.
-          labels: Tensor [B] as in `call`.
+          condition: As in `call`.
 
         Returns:
           Tensor [B], bits/dim.
@@ -218,7 +226,7 @@ class AutoregressiveModel(keras.Model):
         Raises:
           ValueError: As `log_prob` does.
         """
-        return _bits_per_dim(-self.log_prob(images, labels), images)
+        return _bits_per_dim(-self.log_prob(images, condition), images)
 
     def distribution(self, raw_params):
         """The distribution of every pixel given the earlier pixels, for TensorFlow Probability.
@@ -250,25 +258,36 @@ class AutoregressiveModel(keras.Model):
         x = likelihoods.to_unit_scale(levels, self.config.num_levels, self.variable_dtype)
         return ops.cast(x, self.compute_dtype)
 
-    def one_hot(self, labels):
-        """Labels [B] as [B, num_classes] in the compute dtype; None for a model without classes."""
-        if self.config.num_classes is None:
-            return None
-        return ops.one_hot(labels, self.config.num_classes, dtype=self.compute_dtype)
+    @property
+    def is_conditional(self):
+        """Whether the images are conditioned on something."""
+        return conditions.is_there(self.config)
 
-    def check_inputs(self, images, labels=None):
-        """Checks images and labels. Their values are only checked outside compiled functions.
+    def embed(self, condition):
+        """Computes what the network takes of a condition. It is done once for a batch.
+
+        Args:
+          condition: As in `call`, or None.
+
+        Returns:
+          `conditions.Condition`. A picture has its pixels repeated to the sides of the images.
+        """
+        return conditions.embed(condition, self.config, self.compute_dtype, self.variable_dtype)
+
+    @inputs.takes_labels
+    def check_inputs(self, images, condition=None):
+        """Checks images and condition. Values are only checked outside compiled functions.
 
         Args:
           images: The value to check, which should be images [B, H, W, C].
-          labels: The value to check, which should be labels [B], or None.
+          condition: The value to check, which should be a condition as in `call`, or None.
 
         Raises:
           ValueError: If they are not of the form that `call` asks for. The message has one line.
         """
         channels, num_levels = self.config.image_shape[-1], self.config.num_levels
         inputs.check_images(images, channels, num_levels, self.side_multiple)
-        inputs.check_labels(labels, tuple(images.shape), self.config.num_classes)
+        inputs.check_condition(condition, tuple(images.shape), self.config)
 
     # Keras
 
@@ -287,7 +306,7 @@ class AutoregressiveModel(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def fit(self, x=None, y=None, *args, **kwargs):
-        """As `keras.Model.fit`. `x` has images and `y` labels, or `x` is a stream of both."""
+        """As `keras.Model.fit`. `x` has images and `y` conditions, or `x` is a stream of both."""
         self._check_arrays(x, y)
         return super().fit(x, y, *args, **kwargs)
 
@@ -297,17 +316,17 @@ class AutoregressiveModel(keras.Model):
         return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
-        """Computes raw parameters. `x` has images or a pair (images, labels), or is a stream."""
+        """Computes raw parameters. `x` has images or a pair (images, condition), or is a stream."""
         self._check_arrays(x, None)
         return super().predict(x, *args, **kwargs)
 
     def predict_on_batch(self, x):
-        """Computes raw parameters of one batch. `x` has images or a pair (images, labels)."""
+        """Computes raw parameters of one batch. `x` has images or a pair (images, condition)."""
         self._check_arrays(x, None)
         return super().predict_on_batch(x)
 
     def train_step(self, *args):
-        """One step of `fit`. The labels are an input of the network and not its target."""
+        """One step of `fit`. A condition is an input of the network and not its target."""
         *state, data = args
         return super().train_step(*state, self._as_inputs(data))
 
@@ -347,17 +366,17 @@ class AutoregressiveModel(keras.Model):
         return cls(**{**values, "config": config.model_config(values["config"])})
 
     def _as_inputs(self, data):
-        """Converts data of `fit`, (images, labels, weights) or less, to ((images, labels), ...)."""
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        if self.config.num_classes is None or labels is None:
+        """Converts (images, condition, weights) of `fit` to ((images, condition), None, ...)."""
+        images, condition, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if not self.is_conditional or condition is None:
             return images, None, weights
-        return (images, labels), None, weights
+        return (images, condition), None, weights
 
     def _check_arrays(self, x, y):
         """Checks arrays that are given to `fit`. In a compiled step, values cannot be checked."""
         x, y = inputs.unpack(x, y)
         if hasattr(x, "shape"):
-            self.check_inputs(x, y if self.config.num_classes is not None else None)
+            self.check_inputs(x, y if self.is_conditional else None)
 
 
 def _bits_per_dim(nats, images):

@@ -1,15 +1,35 @@
-"""Checks of the images and labels that a user gives to a model."""
+"""Checks of the images and conditions that a user gives to a model."""
+
+import functools
 
 import keras
 import numpy as np
 from keras import ops
 
+from pixel_cnn_pp.models import conditions
 
-def unpack(images, labels):
-    """Returns (images, labels). `fit` passes both as one pair in the first argument."""
+
+def takes_labels(method):
+    """Lets a method with the argument `condition` take it as `labels=` too."""
+
+    @functools.wraps(method)
+    def with_labels(*args, **kwargs):
+        if "labels" in kwargs:
+            if "condition" in kwargs:
+                raise ValueError(
+                    "`labels` must be left out where `condition` is given. Received: both"
+                )
+            kwargs["condition"] = kwargs.pop("labels")
+        return method(*args, **kwargs)
+
+    return with_labels
+
+
+def unpack(images, condition):
+    """Returns (images, condition). `fit` passes both as one pair in the first argument."""
     if isinstance(images, list | tuple) and len(images) == 2:
         return images
-    return images, labels
+    return images, condition
 
 
 def check_images(images, num_channels, num_levels, side_multiple):
@@ -49,6 +69,65 @@ def is_side(side, side_multiple):
 def describe_sides(side_multiple):
     """The rule of `is_side` in words, for messages."""
     return "at least 1" if side_multiple == 1 else f"multiples of {side_multiple}"
+
+
+def check_condition(condition, images_shape, config):
+    """Checks that there is a condition for each image, or none for an unconditional model.
+
+    Inside a compiled function, only the shape and the dtype are checked.
+
+    Args:
+      condition: The value to check, which should be what the configuration says, or None.
+      images_shape: (B, H, W, C), with None for a size that is unknown.
+      config: Configuration of the model.
+
+    Raises:
+      ValueError: If the condition is missing, or given to an unconditional model, or of another
+        shape or dtype, or if a value is out of its range.
+    """
+    shape = conditions.shape_of(config)
+    if shape is None:
+        check_labels(condition, images_shape, config.num_classes)
+        return
+    what = "real vectors" if len(shape) == 1 else "pictures"
+    listed = ", ".join(map(str, shape))
+    if condition is None:
+        raise ValueError(
+            f"condition must be given: this model is conditioned on {what} [B, {listed}]. "
+            "Received: condition=None"
+        )
+    _check_is_array("condition", condition)
+    if len(shape) == 3:
+        shape = (*_picture_sides(images_shape, conditions.times_larger(config)), shape[2])
+        listed = ", ".join(map(str, shape))
+    received = tuple(condition.shape)
+    expected = (images_shape[0], *shape)
+    is_right = len(received) == len(expected) and all(
+        None in (own, size) or own == size for own, size in zip(received, expected, strict=True)
+    )
+    if not is_right:
+        raise ValueError(
+            f"condition must have the shape [B, {listed}], {what}, one for each of the images of "
+            f"shape {images_shape}. Received: condition of shape {received}"
+        )
+    if len(shape) == 3:
+        _check_whole_numbers("condition", condition, config.condition_levels - 1)
+    else:
+        _check_finite("condition", condition)
+
+
+def _picture_sides(images_shape, times_larger):
+    """The sides of the pictures that belong to images, None where they are unknown."""
+    sides = []
+    for side, times in zip(images_shape[1:3], times_larger, strict=True):
+        if side is not None and side % times:
+            raise ValueError(
+                "Height and width of images must be multiples of "
+                f"{' and '.join(map(str, times_larger))}, because they are so many times those of "
+                f"the condition. Received: images of shape {images_shape}"
+            )
+        sides.append(None if side is None else side // times)
+    return sides
 
 
 def check_labels(labels, images_shape, num_classes):
@@ -112,6 +191,16 @@ def _check_whole_numbers(name, values, largest):
             f"{name} must be whole numbers in [0, {largest}]. "
             f"Received: values in [{smallest}, {greatest}]"
         )
+
+
+def _check_finite(name, values):
+    dtype = _numpy_dtype(values)
+    kind = "f" if dtype == "bfloat16" else getattr(dtype, "kind", "")
+    if kind not in ("i", "u", "f"):
+        raise ValueError(f"{name} must be real numbers. Received: dtype {dtype}")
+    found = None if 0 in values.shape else _summary(values, kind)
+    if found is not None and not np.isfinite(np.array(found[:2], "float64")).all():
+        raise ValueError(f"{name} must be finite. Received: infinity or NaN")
 
 
 def _numpy_dtype(values):

@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from pixel_cnn_pp import likelihoods
-from pixel_cnn_pp.layers import MaskedConv2D, fresh
+from pixel_cnn_pp.layers import MaskedConv2D, fresh, project
+from pixel_cnn_pp.models import conditions
 from pixel_cnn_pp.models.base import AutoregressiveModel
 from pixel_cnn_pp.models.blocks import BlockFunction
 from pixel_cnn_pp.models.step import Step
@@ -20,8 +21,9 @@ class PixelCNN(AutoregressiveModel):
     convolution; ReLU and a 1x1 convolution to the logits of every sub-pixel. All masks but the
     first are B. With two levels the output is a Bernoulli, otherwise a softmax over the levels.
 
-    The paper conditions on nothing. Here a class adds a bias to the 3x3 convolution of each block,
-    as in van den Oord et al. 2016b, equation 4.
+    The paper conditions on nothing. Here a condition adds a bias to the 3x3 convolution of each
+    block: a linear map of the class, of a real vector, or of the same pixel of a picture, as in van
+    den Oord et al. 2016b, equations 4 and 5.
 
     Example:
 
@@ -78,7 +80,8 @@ class PixelCNN(AutoregressiveModel):
         shape = (None, None, None, config.image_shape[-1])
         self.input_layer.build(shape)
         shape = (*shape[:-1], 2 * config.nr_filters)
-        h_shape = None if config.num_classes is None else (None, config.num_classes)
+        num_features = conditions.num_features(config)
+        h_shape = None if num_features is None else (None, num_features)
         for block in self.blocks:
             block.build(shape, h_shape)
         for layer in (*self.hidden, self.output_layer):
@@ -89,7 +92,8 @@ class PixelCNN(AutoregressiveModel):
     def conditionals(self, images, condition=None, training=False, seed=None, first_image=0):
         """As in `AutoregressiveModel`. The network has no dropout."""
         x = self.input_layer(self.scale(images))
-        h = self.one_hot(condition)
+        vector, picture = self.embed(condition)
+        h = vector if picture is None else picture
         for block in self.blocks:
             x = self._apply_block(block, x, h)
         for layer in self.hidden:
@@ -104,7 +108,10 @@ class PixelCNN(AutoregressiveModel):
 
 @keras.saving.register_keras_serializable("pixel_cnn_pp")
 class ResidualBlock(keras.layers.Layer):
-    """x + up(relu(conv(relu(down(relu(x)))) + class bias)), of 2h, h, h and 2h features."""
+    """x + up(relu(conv(relu(down(relu(x)))) + bias)), of 2h, h, h and 2h features.
+
+    The bias is that of the condition, if there is one.
+    """
 
     def __init__(self, filters, num_channels, **kwargs):
         """Makes the block.
@@ -123,7 +130,7 @@ class ResidualBlock(keras.layers.Layer):
         self.up = MaskedConv2D(2 * filters, 1, name="up", **arguments)
 
     def build(self, x_shape, h_shape=None):
-        """Creates the weights for x [B, H, W, 2h] and h [B, num_classes]."""
+        """Creates the weights for x [B, H, W, 2h] and h [..., F_h]."""
         self.down.build(x_shape)
         hidden_shape = (*x_shape[:-1], self.filters)
         self.conv.build(hidden_shape)
@@ -141,22 +148,23 @@ class ResidualBlock(keras.layers.Layer):
 
         Args:
           x: Float tensor [B, H, W, 2h].
-          h: Float tensor [B, num_classes] with the classes, or None.
+          h: Float tensor, the condition: [B, F_h], or [B, H, W, F_h] for a picture. Or None.
 
         Returns:
           Float tensor [B, H, W, 2h].
         """
         c = self.conv(ops.relu(self.down(ops.relu(x))))
         if h is not None:
-            c = c + self.bias_of(h)[:, None, None]
+            bias = self.bias_of(h)
+            c = c + (bias if len(bias.shape) == 4 else bias[:, None, None])
         return x + self.up(ops.relu(c))
 
     def bias_of(self, h):
-        """The bias [B, h] of classes [B, num_classes]."""
-        return ops.matmul(h, ops.cast(self.class_bias, self.compute_dtype))
+        """The bias [..., h] of a condition [..., F_h]."""
+        return project(h, ops.cast(self.class_bias, self.compute_dtype))
 
     def step_weights(self):
-        """{name: weights} of the layers within, and of the class bias, groups in their order."""
+        """{name: weights} of the layers within, and of the condition, groups in their order."""
         weights = {layer.name: layer.step_weights() for layer in (self.down, self.conv, self.up)}
         if self.class_bias is not None:
             bias = ops.cast(self.class_bias, self.compute_dtype)
@@ -248,11 +256,15 @@ class _PixelCNNStep(Step):
         """As in `Step`."""
         model = self._model
         above = [model.input_layer.row_above(weights[model.input_layer.name], state.image)]
+        h = None
+        if condition is not None:
+            vector, picture = condition
+            h = vector if picture is None else conditions.row_of(picture, row)
         for block, row_above in zip(model.blocks, state.blocks, strict=True):
             own = weights[block.name]
             x = block.conv.row_above(own["conv"], [row_above])
-            if model.config.num_classes is not None:
-                x = x + ops.matmul(model.one_hot(condition), own["class_bias"])
+            if h is not None:
+                x = x + project(h, own["class_bias"])
             above.append(x)
         batch_size, num_channels = ops.shape(above[0])[1], model.config.image_shape[-1]
         left = _Left(

@@ -18,6 +18,7 @@ from pixel_cnn_pp.layers import (
     SampleHead,
     WeightNormDense,
 )
+from pixel_cnn_pp.models import conditions, inputs
 from pixel_cnn_pp.models.base import AutoregressiveModel
 from pixel_cnn_pp.models.blocks import BlockFunction
 from pixel_cnn_pp.models.pixel_cnn_pp_step import PixelCNNPPStep
@@ -161,7 +162,8 @@ class PixelCNNPP(AutoregressiveModel):
         config = self.config
         image_shape = (None, None, None, config.image_shape[-1] + 1)  # one more channel, of ones
         hidden_shape = (None, None, None, config.nr_filters)
-        h_shape = None if config.num_classes is None else (None, config.num_classes)
+        num_features = conditions.num_features(config)
+        h_shape = None if num_features is None else (None, num_features)
         for layer in (self.input_above, self.input_row_above, self.input_left):
             layer.build(image_shape)
         short_cut = config.nr_filters if config.shortcuts else 0
@@ -190,7 +192,8 @@ class PixelCNNPP(AutoregressiveModel):
             bits = self._draw_dropout(images, seed, first_image)
         return self._forward(layers.apply, images, condition, bits)
 
-    def initialize(self, images, labels=None, seed=0):
+    @inputs.takes_labels
+    def initialize(self, images, condition=None, seed=0):
         """Data-dependent initialisation of all gains and biases, from one whole batch.
 
         The layers are initialised one after the other in the order of the forward pass. The inputs
@@ -202,16 +205,16 @@ class PixelCNNPP(AutoregressiveModel):
 
         Args:
           images: Tensor [B, H, W, C] as in `call`.
-          labels: Tensor [B] as in `call`.
+          condition: As in `call`.
           seed: Integer that determines the dropout.
 
         Raises:
-          ValueError: If images or labels are not of the form that `call` asks for.
+          ValueError: If images or condition are not of the form that `call` asks for.
         """
-        self.check_inputs(images, labels)
+        self.check_inputs(images, condition)
         seed = ops.convert_to_tensor([seed, 0], dtype=self._seed_generator.state.dtype)
         bits = self._draw_dropout(images, seed) if self.has_dropout else None
-        raw_params = self._forward(layers.initialize, images, labels, bits)
+        raw_params = self._forward(layers.initialize, images, condition, bits)
         if self.head is not None:
             noise = self.noise(ops.convert_to_tensor(images), seed)
             self.head.initialize(raw_params[:, None], 2 * noise - 1)
@@ -264,7 +267,11 @@ class PixelCNNPP(AutoregressiveModel):
         assert not (skips and stage.decoder), "a short-cut leads nowhere"
         return x
 
-    def _forward(self, run, images, labels, bits):
+    def embed(self, condition):
+        """As in `AutoregressiveModel`. A picture is there at each resolution, the finest first."""
+        return conditions.at_resolutions(super().embed(condition), len(self.stages()))
+
+    def _forward(self, run, images, condition, bits):
         """One pass through the network.
 
         `run` is `layers.apply` or `layers.initialize`. `bits` are those of the dropout, or None.
@@ -277,7 +284,9 @@ class PixelCNNPP(AutoregressiveModel):
         run_block = self._apply_block
         if run is layers.initialize:
             run_block = partial(_run_block, run, self._dropout)
-        whole_images = _WholeImages(run, run_block, self.one_hot(labels), self._dropout, bits)
+        vector, pictures = self.embed(condition)
+        h = pictures or [vector] * len(self.stages())
+        whole_images = _WholeImages(run, run_block, h, self._dropout, bits)
         _, right = self.walk(whole_images, (down, right))
         return self.output(partial(run, self.output_layer), right)
 
@@ -321,7 +330,7 @@ def _run_block(run, dropout, block, x, a, h, bits):
       block: The block.
       x: Float tensor [B, H, W, F].
       a: List of the parts of its short-cut input, all [B, H, W, F].
-      h: Float tensor [B, F_h], the conditioning, or None.
+      h: Float tensor [B, F_h] or [B, H, W, F_h], the conditioning, or None.
       bits: The arguments `drawn` and `first_byte` of `Dropout.drop`, or None for no dropout.
 
     Returns:
@@ -337,13 +346,15 @@ class _WholeImages:
     """The `step` of `PixelCNNPP.walk` for whole images. x is (downward, rightward) [B, H, W, F].
 
     `run` applies or initialises a layer, and `run_block` does so for a block, with the last
-    arguments of `_run_block`. `h` is the conditioning. `bits` are all bits of the dropout, or None.
+    arguments of `_run_block`. `h` is the conditioning at each resolution. `bits` are all bits of
+    the dropout, or None.
     """
 
     def __init__(self, run, run_block, h, dropout, bits):
         self._run = run
         self._run_block = run_block
         self._h = h
+        self._level = 0  # number of the resolution, 0 for the finest
         self._dropout = dropout
         self._bits = bits
         self._num_bytes = 0  # of the bits, used by the blocks so far
@@ -355,7 +366,7 @@ class _WholeImages:
             bits = self._bits, ops.convert_to_tensor(self._num_bytes, dtype="int32")
             height, width = ops.shape(x)[1:3]
             self._num_bytes += self._dropout.num_bytes(_num_dropped(block, height, width))
-        return self._run_block(block, x, list(a), self._h, bits)
+        return self._run_block(block, x, list(a), self._h[self._level], bits)
 
     def encode(self, blocks, x):
         down = self._block(blocks[0], x[0])
@@ -366,7 +377,10 @@ class _WholeImages:
         return down, self._block(blocks[1], x[1], down, skip[1])
 
     def coarser(self, stage, x, walk):
-        x = walk(self, self._run_both(stage.halve, x))
+        x = self._run_both(stage.halve, x)
+        self._level += 1
+        x = walk(self, x)
+        self._level -= 1
         return self._run_both(stage.double, x)
 
     def _run_both(self, layers, x):

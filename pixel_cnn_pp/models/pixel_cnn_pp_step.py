@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from pixel_cnn_pp.models import conditions
 from pixel_cnn_pp.models.step import Step
 
 # Value of the fields below that a resolution does not use.
@@ -97,7 +98,11 @@ class PixelCNNPPStep(Step):
 
     def begin_row(self, weights, state, row, condition=None):
         """As in `Step`."""
-        step = _RowStep(weights, self._model.one_hot(condition), self._above, state, row)
+        vector, pictures = condition or conditions.Condition()
+        h = [vector] * len(self._above)
+        if pictures is not None:
+            h = [conditions.row_of(x, row // 2**level) for level, x in enumerate(pictures)]
+        step = _RowStep(weights, h, self._above, state, row)
         self._model.walk(step, self._enter_row(step))
         states, above = step.results()
         batch_size = ops.shape(above[0])[1]
@@ -174,7 +179,7 @@ class _RowStep:
         self._above_sizes = above_sizes
         self.state, *self._coarser_states = states
         self._coarser_above = []
-        self._h = h
+        self._h = h  # the conditioning at this resolution and all coarser ones
         self._kept, self._above = {}, {}  # of the blocks
         # The other fields of `_Kept` and `_FromAbove`.
         self.input_above = None
@@ -183,10 +188,10 @@ class _RowStep:
     def encode(self, blocks, x, a=None):
         down, right = blocks
         x, self._kept[down.name] = down.row(
-            self.weights[down.name], x, self.state.down.blocks[down.name], a, self._h
+            self.weights[down.name], x, self.state.down.blocks[down.name], a, self._h[0]
         )
         self._above[right.name] = right.row_above(
-            self.weights[right.name], self.state.right.blocks[right.name], x, self._h
+            self.weights[right.name], self.state.right.blocks[right.name], x, self._h[0]
         )
         return x
 
@@ -199,7 +204,11 @@ class _RowStep:
 
         def compute():
             step = _RowStep(
-                self.weights, self._h, self._above_sizes[1:], self._coarser_states, self.row // 2
+                self.weights,
+                self._h[1:],
+                self._above_sizes[1:],
+                self._coarser_states,
+                self.row // 2,
             )
             step.input_above = halve_right.row_above(
                 self.weights[halve_right.name], self.state.right.halve

@@ -28,7 +28,8 @@ class Step(abc.ABC):
         Args:
           batch_size: B.
           width: W.
-          condition: The condition of each image, such as its label [B], or None.
+          condition: `conditions.Condition` of the images, the result of the model's `embed`. None
+            for an unconditional model.
 
         Returns:
           A nest of tensors. `end_row` returns one of the same structure, shapes and dtypes. Its

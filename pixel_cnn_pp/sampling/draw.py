@@ -18,14 +18,14 @@ _MAX_BATCH_SIZE = 64
 _ROWS_PER_REPORT = 4
 
 
-def draw_cached(model, images, known_mask, labels, seed, controls, progress=None, with_xla=None):
+def draw_cached(model, images, known_mask, condition, seed, controls, progress=None, with_xla=None):
     """Draws images with the cached step, in batches. Each batch size is compiled once.
 
     Args:
       model: `models.AutoregressiveModel`.
       images: Integer array [N, H, W, C] with the known pixels.
       known_mask: Boolean array [N, H, W].
-      labels: Integer array [N] or None.
+      condition: Array of what the N images are conditioned on, or None.
       seed: Python integer, signed 32 bits.
       controls: Float array [3], as `likelihoods.Likelihood.draw` takes it.
       progress: As in `sampling.sample`.
@@ -43,7 +43,7 @@ def draw_cached(model, images, known_mask, labels, seed, controls, progress=None
     # last batch, it starts earlier. Then it draws some images of the batch before again, with the
     # same result.
     starts = [min(i, num_images - batch_size) for i in range(0, num_images, batch_size)]
-    prepare, draw_rows = _compiled_functions(model, with_xla)
+    prepare, embed, draw_rows = _compiled_functions(model, with_xla)
     weights = prepare()
     # Without `progress`, one call draws all rows.
     num_rows = height if progress is None else _ROWS_PER_REPORT
@@ -52,10 +52,12 @@ def draw_cached(model, images, known_mask, labels, seed, controls, progress=None
 
     def draw_batch(start):
         batch = slice(start, start + batch_size)
-        batch_labels = None
-        if labels is not None:
-            batch_labels = ops.convert_to_tensor(labels[batch].astype("int32"))
-        state = model.cached_step.initial_state(batch_size, width, batch_labels)
+        embedded = None
+        if condition is not None:
+            own = condition[batch]
+            dtype = "int32" if own.dtype.kind in "iu" else model.variable_dtype
+            embedded = embed(ops.convert_to_tensor(own.astype(dtype)))
+        state = model.cached_step.initial_state(batch_size, width, embedded)
         drawn = np.moveaxis(images[batch], 0, 2)  # [H, W, B, C]
         drawn, batch_mask, batch_controls, *numbers = (
             ops.convert_to_tensor(x)
@@ -66,7 +68,7 @@ def draw_cached(model, images, known_mask, labels, seed, controls, progress=None
                 *(np.asarray(number, "int32") for number in (seed, start)),
             )
         )
-        arguments = (batch_mask, batch_labels, batch_controls, *numbers)
+        arguments = (batch_mask, embedded, batch_controls, *numbers)
         for row in range(0, height, num_rows):
             if is_ended.is_set():
                 return None
@@ -132,7 +134,7 @@ _COMPILED = weakref.WeakKeyDictionary()
 
 
 def _compiled_functions(model, with_xla):
-    """The compiled functions `weights` and `draw_rows` of a model, compiled by the first call.
+    """The compiled functions `weights`, `embed` and `draw_rows` of a model.
 
     On TensorFlow a graph draws the rows, and one call of XLA in it draws each row. The noise is
     drawn outside XLA, because XLA has another generator. So the noise is the same everywhere.
@@ -144,10 +146,13 @@ def _compiled_functions(model, with_xla):
         def prepare():
             return model_proxy.cached_step.weights()
 
+        def embed(condition):
+            return model_proxy.embed(condition)
+
         if keras.backend.backend() == "tensorflow":  # JAX would make the weights constants
-            prepare = compile_function(prepare, False)
+            prepare, embed = (compile_function(each, False) for each in (prepare, embed))
         draw_rows = make_draw_rows(model_proxy, lambda step: compile_function(step, with_xla))
-        compiled[with_xla] = prepare, compile_function(draw_rows, False)
+        compiled[with_xla] = prepare, embed, compile_function(draw_rows, False)
     return compiled[with_xla]
 
 
@@ -160,23 +165,23 @@ def make_draw_rows(model, compile_step):
         row.
 
     Returns:
-      Function (weights, state, images, known_mask, labels, controls, seed, first_image, first_row,
-      last_row) -> (state, images), with these arguments:
+      Function (weights, state, images, known_mask, condition, controls, seed, first_image,
+      first_row, last_row) -> (state, images), with these arguments:
         weights, state: As in `walk_row`.
         images, known_mask: The known pixels, [H, W, B, C], and where they are, [H, W, B].
-        labels: Integers [B], or None.
+        condition: The result of the model's `embed`, or None for an unconditional model.
         controls: Floats [temperature, log_scale_offset, 1 for the mode "map" or else 0].
         seed, first_image, first_row, last_row: Integers []. `first_image` is the number of the
           first image, counted over all batches.
       When the function is traced, W and C must be known. B must be known if it is above 64.
     """
 
-    def draw_row(weights, state, images, known_mask, labels, controls, uniforms, row):
+    def draw_row(weights, state, images, known_mask, condition, controls, uniforms, row):
         likelihood = model.likelihood.using(weights)
         choose = driver.draws(likelihood, uniforms, controls)
         choose = driver.completes(choose, images, known_mask)
         state, levels, _ = driver.walk_row(
-            model, weights, state, row, choose, ops.shape(images)[:2], labels
+            model, weights, state, row, choose, ops.shape(images)[:2], condition
         )
         return state, levels
 
@@ -187,7 +192,7 @@ def make_draw_rows(model, compile_step):
         state,
         images,
         known_mask,
-        labels,
+        condition,
         controls,
         seed,
         first_image,
@@ -209,7 +214,7 @@ def make_draw_rows(model, compile_step):
                 most_images,
             )
             state, levels = draw_row(
-                weights, state, images[row], known_mask[row], labels, controls, uniforms, row
+                weights, state, images[row], known_mask[row], condition, controls, uniforms, row
             )
             # `ops.slice_update` cannot be used here. In TensorFlow it needs XLA, which a server may
             # not have.
@@ -234,13 +239,14 @@ def make_draw_images(model, compile_step):
       compile_step: As in `make_draw_rows`.
 
     Returns:
-      Function (images [N, H, W, C], known_mask [N, H, W], labels [N] or None, seed, controls) ->
-      images. The arguments are as in `make_draw_rows`. N may be unknown when it is traced.
+      Function (images [N, H, W, C], known_mask [N, H, W], condition of the N images or None, seed,
+      controls) -> images. Apart from the condition, the arguments are as in `make_draw_rows`. N may
+      be unknown when it is traced.
     """
     draw_rows = make_draw_rows(model, compile_step)
     num_workers = _num_workers()
 
-    def draw_images(images, known_mask, labels, seed, controls):
+    def draw_images(images, known_mask, condition, seed, controls):
         num_images, height, width, _ = ops.shape(images)
         batch_size = _batch_size(num_images, num_workers, ops.minimum)
         step = model.cached_step
@@ -250,13 +256,15 @@ def make_draw_images(model, compile_step):
             # The last batch may start earlier, as in `draw_cached`.
             start = ops.minimum(first, num_images - batch_size)
             numbers = start + ops.arange(batch_size)
-            own_labels = None if labels is None else ops.take(labels, numbers, axis=0)
+            embedded = None
+            if condition is not None:
+                embedded = model.embed(ops.take(condition, numbers, axis=0))
             _, batch = draw_rows(
                 weights,
-                step.initial_state(batch_size, width, own_labels),
+                step.initial_state(batch_size, width, embedded),
                 ops.transpose(ops.take(images, numbers, axis=0), (1, 2, 0, 3)),
                 ops.transpose(ops.take(known_mask, numbers, axis=0), (1, 2, 0)),
-                own_labels,
+                embedded,
                 controls,
                 seed,
                 start,

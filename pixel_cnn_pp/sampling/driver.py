@@ -19,7 +19,7 @@ def walk_row(model, weights, state, row, choose, shape, condition=None):
         tensors, `channel` is a Python integer, `earlier` lists the levels of the earlier channels
         of the pixel. `draws`, `completes` and `teacher_forces` make such functions.
       shape: (W, B), width of the row and number of images.
-      condition: The condition of the images, as in `models.step.Step.initial_state`.
+      condition: The result of the model's `embed`, or None for an unconditional model.
 
     Returns:
       The state for the next row; levels [W, B, C]; raw parameters [W, B, P], complete for all

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from pixel_cnn_pp import likelihoods
+from pixel_cnn_pp.models.inputs import takes_labels
 from pixel_cnn_pp.sampling import arguments, draw, noise
 
 METHODS = ("cached", "naive")
@@ -14,10 +15,11 @@ MODES = ("sample", "map")
 _MAX_SEED = 2**32 - 1
 
 
+@takes_labels
 def sample(
     model,
     num_samples,
-    labels=None,
+    condition=None,
     seed=0,
     method="cached",
     image_shape=None,
@@ -49,7 +51,9 @@ def sample(
     Args:
       model: `models.AutoregressiveModel`.
       num_samples: N, the number of images.
-      labels: Integers [N], the classes to draw, for a class-conditional model. None otherwise.
+      condition: What the images are conditioned on, one for each of the N images: labels [N] of
+        the classes to draw, real vectors [N, D], or pictures [N, h, w, c]. None for an
+        unconditional model. `labels=` is another name for it.
       seed: Whole number in [0, 2^32 - 1]. The same seed gives the same images.
       method: "cached" computes each part of the network once for every pixel. "naive" computes the
         whole network on the whole image for every pixel. Both draw the same images, except for
@@ -101,20 +105,20 @@ def sample(
     controls = {"temperature": temperature, "log_scale_offset": log_scale_offset, "mode": mode}
     arguments.check_controls(model.likelihood, **controls)
     images, known_mask = arguments.canvas(model, num_samples, image_shape, init_images, known_mask)
-    labels = None if labels is None else np.asarray(labels)
-    model.check_inputs(images, labels)
+    condition = None if condition is None else np.asarray(condition)
+    model.check_inputs(images, condition)
     images = images.astype(likelihoods.level_dtype(model.config.num_levels))
 
     controls = np.array([temperature, log_scale_offset, mode == "map"], model.variable_dtype)
     seed = int(np.uint32(seed).astype(np.int32))  # TensorFlow's seeds are signed
     draw_images = _draw_naive if method == "naive" else draw.draw_cached
-    return draw_images(model, images, known_mask, labels, seed, controls, progress)
+    return draw_images(model, images, known_mask, condition, seed, controls, progress)
 
 
-def _draw_naive(model, images, known_mask, labels, seed, controls, progress):
+def _draw_naive(model, images, known_mask, condition, seed, controls, progress):
     num_images, height, width, num_channels = images.shape
     likelihood = model.likelihood
-    inputs = images if labels is None else (images, labels)
+    inputs = images if condition is None else (images, condition)
     for row in range(height):
         # A pixel that is known in all images needs no pass of the network.
         columns = np.flatnonzero(~known_mask[:, row].all(axis=0))

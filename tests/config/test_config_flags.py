@@ -68,7 +68,16 @@ OPTIONS = {
     "pixel_cnn": ["nr_resnet", "nr_filters", "nr_output_filters"],
 }
 # They follow from the data, from --model, or from the file that a model is read from.
-NO_FLAGS = {"kind", "image_shape", "num_levels", "num_classes", "min_log_scale", "class_names"}
+NO_FLAGS = {
+    "kind",
+    "image_shape",
+    "num_levels",
+    "num_classes",
+    "condition_shape",
+    "condition_levels",
+    "min_log_scale",
+    "class_names",
+}
 
 
 @pytest.mark.parametrize(("config_class", "name", "short", "default", "kind"), ORIGINAL_FLAGS)

@@ -98,6 +98,8 @@ def test_the_defaults_of_pixel_cnn_are_the_papers_network_for_cifar10():
         128,
         1024,
         None,
+        None,
+        256,
     )
 
 

@@ -175,6 +175,8 @@ MAY_NOT_CHANGE = {
     "resnet_nonlinearity": "relu",
     "dropout_p": 0.25,
     "num_classes": None,
+    "condition_shape": (3,),
+    "condition_levels": 16,
     "likelihood": "dequantized",
     "receptive_field": "full",
     "small_variant": "plain",

@@ -169,7 +169,8 @@ SMALL = {"nr_resnet": 2, "receptive_field": "11x5"}
 @pytest.mark.parametrize(
     ("name", "fields", "missing"),
     [
-        ("small_nin", SMALL, {"log_scale_offset"}),
+        ("small_nin", SMALL, {"log_scale_offset"}),  # conditioned on a vector
+        ("four_channels", {}, set()),  # conditioned on a picture
         ("energy", SMALL, {"log_prob", "sample_with_controls", "complete_with_controls"}),
         ("digits", {}, set()),
     ],
@@ -180,7 +181,8 @@ def test_a_variant_is_served_with_what_has_a_meaning_for_it(name, fields, missin
     export.export_saved_model(model, tmp_path / "served", jit_compile=False)
     served = tf.saved_model.load(str(tmp_path / "served"))
     signatures = served.signatures
-    labels = specimens.labels(model.config, 2)
+    condition = specimens.labels(model.config, 2)
+    given = {"condition" if config.num_classes is None else "labels": condition}
     has_score = "log_prob" not in missing
     default = signatures["serving_default"].structured_outputs
     assert set(default) == ({"nats", "bits_per_dim"} if has_score else {"images"})
@@ -189,11 +191,11 @@ def test_a_variant_is_served_with_what_has_a_meaning_for_it(name, fields, missin
     )
     if has_score:
         images = specimens.images(model.config, 2)
-        nats = call(served, "log_prob", images=images, labels=labels)["nats"]
-        np.testing.assert_allclose(nats, model.log_prob(images, labels), rtol=1e-12)
+        nats = call(served, "log_prob", images=images, **given)["nats"]
+        np.testing.assert_allclose(nats, model.log_prob(images, condition), rtol=1e-12)
         _, arguments = signatures["sample_with_controls"].structured_input_signature
         assert {"log_scale_offset"} - set(arguments) == missing
-    drawn = call(served, "sample", num_samples=2, seed=7, labels=labels)["images"]
+    drawn = call(served, "sample", num_samples=2, seed=7, **given)["images"]
     # In float64 both samplers draw the same; the naive one is compiled in less time.
-    expected = sampling.sample(model, 2, labels, seed=7, method="naive")
+    expected = sampling.sample(model, 2, condition, seed=7, method="naive")
     np.testing.assert_array_equal(drawn, expected)

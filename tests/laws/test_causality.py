@@ -30,7 +30,7 @@ def every_change(name):
     changed = (image.ravel().astype(int) + max(1, config.num_levels // 2)) % config.num_levels
     after.reshape(image.size, image.size)[one_each] = changed
     labels = specimens.labels(config, 1)
-    labels = None if labels is None else np.repeat(labels, len(before))
+    labels = None if labels is None else np.repeat(labels, len(before), axis=0)
     return before, after, *(np.asarray(model(images, labels)) for images in (before, after))
 
 
@@ -117,8 +117,14 @@ def test_rows_below_are_nothing_to_the_rows_above(name):
     model = specimens.opinionated(name)
     images, labels = specimens.images(model.config, 2), specimens.labels(model.config, 2)
     expected = np.asarray(model(images, labels))
-    taller = np.concatenate([images, images[:, -4:]], axis=1)
-    outputs = np.asarray(model(taller, labels))[:, : images.shape[1]]
+    height = images.shape[1]
+    taller = specimens.with_sides(model.config, height + 4, images.shape[2])
+    below, labels_below = specimens.images(taller, 2, 1), specimens.labels(taller, 2, 1)
+    below[:, :height] = images
+    if labels is not None and labels.ndim == 4:  # a picture becomes taller too
+        labels_below[:, : labels.shape[1]] = labels
+        labels = labels_below
+    outputs = np.asarray(model(below, labels))[:, :height]
     # A convolution of another size may add up in another order: some EPS for about 40 layers.
     tolerance = 40 * np.finfo("float64").eps * np.abs(expected).max()
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=tolerance)

@@ -24,10 +24,11 @@ def walk_through(model, images, labels):
     @jax.jit
     def walk(weights, state, row, pixels):
         choose = sampling.teacher_forces(pixels)
-        return sampling.walk_row(model, weights, state, row, choose, pixels.shape[:2], labels)
+        return sampling.walk_row(model, weights, state, row, choose, pixels.shape[:2], embedded)
 
+    embedded = None if labels is None else model.embed(labels)
     step = model.cached_step
-    weights, state = step.weights(), step.initial_state(len(images), images.shape[2], labels)
+    weights, state = step.weights(), step.initial_state(len(images), images.shape[2], embedded)
     rows = []
     for row, pixels in enumerate(images.transpose(1, 2, 0, 3)):
         state, _, raw_params = walk(weights, state, row, pixels)
@@ -73,7 +74,7 @@ for name in json.loads(sys.argv[4]):
 print("RESULTS", json.dumps(told))
 """
 # Compiled by XLA for seconds each: a model on a small receptive field, and the other one.
-STEPPED = ["small_nin", "pixel_cnn", "pixel_cnn_binary", "pixel_cnn_four"]
+STEPPED = ["small_nin", "pixel_cnn", "pixel_cnn_binary", "pixel_cnn_picture"]
 FITTED = ["two_channels", "small_channels", "pixel_cnn"]
 # All likelihoods, and one network of three resolutions.
 COMPARED = list(dict.fromkeys([*STEPPED, *FITTED, "energy", "relu"]))

@@ -86,12 +86,13 @@ def test_whole_numbers_of_any_dtype_are_the_same_image(name):
     images, labels = specimens.images(model.config, 2), specimens.labels(model.config, 2)
     expected = model(images, labels).numpy()
     loss = model.loss_of(expected, images).numpy()
+    is_whole = labels is not None and labels.dtype.kind == "i"
     for dtype in ("int32", "float32", "float64"):
         cast = images.astype(dtype)
-        y = None if labels is None else labels.astype(dtype)
+        y = labels.astype(dtype) if is_whole else labels
         assert_all_equal([model(cast, y).numpy()], [expected])
         assert_all_equal([model.loss_of(expected, cast).numpy()], [loss])
-    y = None if labels is None else tf.constant(labels, tf.int64)
+    y = tf.constant(labels, tf.int64) if is_whole else labels
     assert_all_equal([model((tf.constant(images), y)).numpy()], [expected])
 
 
@@ -100,7 +101,10 @@ def test_a_compiled_function_gives_what_the_eager_call_gives_also_with_unknown_s
     model = specimens.build(name)
     images, labels = specimens.images(model.config, 3), specimens.labels(model.config, 3)
     image_spec = tf.TensorSpec([None, None, None, images.shape[-1]], images.dtype)
-    label_specs = () if labels is None else (tf.TensorSpec([None], labels.dtype),)
+    label_specs = ()
+    if labels is not None:
+        sides = [None] * (labels.ndim - 2)
+        label_specs = (tf.TensorSpec([None, *sides, *labels.shape[1:][-1:]], labels.dtype),)
 
     @tf.function(input_signature=(image_spec, *label_specs), autograph=False)
     def compiled(images, *labels):

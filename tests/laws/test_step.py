@@ -1,6 +1,5 @@
 """The law that makes it one house: the whole pass is the steps, teacher-forced."""
 
-import dataclasses
 import functools
 import math
 
@@ -52,8 +51,7 @@ def test_in_a_lower_precision_the_steps_are_as_near_to_float64_as_whole_images(n
 def test_the_steps_take_images_of_other_sides(name):
     model = specimens.opinionated(name)
     for sides in ((16, 4), (4, 16)):
-        shape = (*sides, model.config.image_shape[-1])
-        config = dataclasses.replace(model.config, image_shape=shape)
+        config = specimens.with_sides(model.config, *sides)
         images, labels = specimens.images(config, 3), specimens.labels(config, 3)
         stepped = walks.walk_through(model, images, labels, walk=row_of(name))
         assert largest_error(stepped, model(images, labels)) < 40 * np.finfo("float64").eps
@@ -73,21 +71,19 @@ def test_the_steps_compute_with_the_weights_that_they_are_given(name):
 
 
 def num_numbers(model, batch_size, width):
-    labels = None if model.config.num_classes is None else np.zeros(batch_size, np.int32)
-    state = model.cached_step.initial_state(batch_size, width, labels)
+    state = model.cached_step.initial_state(batch_size, width)
     return sum(math.prod(x.shape) for x in keras.tree.flatten(state))
 
 
 @ALL
 def test_the_state_grows_with_the_width_and_the_batch_and_not_with_the_height(name):
     model = specimens.build(name)
-    height, width, channels = model.config.image_shape
+    height, width, _ = model.config.image_shape
     size = num_numbers(model, 1, 4)
     for batch_size, columns in ((1, 8), (1, 20), (3, 4), (5, 12)):
         assert num_numbers(model, batch_size, columns) == size * batch_size * (columns // 4)
     if name in WHOLE_OF_EACH_MODEL:
-        shape = (2 * height, width, channels)
-        taller = models.make(dataclasses.replace(model.config, image_shape=shape))
+        taller = models.make(specimens.with_sides(model.config, 2 * height, width))
         assert num_numbers(taller, 1, 4) == size
 
 
@@ -96,13 +92,14 @@ def test_the_state_grows_with_the_width_and_the_batch_and_not_with_the_height(na
 def test_a_row_returns_a_state_like_the_one_that_it_was_given_and_leaves_that_alone(name, dtype):
     model = specimens.opinionated(name, dtype)
     images, labels = specimens.images(model.config, 3), specimens.labels(model.config, 3)
+    embedded = None if labels is None else model.embed(labels)
     step, width = model.cached_step, images.shape[2]
-    weights, state = step.weights(), step.initial_state(3, width, labels)
+    weights, state = step.weights(), step.initial_state(3, width, embedded)
     # A row of every kind for a network that halves its rows twice.
     for row, pixels in enumerate(images.transpose(1, 2, 0, 3)[:4]):
         given = keras.tree.map_structure(lambda x: np.array(x), state)
         choose = sampling.teacher_forces(pixels)
-        returned, *_ = sampling.walk_row(model, weights, state, row, choose, (width, 3), labels)
+        returned, *_ = sampling.walk_row(model, weights, state, row, choose, (width, 3), embedded)
         keras.tree.assert_same_structure(returned, state)
         for new, old in zip(*map(keras.tree.flatten, (returned, state)), strict=True):
             assert (new.shape, new.dtype) == (old.shape, old.dtype)
@@ -116,13 +113,14 @@ def test_no_product_is_taken_of_more_than_two_axes(name):
     # TensorFlow 2.20 and 2.21 corrupt their heap in some of them; see `WeightNormDense.linear`.
     model = specimens.opinionated(name)
     images, labels = specimens.images(model.config, 3, 1), specimens.labels(model.config, 3, 1)
+    embedded = None if labels is None else model.embed(labels)
     step = model.cached_step
     stepped = row_of(name).get_concrete_function(
         step.weights(),
-        step.initial_state(3, images.shape[2], labels),
+        step.initial_state(3, images.shape[2], embedded),
         tf.constant(0),
         tf.constant(images.transpose(1, 2, 0, 3)[0]),
-        labels,
+        embedded,
     )
     definition = stepped.graph.as_graph_def()
     nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]

@@ -33,7 +33,7 @@ def masked_conv(x, layer, size, mask, num_channels, out_groups=None):
     return outputs
 
 
-def network(model, image, label):
+def network(model, image, condition):
     """The raw parameters of one image, from the paper's table 1 and figure 5."""
     config = model.config
     c, levels = config.image_shape[-1], config.num_levels
@@ -42,8 +42,13 @@ def network(model, image, label):
     for block in model.blocks:
         h = masked_conv(relu(x), block.down, 1, "B", c)
         h = masked_conv(relu(h), block.conv, 3, "B", c)
-        if label is not None:
-            h = h + np.asarray(block.class_bias)[label]
+        if condition is not None and condition.ndim == 0:
+            h = h + np.asarray(block.class_bias)[condition]
+        elif condition is not None:
+            times = np.array(image.shape) // condition.shape
+            picture = condition.repeat(times[0], axis=0).repeat(times[1], axis=1)
+            scaled = 2 * picture / (config.condition_levels - 1) - 1
+            h = h + np.einsum("hwe,ef->hwf", scaled, np.asarray(block.class_bias))
         x = x + masked_conv(relu(h), block.up, 1, "B", c)
     for layer in model.hidden:
         x = masked_conv(relu(x), layer, 1, "B", c)

@@ -14,7 +14,7 @@ from pixel_cnn_pp.sampling import draw, noise
 def test_cached_and_naive_agree_on_images_of_another_size():
     for name, shape in (("small_nin", (12, 8, 1)), ("pixel_cnn", (7, 3, 3))):
         model = specimens.opinionated(name)
-        labels = specimens.labels(model.config, 2)
+        labels = specimens.labels(specimens.with_sides(model.config, *shape[:2]), 2)
         cached, naive = (
             sampling.sample(model, 2, labels, seed=1, method=method, image_shape=shape)
             for method in ("cached", "naive")
@@ -59,7 +59,7 @@ def test_it_compiles_once_for_a_shape_whatever_the_values(traces):
     images = specimens.images(config, 4)
     known_mask = np.zeros((4, 8, 12), bool)
     sampling.sample(model, 4, [0, 1, 2, 0])
-    assert sorted(traces) == ["draw_row", "draw_rows", "prepare"]
+    assert sorted(traces) == ["draw_row", "draw_rows", "embed", "prepare"]
     for arguments in (
         {"seed": 5},
         {"temperature": 0.5, "log_scale_offset": 1},
@@ -72,10 +72,10 @@ def test_it_compiles_once_for_a_shape_whatever_the_values(traces):
     for weight in model.trainable_variables:
         weight.assign(weight * 0.9)
     before = sampling.sample(model, 4, [2, 1, 1, 0])
-    assert len(traces) == 3
+    assert len(traces) == 4
     # More rows are more rounds of a loop, around the same step.
     sampling.sample(model, 4, [2, 1, 1, 0], image_shape=(16, 12, 1))
-    assert traces[3:] == ["draw_rows"]
+    assert traces[4:] == ["draw_rows"]
     # And the changed weights were those that it drew with.
     naive = sampling.sample(model, 4, [2, 1, 1, 0], method="naive")
     assert (before == naive).mean() > 0.9
@@ -91,12 +91,13 @@ def test_a_model_that_is_gone_takes_its_compiled_functions_along():
 
 def test_an_image_does_not_depend_on_how_many_are_drawn_nor_on_the_batches(monkeypatch):
     model = specimens.opinionated("four_channels")
-    seven = sampling.sample(model, 7, seed=9)
-    np.testing.assert_array_equal(sampling.sample(model, 3, seed=9), seven[:3])
+    pictures = specimens.labels(model.config, 7)
+    seven = sampling.sample(model, 7, pictures, seed=9)
+    np.testing.assert_array_equal(sampling.sample(model, 3, pictures[:3], seed=9), seven[:3])
     monkeypatch.setattr(draw, "_MAX_BATCH_SIZE", 2)
     for num_workers in (1, 3):
         monkeypatch.setattr(draw, "_num_workers", lambda n=num_workers: n)
-        np.testing.assert_array_equal(sampling.sample(model, 7, seed=9), seven)
+        np.testing.assert_array_equal(sampling.sample(model, 7, pictures, seed=9), seven)
 
 
 def test_the_noise_of_an_image_is_the_same_in_every_batch():

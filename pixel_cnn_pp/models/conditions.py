@@ -1,0 +1,112 @@
+"""What an image is conditioned on: a class, a real vector, or a picture of whole numbers."""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from pixel_cnn_pp import likelihoods
+
+
+class Condition(NamedTuple):
+    """A condition as a network takes it. At most one of the fields is there; the other is None.
+
+    vector: Float tensor [B, D], a one-hot class or a real vector.
+    picture: Float tensor [B, H, W, E], features at the resolution of the image. For a network with
+      several resolutions, it is a list of such tensors, the finest first.
+    """
+
+    vector: Any = None
+    picture: Any = None
+
+
+def num_features(config):
+    """The number of features of the embedded condition of a model: D or E, or None without one.
+
+    Args:
+      config: Configuration of a model.
+
+    Returns:
+      Integer, or None.
+    """
+    if config.num_classes is not None:
+        return config.num_classes
+    shape = shape_of(config)
+    if shape is None:
+        return None
+    return shape[-1]
+
+
+def shape_of(config):
+    """The shape of a condition that is not a class, or None. Some models take only classes."""
+    return getattr(config, "condition_shape", None)
+
+
+def times_larger(config):
+    """How many times the height and the width of an image are those of its picture, a pair."""
+    (height, width, _), (own_height, own_width, _) = config.image_shape, config.condition_shape
+    return height // own_height, width // own_width
+
+
+def is_there(config):
+    """Whether the images of a model are conditioned on something."""
+    return num_features(config) is not None
+
+
+def embed(condition, config, compute_dtype, variable_dtype):
+    """Computes what a network takes of a condition.
+
+    Args:
+      condition: Labels [B], real vectors [B, D], pictures [B, h, w, c], or None.
+      config: Configuration of the model.
+      compute_dtype: The dtype of the result.
+      variable_dtype: The dtype in which levels become floats.
+
+    Returns:
+      `Condition`. A picture is scaled to [-1, 1], and its pixels are repeated to the sides of the
+      images.
+    """
+    if config.num_classes is not None:
+        return Condition(ops.one_hot(condition, config.num_classes, dtype=compute_dtype))
+    shape = shape_of(config)
+    if shape is None:
+        return Condition()
+    condition = ops.convert_to_tensor(condition)
+    if len(shape) == 1:
+        return Condition(ops.cast(condition, compute_dtype))
+    x = likelihoods.to_unit_scale(condition, config.condition_levels, variable_dtype)
+    x = ops.cast(x, compute_dtype)
+    for axis, times in enumerate(times_larger(config), start=1):
+        if times > 1:
+            x = ops.repeat(x, times, axis=axis)
+    return Condition(picture=x)
+
+
+def at_resolutions(condition, num_resolutions):
+    """Brings the picture of a condition to each resolution of a network.
+
+    Args:
+      condition: `Condition`.
+      num_resolutions: The number of resolutions. Each halves the sides of the one before.
+
+    Returns:
+      `Condition`, whose picture, if there is one, is a list [B, H, W, E], [B, H / 2, W / 2, E],
+      ... . A coarser pixel is the mean of 2x2 finer ones.
+    """
+    if condition.picture is None:
+        return condition
+    found = [condition.picture]
+    while len(found) < num_resolutions:
+        batch_size, height, width, features = ops.shape(found[-1])
+        blocks = (batch_size, height // 2, 2, width // 2, 2, features)
+        found.append(ops.mean(ops.reshape(found[-1], blocks), axis=(2, 4)))
+    return Condition(picture=found)
+
+
+def row_of(picture, row):
+    """A row of features [B, H, W, E] as cached steps take it, [W, B, E].
+
+    Args:
+      picture: Float tensor [B, H, W, E].
+      row: Integer tensor [].
+    """
+    return ops.transpose(ops.take(picture, row, axis=1), (1, 0, 2))
