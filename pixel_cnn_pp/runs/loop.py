@@ -121,6 +121,7 @@ class _Loop:
         if training.load_params:
             num_images = len(train_data.images)
             self._state = trainer.restore(self._run_dir, num_images, self._batch_size)
+            refusals.check_progress(self._run, self._state, num_images)
             within = f" and {self._state.num_images} images" if self._state.num_images else ""
             self._log(f"Resumed from epoch {self._state.epoch}{within}, step {self._state.step}.")
         else:
