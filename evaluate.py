@@ -27,6 +27,13 @@ flags.DEFINE_bool(
     "marginal", False, "Sum a class-conditional likelihood over all classes; needs no labels"
 )
 flags.DEFINE_string("out", None, "File to write the scores of every image to, .npz or .csv")
+flags.DEFINE_bool(
+    "maps",
+    False,
+    "Draw the first images beside maps of the bits that each of their pixels costs, into "
+    "RUN_DIR/scores/maps.png and maps.npz",
+)
+flags.DEFINE_integer("num_maps", 16, "How many images to draw with --maps", lower_bound=1)
 flags.DEFINE_bool("baselines", False, "Also score independent pixels, PNG and WebP")
 flags.DEFINE_string(
     "compare",
@@ -95,6 +102,8 @@ def main(run_dir):
         _print_baselines(train_images, sets[0].images)
     if FLAGS.compare is not None:
         _compare(sets, tables, plot_path)
+    if FLAGS.maps:
+        _draw_maps(run_dir, next(iter(models.values()))[1], sets[0])
     if FLAGS.out is not None:
         table = {key: np.concatenate([each[key] for each in tables]) for key in tables[0]}
         evaluation.save_scores(FLAGS.out, table)
@@ -105,7 +114,17 @@ def _checked_flags(run_dir):
     """The weights to score with, and the picture to write or None; refuses contradicting flags."""
     from pixel_cnn_pp import evaluation
 
-    needs_one = [name for name in ("out", "compare") if FLAGS[name].value is not None]
+    needs_one = [name for name in ("out", "compare", "maps") if FLAGS[name].value]
+    if FLAGS.maps and FLAGS.marginal:
+        raise ValueError(
+            "`maps` must be left out beside `marginal`: a map is that of a class. "
+            "Received: maps=True"
+        )
+    if FLAGS["num_maps"].present and not FLAGS.maps:
+        raise ValueError(
+            "`num_maps` must be left out: `maps` says to draw maps. "
+            f"Received: num_maps={FLAGS.num_maps}"
+        )
     if FLAGS.weights == "both" and needs_one:
         raise ValueError(
             f"`weights` must be ema or raw beside `{needs_one[0]}`. Received: weights=both"
@@ -146,6 +165,22 @@ def _models(run_dir, all_weights):
         background = checkpoints.load(FLAGS.background, all_weights[0])
         models[f"Background, {_WEIGHTS[all_weights[0]]}"] = ("background_", background)
     return models
+
+
+def _draw_maps(run_dir, model, scored):
+    """Draws the first images of a set, each beside the bits of its pixels."""
+    from pixel_cnn_pp import plots
+
+    images = np.asarray(scored.images.images[: FLAGS.num_maps])
+    labels = None
+    if _is_conditional(model):
+        labels = np.asarray(scored.images.labels[: FLAGS.num_maps])
+    log_prob = model.log_prob(images, labels, reduce="pixel", batch_size=FLAGS.batch_size)
+    bits = -np.asarray(log_prob) / np.log(2)
+    picture = plots.maps(images, bits, "bits per pixel", model.config.num_levels)
+    stem = pathlib.Path(run_dir) / "scores" / "maps"
+    plots.save_drawn(stem, picture, {"images": images, "bits_per_pixel": bits})
+    print(f"Wrote the bits of each pixel of {len(images)} images to {stem}.png and {stem}.npz")
 
 
 def _check_background(model_config):

@@ -114,7 +114,7 @@ def save_png(path, picture):
 
 
 def save_drawn(stem, picture, arrays):
-    """Writes a picture of drawn images and their arrays, STEM.png and STEM.npz: both, or neither.
+    """Writes a picture of images and their arrays, STEM.png and STEM.npz: both, or neither.
 
     Args:
       stem: Path of both files without ending.
@@ -162,7 +162,7 @@ def histograms(panels, num_bins=50):
                     "Values for a histogram must be finite, and at least one. "
                     f"Received: {np.shape(values)} values of {name} in {title}"
                 )
-    figure, all_axes = _figure(len(panels))
+    figure, (all_axes,) = _figure(len(panels))
     for axes, (title, x_label, sets) in zip(all_axes, panels, strict=True):
         edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), num_bins)
         for name, values in sets.items():
@@ -203,7 +203,7 @@ def curves(panels):
                     "A curve must have finite values [N, T] at the same points [T], and at least "
                     f"one. Received: values {shape} at {len(xs)} points of {name} in {title}"
                 )
-    figure, all_axes = _figure(len(panels))
+    figure, (all_axes,) = _figure(len(panels))
     for axes, (title, x_label, y_label, lines) in zip(all_axes, panels, strict=True):
         for name, (xs, ys) in lines.items():
             (line,) = axes.plot(xs, np.mean(ys, axis=0), label=name)
@@ -217,6 +217,50 @@ def curves(panels):
             axes.set_ylim(lowest - margin, highest + margin)
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
         axes.legend(fontsize="small")
+    return _drawn(figure)
+
+
+def maps(images, values, label, num_levels=256, num_columns=4):
+    """Draws images, each beside a map of numbers, one for each of its pixels.
+
+    All maps have the same colours. A bar beside them tells their numbers. The brightest colour is
+    that of all numbers above the 99.5th percentile.
+
+    Args:
+      images: Integers [N, H, W, C] in [0, L - 1], as in `image_grid`.
+      values: Finite floats [N, H, W].
+      label: What the numbers are, for the colour bar.
+      num_levels: L.
+      num_columns: Number of images in a row, each with its map.
+    Returns:
+      uint8 array [H', W', 3], for `save_png`.
+    Raises:
+      ValueError: If the images are not as in `image_grid`, or if the values have another shape or
+        are not finite.
+
+    >>> maps(np.zeros((2, 8, 6, 1), np.uint8), np.zeros((2, 8, 6)), "bits").dtype
+    dtype('uint8')
+    """
+    values = np.asarray(values)
+    if values.shape != np.shape(images)[:3] or not np.isfinite(values).all():
+        raise ValueError(
+            f"`values` must be finite and have the shape {np.shape(images)[:3]}. "
+            f"Received: values of shape {values.shape}"
+        )
+    pictures = [image_grid(image[None], 1, num_levels) for image in np.asarray(images)]
+    num_columns = min(num_columns, len(pictures))
+    num_rows = -(-len(pictures) // num_columns)
+    figure, grid = _figure(
+        2 * num_columns, num_rows, (1.5, 1.5 * values.shape[1] / values.shape[2])
+    )
+    for axes in grid.flat:
+        axes.set_axis_off()
+    highest = max(float(np.percentile(values, 99.5)), float(np.finfo("float32").tiny))
+    for axes, picture in zip(grid.reshape(-1, 2)[:, 0], pictures, strict=False):
+        axes.imshow(picture, interpolation="nearest")
+    for axes, value in zip(grid.reshape(-1, 2)[:, 1], values, strict=False):
+        shown = axes.imshow(value, "magma", vmin=0, vmax=highest, interpolation="nearest")
+    figure.colorbar(shown, ax=grid, label=label, extend="max")
     return _drawn(figure)
 
 
@@ -240,7 +284,7 @@ def bars(panels):
         numbers = [number for group in groups.values() for number in group.values()]
         if not numbers or not np.isfinite(numbers).all():
             raise ValueError(f"Bars must be finite, and at least one. Received: others in {title}")
-    figure, all_axes = _figure(len(panels))
+    figure, (all_axes,) = _figure(len(panels))
     for axes, (title, y_label, groups) in zip(all_axes, panels, strict=True):
         names = list(dict.fromkeys(name for group in groups.values() for name in group))
         width = 0.8 / len(names)
@@ -254,13 +298,15 @@ def bars(panels):
     return _drawn(figure)
 
 
-def _figure(num_panels):
-    """Makes a figure, and the axes of its panels side by side."""
+def _figure(num_columns, num_rows=1, panel_size=(4.5, 4)):
+    """Makes a figure, and the axes of its panels [num_rows, num_columns]. Sizes are in inches."""
     # The import is here, because it takes a second. Without pyplot, a figure needs no display.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.5 * num_panels, 4), dpi=100, layout="constrained")
-    return figure, figure.subplots(1, num_panels, squeeze=False)[0]
+    width, height = panel_size
+    size = (width * num_columns, height * num_rows)
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    return figure, figure.subplots(num_rows, num_columns, squeeze=False)
 
 
 def _drawn(figure):

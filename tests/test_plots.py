@@ -244,3 +244,18 @@ def test_a_png_of_something_else_is_refused_and_not_written(tmp_path, picture, m
     with pytest.raises(ValueError, match=message):
         plots.save_png(tmp_path / "new" / "samples.png", picture)
     assert not list(tmp_path.iterdir())
+
+
+def test_maps_have_one_scale_and_a_row_for_each_four_images():
+    images, values = random_images(5, 6, 9, 3), np.zeros((5, 6, 9))
+    dark = plots.maps(images, values, "bits per pixel")
+    values[4, 5, 8] = 1e6  # of 270 numbers one is above the 99.5th percentile
+    values[0] = 3
+    bright = plots.maps(images, values, "bits per pixel")
+    assert dark.shape == bright.shape and dark.dtype == np.uint8
+    assert (dark != bright).any(axis=-1).sum() > 1000
+    one_row = plots.maps(images[:4], values[:4], "bits per pixel")
+    assert one_row.shape[0] < bright.shape[0] and one_row.shape[1] == bright.shape[1]
+    for bad in (values[:4], np.full_like(values, np.nan)):
+        with pytest.raises(ValueError, match="`values` must be finite and have the shape"):
+            plots.maps(images, bad, "bits")

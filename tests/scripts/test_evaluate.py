@@ -80,6 +80,20 @@ def test_evaluate_scores_another_set_over_all_classes_into_a_table(trained_run, 
     assert f": {np.mean(found):.4f} +- " in line
 
 
+def test_evaluate_draws_maps_of_the_bits_of_pixels(copied_run):
+    done = run_script("evaluate.py", copied_run, "--maps", "--num_maps", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    stem = copied_run / "scores" / "maps"
+    told = f"Wrote the bits of each pixel of 3 images to {stem}.png and {stem}.npz"
+    assert done.stdout.splitlines()[-1] == told
+    model, found = checkpoints.load(copied_run), np.load(f"{stem}.npz")
+    expected = data.load("digits", "test")
+    np.testing.assert_array_equal(found["images"], expected.images[:3])
+    nats = model.log_prob(expected.images[:3], expected.labels[:3], reduce="pixel")
+    np.testing.assert_allclose(found["bits_per_pixel"], -nats / np.log(2), rtol=1e-4, atol=1e-5)
+    assert Image.open(f"{stem}.png").size[0] > 400
+
+
 def test_evaluate_tells_two_sets_apart(copied_run, unconditional_run, noise, tmp_path):
     out = tmp_path / "scores.npz"
     arguments = ["-d", "classes", "--compare", "npz:noise", "--split", "all", "--marginal"]

@@ -41,6 +41,8 @@ from pixel_cnn_pp.runs import checkpoints
             "--weights both --out a.npz",
             "`weights` must be ema or raw beside `out`. Received: .*both",
         ),
+        ("--maps --marginal", "`maps` must be left out beside `marginal`: .* Received: maps=True"),
+        ("--num_maps 3", "`num_maps` must be left out: `maps` says .* Received: num_maps=3"),
         ("--weights both --compare digits", "`weights` must be ema or raw beside `compare`. Rec"),
     ],
 )
