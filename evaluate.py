@@ -62,8 +62,9 @@ class _Set(NamedTuple):
 def main(run_dir):
     """Scores every image of a set once, and those of a second set if there is one to compare."""
     from pixel_cnn_pp import evaluation
-    from pixel_cnn_pp.runs import checkpoints
+    from pixel_cnn_pp.runs import checkpoints, model_files
 
+    model_files.check_data_set(run_dir, FLAGS.data_set)
     run = checkpoints.load_config(run_dir)
     all_weights, plot_path = _checked_flags(run_dir)
     if FLAGS.background is not None:
@@ -113,6 +114,7 @@ def main(run_dir):
 def _checked_flags(run_dir):
     """The weights to score with, and the picture to write or None; refuses contradicting flags."""
     from pixel_cnn_pp import evaluation
+    from pixel_cnn_pp.runs import model_files
 
     needs_one = [name for name in ("out", "compare", "maps") if FLAGS[name].value]
     if FLAGS.maps and FLAGS.marginal:
@@ -145,7 +147,9 @@ def _checked_flags(run_dir):
         evaluation.check_scores_path(FLAGS.out)
     plot_path = None
     if FLAGS.compare is not None:
-        plot_path = pathlib.Path(FLAGS.plot or pathlib.Path(run_dir) / "scores" / "compared.png")
+        plot_path = pathlib.Path(
+            FLAGS.plot or model_files.folder_of(run_dir) / "scores" / "compared.png"
+        )
         if plot_path.suffix != ".png":
             raise ValueError(f"`plot` must end in .png. Received: plot={plot_path}")
     if FLAGS.weights in _WEIGHTS:
@@ -170,6 +174,7 @@ def _models(run_dir, all_weights):
 def _draw_maps(run_dir, model, scored):
     """Draws the first images of a set, each beside the bits of its pixels."""
     from pixel_cnn_pp import plots
+    from pixel_cnn_pp.runs import model_files
 
     images = np.asarray(scored.images.images[: FLAGS.num_maps])
     labels = None
@@ -178,7 +183,7 @@ def _draw_maps(run_dir, model, scored):
     log_prob = model.log_prob(images, labels, reduce="pixel", batch_size=FLAGS.batch_size)
     bits = -np.asarray(log_prob) / np.log(2)
     picture = plots.maps(images, bits, "bits per pixel", model.config.num_levels)
-    stem = pathlib.Path(run_dir) / "scores" / "maps"
+    stem = model_files.folder_of(run_dir) / "scores" / "maps"
     plots.save_drawn(stem, picture, {"images": images, "bits_per_pixel": bits})
     print(f"Wrote the bits of each pixel of {len(images)} images to {stem}.png and {stem}.npz")
 

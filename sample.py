@@ -1,7 +1,6 @@
 """Draws or completes images from a trained run: python sample.py save/digits --num_samples 100."""
 
 import math
-import pathlib
 import sys
 import time
 
@@ -49,7 +48,7 @@ flags.DEFINE_string("data_dir", None, "Directory of the data sets; default: that
 def main(run_dir):
     """Draws from a run's newest checkpoint into a PNG and an npz."""
     from pixel_cnn_pp import data, plots, sampling
-    from pixel_cnn_pp.runs import checkpoints
+    from pixel_cnn_pp.runs import checkpoints, model_files
 
     model = checkpoints.load(run_dir, FLAGS.weights)
     num_levels = model.config.num_levels
@@ -73,7 +72,7 @@ def main(run_dir):
         num_samples *= len(originals)
         arrays = {"originals": originals, "known_mask": known_mask}
 
-    stem = FLAGS.out or str(pathlib.Path(run_dir) / "samples" / "drawn")
+    stem = FLAGS.out or str(model_files.folder_of(run_dir) / "samples" / "drawn")
     for ending in ("png", "npz"):
         scripts.check_writable("out", f"{stem}.{ending}")
     progress = _Progress()
@@ -147,8 +146,10 @@ def _image_shape(config):
 def _originals(run_dir, image_shape, config):
     """The images [N, H, W, C] to complete, and their labels [N] or None."""
     from pixel_cnn_pp import data
-    from pixel_cnn_pp.runs import checkpoints
+    from pixel_cnn_pp.runs import checkpoints, model_files
 
+    if FLAGS.complete == "test":
+        model_files.check_data_set(run_dir, None)
     settings = checkpoints.load_config(run_dir).data
     if FLAGS.complete == "test":
         data_dir = FLAGS.data_dir or settings.data_dir

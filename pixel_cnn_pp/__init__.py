@@ -6,6 +6,8 @@ nor Keras. Names that do not need TensorFlow work without it.
 
 import importlib
 
+from pixel_cnn_pp import registration
+
 _HOME = {
     "DataConfig": "config",
     "DiagonalBiLSTMConfig": "config",
@@ -31,6 +33,10 @@ _HOME = {
 }
 
 __all__ = sorted(_HOME)
+
+registration.register_with_keras(
+    {name: f"{__name__}.{home}" for name, home in _HOME.items() if home.startswith("models.")}
+)
 
 
 def __getattr__(name):

@@ -51,6 +51,12 @@ class AutoregressiveModel(KerasModel):
         for name in ("conditionals", "cached_step"):
             if getattr(type(self), name) is getattr(AutoregressiveModel, name):
                 raise TypeError(f"A model must define `{name}`. Received: {type(self).__name__}")
+        if self.variable_dtype not in ("float32", "float64"):
+            # These have too few digits for probabilities of levels and for small steps of weights.
+            raise ValueError(
+                "`dtype` must keep weights and likelihood in float32 or float64, such as "
+                f"mixed_bfloat16. Received: dtype={self.dtype_policy.name!r}"
+            )
         self.config = config
         self.recompute = recompute
         self._seed_generator = keras.random.SeedGenerator()

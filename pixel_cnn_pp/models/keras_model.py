@@ -16,14 +16,28 @@ class KerasModel(keras.Model):
     The data of `fit` are images, or pairs (images, condition). Its loss is the mean bits/dim.
     """
 
-    def compile(self, *args, jit_compile="auto", **kwargs):
+    def compile(self, optimizer="rmsprop", *args, jit_compile="auto", **kwargs):
         """As `keras.Model.compile`, except that on TensorFlow "auto" means no XLA.
 
         XLA takes minutes to compile so many layers, and is not faster on a CPU.
+
+        Raises:
+          ValueError: If there is a loss or a metric: the loss is always that of the likelihood.
         """
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if kwargs.get(name):
+                raise ValueError(
+                    f"`{name}` must be left out: the loss is that of the model's likelihood. "
+                    f"Received: {name}={' '.join(repr(kwargs[name]).split())}"
+                )
+        if args:
+            raise ValueError(
+                "The arguments after `optimizer` must be given by name. "
+                f"Received: {' '.join(repr(args).split())}"
+            )
         if jit_compile == "auto" and keras.backend.backend() == "tensorflow":
             jit_compile = False
-        super().compile(*args, jit_compile=jit_compile, **kwargs)
+        super().compile(optimizer, jit_compile=jit_compile, **kwargs)
 
     def compile_from_config(self, config):
         """Compiles a loaded model as before. Keras needs this, because `compile` is overridden."""

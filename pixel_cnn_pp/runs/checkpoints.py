@@ -21,7 +21,7 @@ import shutil
 import numpy as np
 
 from pixel_cnn_pp import config, files, models
-from pixel_cnn_pp.runs import locks, stored
+from pixel_cnn_pp.runs import locks, model_files, stored
 from pixel_cnn_pp.runs.stored import TrainingState, latest
 
 __all__ = [
@@ -65,6 +65,8 @@ def load_config(run_dir):
     Raises:
       ValueError: If there is no configuration, or it is not valid.
     """
+    if model_files.is_model_file(run_dir):
+        return model_files.run_of(model_files.load(run_dir))
     path = pathlib.Path(run_dir) / "config.json"
     try:
         text = path.read_text()
@@ -188,11 +190,12 @@ def restore(run_dir, model, optimizer, num_images=None, batch_size=None):
 
 
 def load(run_dir, weights="ema"):
-    """Loads a trained model from the directory of its run.
+    """Loads a trained model from the directory of its run, or from a file of Keras.
 
     Args:
-      run_dir: Path of the run.
-      weights: "ema" for the Polyak averages, "raw" for the weights of the last step.
+      run_dir: Path of the run, or of a .keras file, which `model.save` has written.
+      weights: "ema" for the Polyak averages, "raw" for the weights of the last step. A .keras file
+        has one set of weights, and this is not used.
 
     Returns:
       AutoregressiveModel.
@@ -206,6 +209,8 @@ def load(run_dir, weights="ema"):
             f"`weights` must be one of {', '.join(stored.WEIGHTS_FILES)}. "
             f"Received: weights={weights!r}"
         )
+    if model_files.is_model_file(run_dir):
+        return model_files.load(run_dir)
     run = load_config(run_dir)
 
     def read(checkpoint):

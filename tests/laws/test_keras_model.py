@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import specimens
 import tensorflow as tf
-from comparisons import EPS, assert_all_equal, assert_close, to_numpy, weights_of
+from comparisons import EPS, assert_all_equal, assert_close, one_line, to_numpy, weights_of
 from specimens import ONE_OF_EACH_MODEL, SPECIMENS
 
 from pixel_cnn_pp import likelihoods
@@ -182,9 +182,8 @@ IN_A_FRESH_PROCESS = """
 import pathlib, sys
 import keras
 import numpy as np
-import pixel_cnn_pp as pcnn
+import pixel_cnn_pp
 
-pcnn.PixelCNNPP, pcnn.PixelCNN  # makes the classes known to Keras
 for folder in map(pathlib.Path, sys.argv[1:]):
     images = np.load(folder / "images.npy")
     np.save(folder / "outputs.npy", keras.models.load_model(folder / "model.keras")(images))
@@ -247,3 +246,19 @@ def test_a_checkpoint_of_tensorflow_keeps_all_weights(name, tmp_path):
     path = tf.train.Checkpoint(model=model).save(str(tmp_path / "checkpoint"))
     tf.train.Checkpoint(model=other).restore(path).assert_consumed()
     assert_all_equal(weights_of(other), weights_of(model))
+
+
+def test_what_a_model_cannot_be_compiled_with_or_computed_in_is_one_line():
+    model = specimens.build("pixel_cnn_binary")
+    for arguments, part in (
+        ({"loss": "mse"}, "`loss` must be left out: the loss is that of the model's likelihood"),
+        ({"metrics": ["mae"]}, "`metrics` must be left out"),
+        ({"weighted_metrics": ["mae"]}, "`weighted_metrics` must be left out"),
+    ):
+        with one_line(part):
+            model.compile("sgd", **arguments)
+    with one_line("The arguments after `optimizer` must be given by name"):
+        model.compile("sgd", "mse")
+    for dtype in ("float16", "bfloat16"):
+        with one_line(f"Received: dtype='{dtype}'"):
+            specimens.fresh(model.config, dtype=dtype)

@@ -1,10 +1,13 @@
+import dataclasses
 import json
 import os
 import shutil
 import signal
 import types
 
+import keras
 import pytest
+import specimens
 from processes import assert_one_line, run, run_script
 
 from pixel_cnn_pp import models, scripts
@@ -105,3 +108,42 @@ def close_pipe():
 def test_a_reader_that_is_gone_is_one_line(trained_run, tmp_path):
     done = run(tmp_path, "evaluate.py", trained_run, prepare=close_pipe)
     assert_one_line(done, "^evaluate.py: stopped, because the pipe that reads its lines is closed$")
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    """A file of Keras of a small model on digits."""
+    config = specimens.SPECIMENS["pixel_cnn_binary"]
+    config = dataclasses.replace(config, image_shape=(8, 8, 1), num_levels=17)
+    path = tmp_path_factory.mktemp("files") / "model.keras"
+    specimens.fresh(config).save(path)
+    return path
+
+
+def test_scripts_take_a_file_of_keras_and_write_into_the_folder_of_its_name(model_file, tmp_path):
+    folder = model_file.with_suffix("")
+    done = run_script("sample.py", model_file, "--num_samples", "2")
+    assert done.returncode == 0 and (folder / "samples" / "drawn.png").exists(), done.stderr
+    done = run_script("evaluate.py", model_file, "-d", "digits", "--maps", "--weights", "ema")
+    assert done.returncode == 0 and "bits/dim over 256 images" in done.stdout, done.stderr
+    assert (folder / "scores" / "maps.png").exists()
+
+
+def test_a_file_of_keras_that_cannot_be_used_is_one_line(model_file, tmp_path):
+    broken = tmp_path / "broken.keras"
+    broken.write_bytes(model_file.read_bytes()[:1000])
+    foreign = tmp_path / "foreign.keras"
+    keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(foreign)
+    for script, path, arguments, message in (
+        ("evaluate.py", model_file, (), "`data_set` must be given: a .keras file does not say"),
+        (
+            "sample.py",
+            model_file,
+            ("--complete", "test"),
+            "`data_set` must be given: a .keras file",
+        ),
+        ("sample.py", broken, (), "A .keras file must hold a model of this package. Received: "),
+        ("sample.py", foreign, (), "must hold a model of this package. .*, a Sequential"),
+        ("sample.py", tmp_path / "no.keras", (), "must hold a model of this package. Received: "),
+    ):
+        assert_one_line(run_script(script, path, *arguments), message)
