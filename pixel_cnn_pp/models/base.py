@@ -114,6 +114,8 @@ class AutoregressiveModel(KerasModel):
         """
         images, condition = inputs.unpack(images, condition)
         is_right = self.check_inputs(images, condition)
+        if self.config.num_classes is not None:
+            condition = conditions.labels_of(condition, self.config.num_classes)
         raw_params = super().__call__(images, condition, **kwargs)
         # In a compiled function, this waits for the check. JAX cannot raise an error there: NaN is
         # seen, and wrong numbers are not.
@@ -125,11 +127,11 @@ class AutoregressiveModel(KerasModel):
         Args:
           images: Tensor [B, H, W, C] as in `conditionals`, or a pair (images, condition), which is
             what `fit` passes.
-          condition: What the images are conditioned on. Labels, an integer tensor [B] in
-            [0, num_classes - 1]; or real vectors [B, D] or pictures [B, h, w, c] of whole numbers
-            in [0, condition_levels - 1], as `condition_shape` of the configuration says. Gradients
-            flow back into vectors. None for an unconditional model. All methods that take a
-            condition also take labels as `labels=`.
+          condition: What the images are conditioned on. Labels, whole numbers [B] or [B, 1] in
+            [0, num_classes - 1] or one-hot rows [B, num_classes]; or real vectors [B, D] or
+            pictures [B, h, w, c] of whole numbers in [0, condition_levels - 1], as
+            `condition_shape` of the configuration says. Gradients flow back into vectors. None for
+            an unconditional model. All methods that take a condition also take labels as `labels=`.
           training: Whether dropout is active.
           seed: Integer tensor [2] that determines the dropout. With None, the model takes a seed
             from its own generator.

@@ -2,9 +2,11 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from keras import ops
 
 from pixel_cnn_pp import likelihoods
+from pixel_cnn_pp.likelihoods import whole_numbers
 
 
 class Condition(NamedTuple):
@@ -52,11 +54,38 @@ def is_there(config):
     return num_features(config) is not None
 
 
+def labels_of(labels, num_classes):
+    """Brings labels to the form [B].
+
+    Args:
+      labels: Whole numbers or booleans [B] or [B, 1], or one-hot rows [B, num_classes], as a list,
+        an array or a tensor.
+      num_classes: The number of classes.
+
+    Returns:
+      Array or tensor [B]. A row that is not one-hot becomes -1. Other forms are returned as arrays.
+    """
+    if isinstance(labels, list | tuple):
+        labels = np.asarray(labels)
+    if not hasattr(labels, "shape"):
+        return labels
+    if whole_numbers.kind_of(whole_numbers.numpy_dtype(labels)) == "b":
+        labels = ops.cast(labels, "int32")
+    if len(labels.shape) != 2 or labels.shape[1] not in (1, num_classes):
+        return labels
+    if labels.shape[1] == 1:
+        return labels[:, 0]
+    labels = ops.convert_to_tensor(labels)
+    zero, one = labels == 0, labels == 1
+    is_one_hot = ops.all(zero | one, axis=1) & (ops.sum(ops.cast(one, "int32"), axis=1) == 1)
+    return ops.where(is_one_hot, ops.cast(ops.argmax(labels, axis=1), "int32"), -1)
+
+
 def embed(condition, config, compute_dtype, variable_dtype):
     """Computes what a network takes of a condition.
 
     Args:
-      condition: Labels [B], real vectors [B, D], pictures [B, h, w, c], or None.
+      condition: Labels as in `labels_of`, real vectors [B, D], pictures [B, h, w, c], or None.
       config: Configuration of the model.
       compute_dtype: The dtype of the result.
       variable_dtype: The dtype in which levels become floats.
@@ -66,7 +95,8 @@ def embed(condition, config, compute_dtype, variable_dtype):
       images.
     """
     if config.num_classes is not None:
-        return Condition(ops.one_hot(condition, config.num_classes, dtype=compute_dtype))
+        labels = labels_of(condition, config.num_classes)
+        return Condition(ops.one_hot(labels, config.num_classes, dtype=compute_dtype))
     shape = shape_of(config)
     if shape is None:
         return Condition()

@@ -122,7 +122,8 @@ def _check_labels(labels, images_shape, num_classes):
     """Checks that there is a label for each image, or no label for an unconditional model.
 
     Args:
-      labels: The value to check, which should be labels [B], or None.
+      labels: The value to check, which should be labels as `conditions.labels_of` takes them, or
+        None.
       images_shape: (B, H, W, C), with None for a size that is unknown.
       num_classes: Number of classes, or None for an unconditional model.
 
@@ -131,6 +132,7 @@ def _check_labels(labels, images_shape, num_classes):
         or if a value is not a whole number in [0, num_classes - 1].
     """
     if labels is not None:
+        labels = conditions.labels_of(labels, num_classes)
         _check_is_array("labels", labels)
     if num_classes is None:
         if labels is not None:
@@ -148,8 +150,8 @@ def _check_labels(labels, images_shape, num_classes):
     is_one_each = None in (*label_shape, images_shape[0]) or label_shape == images_shape[:1]
     if len(label_shape) != 1 or not is_one_each:
         raise ValueError(
-            f"labels must have the shape [B], one for each of the images of shape {images_shape}. "
-            f"Received: labels of shape {label_shape}"
+            f"labels must have the shape [B], one for each of the images of shape {images_shape}, "
+            f"or be one-hot rows [B, {num_classes}]. Received: labels of shape {label_shape}"
         )
     return whole_numbers.check("labels", labels, num_classes - 1)
 

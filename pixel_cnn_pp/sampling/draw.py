@@ -65,7 +65,7 @@ def draw_cached(model, images, known_mask, condition, seed, controls, progress=N
         embedded = None
         if condition is not None:
             own = condition[batch]
-            dtype = "int32" if own.dtype.kind in "iu" else model.variable_dtype
+            dtype = "int32" if own.dtype.kind in "iub" else model.variable_dtype
             embedded = embed(ops.convert_to_tensor(own.astype(dtype)))
         state = model.cached_step.initial_state(batch_size, width, embedded)
         drawn = np.moveaxis(images[batch], 0, 2)  # [H, W, B, C]

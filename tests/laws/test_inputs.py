@@ -10,6 +10,8 @@ import tensorflow as tf
 from comparisons import EPS, one_line
 from specimens import SPECIMENS
 
+from pixel_cnn_pp import sampling
+
 VERBS = pytest.mark.parametrize("verb", ["__call__", "log_prob", "bits_per_dim", "initialize"])
 # Images, and images with labels; of PixelCNN++ and of PixelCNN.
 IMAGES_ALONE = ["relu", "pixel_cnn_four"]
@@ -62,14 +64,17 @@ def bad_labels(name):
     return {
         "missing": (None, f"labels must be given: this model is conditioned on {n} classes"),
         "one too few": (labels[:1], "one for each of the images"),
-        "an axis too many": (labels[:, None], "labels must have the shape [B]"),
-        "one-hot": (np.eye(n, dtype=int)[labels], "labels must have the shape [B]"),
+        "one too few in a list": ([0], "one for each of the images"),
+        "two columns": (np.repeat(labels[:, None], 2, axis=1), "or be one-hot rows [B, "),
+        "an axis too many": (labels[:, None, None], "labels must have the shape [B]"),
+        "a row of two classes": (np.ones((2, n), int), f"{values}. Received: values in [-1, -1]"),
+        "a row of no class": (np.zeros((2, n)), f"{values}. Received: values in [-1, -1]"),
         "a class too many": (labels + 1, f"{values}. Received: values in"),
         "class -1": (labels - 1, values),
         "a tensor of class -1": (tf.constant(labels - 1), values),
         "fractions": (labels + 0.5, values),
         "strings": (labels.astype(str), "labels must be whole numbers. Received: dtype"),
-        "a list": ([0, n - 1], "labels must be an array or a tensor. Received: list"),
+        "a word": ("cat", "labels must be an array or a tensor. Received: str"),
     }
 
 
@@ -88,6 +93,22 @@ def test_what_is_no_label_is_refused_in_one_line(name, verb):
     for labels, part in bad_labels(name).values():
         with one_line(part):
             getattr(specimens.build(name), verb)(images, labels)
+
+
+@pytest.mark.parametrize("name", WITH_LABELS)
+def test_labels_are_taken_in_every_usual_form(name):
+    model = specimens.build(name)
+    images, n = specimens.images(model.config, 2), model.config.num_classes
+    labels = np.array([1, 0])
+    expected = model(images, labels)
+    one_hot = np.eye(n)[labels]
+    compiled = tf.function(model, autograph=False)
+    for form in ([1, 0], labels[:, None], labels > 0, one_hot, one_hot > 0, one_hot.tolist()):
+        np.testing.assert_array_equal(model(images, form), expected)
+        found = compiled(images, tf.constant(form))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=40 * EPS * np.abs(expected).max())
+    drawn = sampling.sample(model, 2, labels, seed=1)
+    np.testing.assert_array_equal(sampling.sample(model, 2, one_hot, seed=1), drawn)
 
 
 @VERBS
@@ -190,4 +211,4 @@ def test_checks_do_not_copy_a_tensor_to_the_host(monkeypatch):
     monkeypatch.setattr(keras.ops, "convert_to_numpy", convert_and_note)
     model(images)
     assert sizes and max(sizes) == 1, "two numbers, once"
-    assert len(sizes) == 3
+    assert len(sizes) == 2
