@@ -74,8 +74,8 @@ for name in json.loads(sys.argv[4]):
 print("RESULTS", json.dumps(told))
 """
 # Compiled by XLA for seconds each: a model on a small receptive field, and the other one.
-STEPPED = ["small_nin", "pixel_cnn", "pixel_cnn_binary", "pixel_cnn_picture", "gated"]
-FITTED = ["two_channels", "small_channels", "pixel_cnn", "gated"]
+STEPPED = ["small_nin", "pixel_cnn", "pixel_cnn_binary", "pixel_cnn_picture", "gated_two"]
+FITTED = ["two_channels", "small_channels", "pixel_cnn", "gated_two"]
 # All likelihoods, and one network of three resolutions.
 COMPARED = list(dict.fromkeys([*STEPPED, *FITTED, "energy", "relu"]))
 
