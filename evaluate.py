@@ -87,6 +87,8 @@ def main(run_dir):
             score = _score(model, scored.images, f"{scored.name}, {title}")
             over_classes = ", over all classes" if _is_marginal(model) else ""
             print(f"{title}{over_classes}: {score}")
+            if scored.images.num_levels == 2:  # whose scores papers give in nats
+                print(f"{title}{over_classes}: {score.in_nats}")
             tables[-1][f"{prefix}nats"] = score.nats
             tables[-1][f"{prefix}bits_per_dim"] = score.bits_per_dim
     if train_images is not None:

@@ -74,7 +74,8 @@ def main(run_dir):
         arrays = {"originals": originals, "known_mask": known_mask}
 
     stem = FLAGS.out or str(pathlib.Path(run_dir) / "samples" / "drawn")
-    scripts.check_writable("out", f"{stem}.npz")
+    for ending in ("png", "npz"):
+        scripts.check_writable("out", f"{stem}.{ending}")
     progress = _Progress()
     images = sampling.sample(
         model,
@@ -96,10 +97,10 @@ def main(run_dir):
         picture = plots.image_grid(images, num_columns, num_levels, scale=scale)
     else:
         picture = plots.completion_grid(originals, known_mask, images, num_levels, scale)
-    plots.save_png(f"{stem}.png", picture)
+    arrays["images"] = images
     if labels is not None:
         arrays["labels"] = data.given_labels(labels, class_names)
-    np.savez(f"{stem}.npz", images=images, **arrays)
+    plots.save_drawn(stem, picture, arrays)
     print(f"Wrote {num_samples} images to {stem}.png and {stem}.npz: {progress.rate(num_samples)}")
 
 

@@ -1,8 +1,8 @@
-"""Which runs the paper's comparisons need, and the flags that start them.
+"""Which runs the papers' comparisons need, and the flags that start them.
 
 A row of a comparison is a preset of `pixel_cnn_pp.config`. A preset that is in two comparisons is
 one run. A scale and the user may change what all rows share, but not the fields in which they
-differ.
+differ. Rows of several models differ in the model, and in the options that only some of them have.
 """
 
 import dataclasses
@@ -40,13 +40,18 @@ COMPARISONS = {
     "classes": Comparison(
         "Class-conditional (section 3.2)", ("cifar10", "cifar10_class_conditional")
     ),
+    "family": Comparison(
+        "PixelCNN++ and its ancestors (table 1)",
+        ("cifar10", "pixel_cnn", "gated_pixel_cnn", "row_lstm", "diagonal_bilstm"),
+    ),
 }
 
 # The comparison that needs labels.
 LABELLED = "classes"
 
-# The settings of every row of a scale, which replace those of its preset. The small scale takes
-# minutes on a core: it has few filters, and the faster learning and averaging that few steps need.
+# The settings of every row of a scale, which replace those of its preset where its model has them.
+# The small scale takes minutes on a core: it has few filters, and the faster learning and averaging
+# that few steps need.
 SCALES = {
     "small": {
         "data_set": "photos",
@@ -65,26 +70,30 @@ SCALES = {
     },
     "full": {},
 }
+# {kind: settings} of the networks at the small scale that are no PixelCNN++. Each has some 20 to
+# 100 thousand parameters, most of them in the softmax over 256 levels.
+_SMALL_NETWORKS = {
+    "pixel_cnn": {"nr_resnet": 4, "nr_filters": 24, "nr_output_filters": 48},
+    "gated_pixel_cnn": {"nr_resnet": 4, "nr_filters": 24, "nr_output_filters": 48},
+    "row_lstm": {"nr_resnet": 2, "nr_filters": 24, "nr_output_filters": 48},
+    "diagonal_bilstm": {"nr_resnet": 1, "nr_filters": 24, "nr_output_filters": 48},
+}
 
-# What the rows are made of: all of them are PixelCNN++.
-PARTS = (config.ModelConfig, config.DataConfig, config.TrainingConfig)
-# {field: its default}, of all parts of a run.
-DEFAULTS = {field.name: field.default for part in PARTS for field in dataclasses.fields(part)}
-
-# Fields that do not change the numbers.
-_PLACES = ("data_dir", "save_dir", "load_params")
+# Fields that do not change the numbers, or of which a later start may have more.
+_FREE = ("data_dir", "save_dir", "load_params", "max_minutes")
 
 
 class Run(NamedTuple):
     """A training of one row with one seed.
 
-    row: Name of the preset. seed: Its seed. values: {field: value}, all that is not the default,
-    the preset's own included.
+    row: Name of the row. seed: Its seed. values: {field: value}, all that is not the default, the
+    preset's own included. has_preset: Whether the name is that of a preset.
     """
 
     row: str
     seed: int
     values: dict
+    has_preset: bool = True
 
     @property
     def name(self):
@@ -94,17 +103,23 @@ class Run(NamedTuple):
     @property
     def settings(self):
         """The values that the numbers depend on. A later start must have the same."""
-        return {name: value for name, value in self.values.items() if name not in _PLACES}
+        return {name: value for name, value in self.values.items() if name not in _FREE}
 
     def flags(self):
         """The flags of train.py, a list of strings: the preset, and what differs from it."""
-        preset = config.PRESETS[self.row].values
+        preset = config.PRESETS[self.row].values if self.has_preset else {}
         changed = [
             _flag(name, value)
             for name, value in self.values.items()
             if name not in preset or preset[name] != value
         ]
-        return [f"--preset={self.row}", *changed, f"--seed={self.seed}"]
+        first = [f"--preset={self.row}"] if self.has_preset else []
+        return [*first, *changed, f"--seed={self.seed}"]
+
+    def more_flags(self):
+        """The flags of train.py with which it goes on: what a later start may change."""
+        minutes = self.values.get("max_minutes")
+        return [] if minutes is None else [f"--max_minutes={minutes:g}"]
 
 
 def plan(names, scale, num_seeds, given):
@@ -139,6 +154,10 @@ def plan(names, scale, num_seeds, given):
             raise ValueError(
                 f"`{field}` must be left out: {reason}. Received: {field}={given[field]}"
             )
+    if "kind" in given:
+        raise ValueError(
+            f"`model` must be left out: the rows say it. Received: model={given['kind']}"
+        )
     values_by_row = {}
     for name in names:
         differing = fields_that_differ(name)
@@ -147,12 +166,18 @@ def plan(names, scale, num_seeds, given):
                 f"`{field}` must be left out: the rows of `{name}` differ in it. "
                 f"Received: {field}={given[field]}"
             )
-        shared = {field: value for field, value in SCALES[scale].items() if field not in differing}
         for row in COMPARISONS[name].rows:
-            values = {**_with_blocks(config.PRESETS[row].values), **shared, **given}
-            for part in PARTS:
+            values = _values(row, differing, scale, given)
+            for part in parts(values):
                 part_of(part, values)
             assert values_by_row.setdefault(row, values) == values, row
+    known = set().union(*map(defaults, values_by_row.values()))
+    for field in given:
+        if field not in known:
+            raise ValueError(
+                f"`{field}` must be left out: no row's model has it. "
+                f"Received: {field}={given[field]}"
+            )
     return [
         Run(row, seed, values)
         for seed in range(1, num_seeds + 1)
@@ -160,11 +185,35 @@ def plan(names, scale, num_seeds, given):
     ]
 
 
+def _values(row, differing, scale, given):
+    """The values of a row: of its preset, of a scale, and of the user."""
+    preset = _with_blocks(config.PRESETS[row].values)
+    shared = dict(SCALES[scale])
+    if scale == "small":
+        shared |= _SMALL_NETWORKS.get(config.PRESETS[row].kind, {})
+    known = defaults(preset)
+    changes = {**{k: v for k, v in shared.items() if k not in differing}, **given}
+    return {**preset, **{field: value for field, value in changes.items() if field in known}}
+
+
+def parts(values):
+    """The classes of the parts of a run that has these values: {field: value}."""
+    model_class = config.MODELS[values.get("kind", config.ModelConfig.kind)]
+    return model_class, config.DataConfig, config.TrainingConfig
+
+
+def defaults(values):
+    """{field: its default}, of all parts of a run that has these values."""
+    return {
+        field.name: field.default for part in parts(values) for field in dataclasses.fields(part)
+    }
+
+
 def part_of(config_class, values):
     """The part of a configuration that values give; other fields have their defaults.
 
     Args:
-      config_class: `ModelConfig`, `DataConfig` or `TrainingConfig`.
+      config_class: A class of `parts`.
       values: {field: value}, of all parts.
 
     Returns:
@@ -178,10 +227,17 @@ def part_of(config_class, values):
 
 
 def fields_that_differ(name):
-    """The fields in which the presets of a comparison differ, a set of names."""
+    """The fields in which the rows of a comparison differ on purpose, a set of names.
+
+    Presets of several models differ in much else, such as the optimizer. There it is the model
+    alone, and a scale gives all of them the same training.
+    """
     rows = [_with_blocks(config.PRESETS[row].values) for row in COMPARISONS[name].rows]
+    if len({parts(row)[0] for row in rows}) > 1:
+        return {"kind"}
     fields = {field for row in rows for field in row}
-    return {field for field in fields if len({row.get(field, DEFAULTS[field]) for row in rows}) > 1}
+    default = defaults(rows[0])
+    return {field for field in fields if len({row.get(field, default[field]) for row in rows}) > 1}
 
 
 def _with_blocks(values):
@@ -199,6 +255,7 @@ def is_bound(row):
 
 
 def _flag(name, value):
+    name = "model" if name == "kind" else name
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no{name}"
     return f"--{name}={value}"

@@ -1,16 +1,16 @@
 """The results of finished runs: their numbers, the tables, the curves."""
 
 import csv
+import io
 import json
 import math
-import os
 import statistics
 from typing import NamedTuple
 
 import numpy as np
 
 from experiments import comparisons
-from pixel_cnn_pp import config, plots
+from pixel_cnn_pp import config, files, plots
 from pixel_cnn_pp.runs import checkpoints, monitoring
 
 # Files in the directory of a run that train.py does not write, and its curves.
@@ -55,19 +55,17 @@ class Result(NamedTuple):
     curves: dict
 
 
-def is_finished(run_dir):
-    """Whether a run is trained and scored."""
-    return (run_dir / SCORES).exists()
-
-
-def is_trained(run_dir):
-    """Whether the newest checkpoint of a run is that of its last epoch."""
+def is_trained(run_dir, max_minutes=None):
+    """Whether the newest checkpoint of a run is that of its last epoch, or of its last minute."""
     if checkpoints.latest(run_dir) is None:
         return False
-    return _state(run_dir)["epoch"] >= checkpoints.load_config(run_dir).training.max_epochs
+    state = state_of(run_dir)
+    if max_minutes is not None and state.get("seconds", 0) >= 60 * max_minutes:
+        return True
+    return state["epoch"] >= checkpoints.load_config(run_dir).training.max_epochs
 
 
-def _state(run_dir):
+def state_of(run_dir):
     """The state of the training at the newest checkpoint, a dict."""
     return json.loads((checkpoints.latest(run_dir) / "state.json").read_text())
 
@@ -89,8 +87,6 @@ def read(run_dir):
             float(np.mean(scores["bits_per_dim"][scores["split"] == split]))
             for split in ("test", "train")
         )
-    with np.load(checkpoints.latest(run_dir) / "averages.npz") as averages:
-        num_parameters = sum(averages[key].size for key in averages.files)
     scalars = monitoring.read_scalars(run_dir)
     missing = {"seconds_per_step", *CURVE_TAGS} - scalars.keys()
     if missing:
@@ -101,11 +97,17 @@ def read(run_dir):
     return Result(
         test,
         train,
-        num_parameters,
-        _state(run_dir)["step"],
+        num_parameters(run_dir),
+        state_of(run_dir)["step"],
         statistics.median(scalars["seconds_per_step"].values()),
         {tag: scalars[tag] for tag in CURVE_TAGS},
     )
+
+
+def num_parameters(run_dir):
+    """The number of parameters of a run's model."""
+    with np.load(checkpoints.latest(run_dir) / "averages.npz") as averages:
+        return sum(averages[key].size for key in averages.files)
 
 
 def mean_and_error(values):
@@ -256,8 +258,8 @@ def write(folder, names, results):
     """
     rows = table(names, results)
     text = markdown(rows)
-    _write(folder / "table.md", lambda file: file.write(text))
-    _write(folder / "table.csv", lambda file: _write_csv(file, rows))
+    files.replace(folder / "table.md", lambda file: file.write(text.encode()))
+    files.replace(folder / "table.csv", lambda file: file.write(_csv(rows).encode()))
     for name in names:
         panels = curves(name, results)
         if panels:
@@ -265,21 +267,12 @@ def write(folder, names, results):
     return text
 
 
-def _write_csv(file, rows):
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+def _csv(rows):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-
-
-def _write(path, write):
-    # In the folder of the file, because a rename is atomic only within one file system.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(unfinished, "w", newline="") as file:
-            write(file)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    return text.getvalue()
 
 
 def curves(name, results):

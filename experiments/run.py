@@ -1,4 +1,4 @@
-"""Runs the paper's comparisons again, and writes a table and curves: python experiments/run.py.
+"""Runs the papers' comparisons again, and writes a table and curves: python experiments/run.py.
 
 Every run is a `train.py` and an `evaluate.py`, each in a process of its own and with its own log.
 The same command can be given again until all is done: finished runs are not run again, and started
@@ -26,7 +26,7 @@ flags.DEFINE_enum(
     "scale",
     "small",
     list(comparisons.SCALES),
-    "full: the paper's settings; small: a network on photos that takes minutes on a core",
+    "full: the papers' settings; small: a network on photos that takes minutes on a core",
 )
 flags.DEFINE_integer("seeds", 2, "Runs of each row, with the seeds 1, 2, ...", lower_bound=1)
 flags.DEFINE_integer(
@@ -35,8 +35,7 @@ flags.DEFINE_integer(
 flags.DEFINE_string("out", "save/experiments", "Directory of the runs, the table and the curves")
 flags.DEFINE_bool("dry_run", False, "Print the commands of all runs, and run none")
 # These hold for all rows; a flag that is not given has the value of the scale or of the preset.
-for part in comparisons.PARTS:
-    config.define_flags(part, with_defaults=False)
+config.define_flags(config.RunConfig, with_defaults=False)
 
 
 def main():
@@ -44,9 +43,7 @@ def main():
     from experiments import runs
 
     names = _checked_names()
-    given = {}
-    for part in comparisons.PARTS:
-        given |= config.explicit_values_from_flags(part)
+    given = config.explicit_values_from_flags(config.RunConfig)
     planned = comparisons.plan(names, FLAGS.scale, FLAGS.seeds, given)
     if FLAGS.dry_run:
         _print_commands(planned)
@@ -104,10 +101,9 @@ def _write_results(names, planned):
 
     finished = {}
     for run in planned:
-        run_dir = runs.directory(run, FLAGS.out)
-        if results.is_finished(run_dir):
+        if runs.is_finished(run, FLAGS.out):
             try:
-                finished[run.row, run.seed] = results.read(run_dir)
+                finished[run.row, run.seed] = results.read(runs.directory(run, FLAGS.out))
             except (ValueError, OSError) as error:
                 print(f"Left out of the table: {' '.join(str(error).split())}")
     print()

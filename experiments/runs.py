@@ -4,7 +4,7 @@ The directory of a run holds what train.py writes, and
 
     RUN_DIR/experiment.json   {field: value}, the settings of its first start
             train.log         what train.py printed, at all starts
-            evaluate.log
+            evaluate.log      and so on: what the scripts printed that ran behind it
             scores.npz        the scores of every image; a run that has them is finished
 """
 
@@ -17,8 +17,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 from experiments import comparisons, results
+from pixel_cnn_pp import files
 from pixel_cnn_pp.runs import checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -32,19 +35,44 @@ def directory(run, out):
     return pathlib.Path(out) / "runs" / run.name
 
 
-def commands(run, out):
-    """The commands of a whole run: two lists, of train.py and of evaluate.py."""
+class Ending(NamedTuple):
+    """What is done with every run of an experiment when it is trained.
+
+    commands: Function of the directory of a run: [(script and arguments, file that it leaves)]. A
+    run that has all files is finished. describe: Function of the directory of a finished run: its
+    result in words.
+    """
+
+    commands: Callable
+    describe: Callable
+
+
+def _score_all(run_dir):
+    path = run_dir / results.SCORES
+    return [
+        (["evaluate.py", str(run_dir), "--split=all", "--weights=ema", f"--out={path}"], path),
+    ]
+
+
+# The comparisons score the images of both splits.
+SCORED = Ending(_score_all, lambda run_dir: f"{results.read(run_dir).test:.4f} bits/dim")
+
+
+def commands(run, out, ending=SCORED):
+    """The commands of a whole run: lists, first of train.py and then of an `Ending`."""
     run_dir = directory(run, out)
-    return (
-        ["train.py", *run.flags(), f"--save_dir={run_dir}"],
-        [
-            "evaluate.py",
-            str(run_dir),
-            "--split=all",
-            "--weights=ema",
-            f"--out={run_dir / results.SCORES}",
-        ],
-    )
+    train = ["train.py", *run.flags(), f"--save_dir={run_dir}"]
+    return [train, *(command for command, _ in ending.commands(run_dir))]
+
+
+def is_finished(run, out, ending=SCORED):
+    """Whether a run is trained, and has all that comes behind that."""
+    run_dir = directory(run, out)
+    return _is_trained(run, run_dir) and all(path.exists() for _, path in ending.commands(run_dir))
+
+
+def _is_trained(run, run_dir):
+    return results.is_trained(run_dir, run.values.get("max_minutes"))
 
 
 # What a run was started with
@@ -65,13 +93,13 @@ def check_settings(run, out):
         return
     try:
         stored = json.loads(path.read_text())
-        names = stored.keys() | run.settings.keys()
-    except (ValueError, AttributeError) as error:
+        names = sorted(stored.keys() | run.settings.keys())
+        before, now = (
+            {name: values.get(name, comparisons.defaults(values).get(name)) for name in names}
+            for values in (stored, run.settings)
+        )
+    except (ValueError, AttributeError, KeyError) as error:
         raise ValueError(f"{path} must be as run.py wrote it. Received: {error}") from None
-    before, now = (
-        {name: values.get(name, comparisons.DEFAULTS.get(name)) for name in sorted(names)}
-        for values in (stored, run.settings)
-    )
     changed = [
         f"{name}: {before[name]} != {now[name]}" for name in before if before[name] != now[name]
     ]
@@ -85,8 +113,8 @@ def check_settings(run, out):
 def note_settings(run, out):
     """Writes the settings of a run, with which later starts are compared."""
     path = directory(run, out) / _SETTINGS
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(run.settings, indent=2) + "\n")
+    text = json.dumps(run.settings, indent=2) + "\n"
+    files.replace(path, lambda file: file.write(text.encode()))
 
 
 # Processes
@@ -141,7 +169,7 @@ class Children:
                 process.send_signal(number)
 
 
-def run_all(planned, out, num_jobs, log=print):
+def run_all(planned, out, num_jobs, ending=SCORED, log=print):
     """Runs what is not finished, and reports every run when it ends.
 
     On Ctrl-C or SIGTERM, every run finishes its current step and saves it, and then this exits. A
@@ -151,6 +179,7 @@ def run_all(planned, out, num_jobs, log=print):
       planned: A list of `comparisons.Run`.
       out: Directory of all.
       num_jobs: How many runs go at the same time.
+      ending: Ending.
       log: Function of a line.
 
     Returns:
@@ -161,7 +190,7 @@ def run_all(planned, out, num_jobs, log=print):
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     num_failed = 0
     try:
-        tasks = [executor.submit(finish, run, out, children) for run in planned]
+        tasks = [executor.submit(finish, run, out, children, ending) for run in planned]
         for number, task in enumerate(concurrent.futures.as_completed(tasks), start=1):
             line, is_right = task.result()
             num_failed += not is_right
@@ -189,13 +218,14 @@ def _thread_limits(num_jobs):
     return dict.fromkeys(names, num_threads)
 
 
-def finish(run, out, children):
+def finish(run, out, children, ending=SCORED):
     """Completes a run, from where it stands.
 
     Args:
       run: `comparisons.Run`.
       out: Directory of all.
       children: Children.
+      ending: Ending.
 
     Returns:
       A line about its result, and whether all went well.
@@ -203,22 +233,29 @@ def finish(run, out, children):
     title, run_dir = f"{run.row}, seed {run.seed}", directory(run, out)
     start = time.monotonic()
     try:
-        if results.is_finished(run_dir):
+        if is_finished(run, out, ending):
             return f"{title}: done before", True
-        train, evaluate = commands(run, out)
-        if checkpoints.latest(run_dir) is not None:
-            train = ["train.py", "--load_params", f"--save_dir={run_dir}"]
-        if not results.is_trained(run_dir):
+        endings = ending.commands(run_dir)
+        if not _is_trained(run, run_dir):
+            for _, path in endings:  # of a shorter training
+                path.unlink(missing_ok=True)
+            train, *_ = commands(run, out, ending)
+            if checkpoints.latest(run_dir) is not None:
+                save_dir = f"--save_dir={run_dir}"
+                train = ["train.py", "--load_params", *run.more_flags(), save_dir]
             status = children.call(train, run_dir / "train.log")
-            if status == 0 and not results.is_trained(run_dir):
+            if status == 0 and not _is_trained(run, run_dir):
                 status = "0 before the last epoch"  # a signal ended it, saved
             if status != 0:
                 return _failure(title, "train.py", status, run_dir / "train.log"), False
-        status = children.call(evaluate, run_dir / "evaluate.log")
-        if status != 0:
-            return _failure(title, "evaluate.py", status, run_dir / "evaluate.log"), False
+        for command, path in endings:
+            if not path.exists():
+                log = run_dir / f"{pathlib.Path(command[0]).stem}.log"
+                status = children.call(command, log)
+                if status != 0:
+                    return _failure(title, command[0], status, log), False
         minutes = (time.monotonic() - start) / 60
-        return f"{title}: {results.read(run_dir).test:.4f} bits/dim, {minutes:.1f} min", True
+        return f"{title}: {ending.describe(run_dir)}, {minutes:.1f} min", True
     except (OSError, ValueError) as error:
         return f"{title}: FAILED, {' '.join(str(error).split())}", False
 

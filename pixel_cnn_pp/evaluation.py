@@ -4,14 +4,13 @@ import csv
 import dataclasses
 import io
 import math
-import os
 import pathlib
 
 import keras
 import numpy as np
 from PIL import Image
 
-from pixel_cnn_pp import likelihoods
+from pixel_cnn_pp import files, likelihoods
 from pixel_cnn_pp.models import inputs
 
 # Codecs and the options with which they save images. These give their strongest compression.
@@ -51,6 +50,13 @@ class Score:
         if len(self.nats) == 1:
             return 0.0
         return float(np.std(self.bits_per_dim, ddof=1) / math.sqrt(len(self.nats)))
+
+    @property
+    def in_nats(self):
+        """The text to print in nats an image. A bound stays a bound."""
+        nats = dataclasses.replace(self, nats=self.nats * math.log(2), num_dims=1)
+        unit = self.unit.replace("bits/dim", "nats an image")
+        return f"{nats.mean:.2f} +- {nats.standard_error:.2f} {unit} over {len(self.nats)} images"
 
     def __str__(self):
         """The text to print: mean, standard error and number of images."""
@@ -224,24 +230,19 @@ def save_scores(path, columns):
       OSError: If the file cannot be written. Then an older file is unchanged.
     """
     check_scores_path(path)
-    path = pathlib.Path(path)
-    # The temporary file is in the same folder, because a rename is atomic only within one disk.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        if path.suffix == ".npz":
-            with open(unfinished, "wb") as file:
-                np.savez(file, **columns)
-        else:
-            with open(unfinished, "w", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(columns)
-                # Convert to Python's numbers, which are written with all their digits.
-                writer.writerows(
-                    zip(*(column.tolist() for column in columns.values()), strict=True)
-                )
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+
+    def write(file):
+        if pathlib.Path(path).suffix == ".npz":
+            np.savez(file, **columns)
+            return
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        # Convert to Python's numbers, which are written with all their digits.
+        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+        file.write(text.getvalue().encode())
+
+    files.replace(path, write)
 
 
 def histogram_bits_per_dim(train_images, test_images, num_levels, per_position):

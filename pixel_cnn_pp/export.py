@@ -69,7 +69,8 @@ def export_saved_model(model, path, jit_compile=True, overwrite=False):
         )
     check_path(path, overwrite)
     path = pathlib.Path(path).absolute()
-    incomplete = path.with_name(f".incomplete_{path.name}")
+    _put_back(path)
+    incomplete = path.with_name(f".incomplete_{path.name}_{os.getpid()}")
     shutil.rmtree(incomplete, ignore_errors=True)  # from an earlier process that was killed
     incomplete.mkdir(parents=True)
     try:
@@ -117,12 +118,26 @@ def check_path(path, overwrite=False):
 
 def _move(incomplete, path):
     """Renames a complete directory to its final path, and removes what was there before."""
-    replaced = path.with_name(f".replaced_{path.name}")
+    replaced = _replaced(path)
     shutil.rmtree(replaced, ignore_errors=True)
     if path.exists():
         path.rename(replaced)
-    incomplete.rename(path)
+    try:
+        incomplete.rename(path)
+    except OSError:
+        _put_back(path)
+        raise
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _put_back(path):
+    """Renames what was there before to its path, if nothing came in its place."""
+    if _replaced(path).exists() and not path.exists():
+        _replaced(path).rename(path)
+
+
+def _replaced(path):
+    return path.with_name(f".replaced_{path.name}")
 
 
 def _served(model, jit_compile):

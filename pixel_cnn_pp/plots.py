@@ -1,10 +1,9 @@
 """Grids of images, histograms and curves, as arrays and as PNG files."""
 
-import os
-import pathlib
-
 import numpy as np
 from PIL import Image
+
+from pixel_cnn_pp import files
 
 _BACKGROUND = 255  # The background is white, because pictures of digits have black edges.
 
@@ -111,15 +110,29 @@ def save_png(path, picture):
         )
     if picture.dtype != np.uint8:
         raise ValueError(f"`picture` must be uint8. Received: {picture.dtype}")
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The temporary file is in the same folder, because a rename is atomic only within one disk.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        Image.fromarray(picture).save(unfinished, format="PNG")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    files.replace(path, lambda file: _write_png(file, picture))
+
+
+def save_drawn(stem, picture, arrays):
+    """Writes a picture of drawn images and their arrays, STEM.png and STEM.npz: both, or neither.
+
+    Args:
+      stem: Path of both files without ending.
+      picture: As in `save_png`.
+      arrays: {name: array}.
+    Raises:
+      OSError: If one of the files cannot be written. Then older files are unchanged.
+    """
+    files.replace_all(
+        {
+            f"{stem}.png": lambda file: _write_png(file, picture),
+            f"{stem}.npz": lambda file: np.savez(file, **arrays),
+        }
+    )
+
+
+def _write_png(file, picture):
+    Image.fromarray(picture).save(file, format="PNG")
 
 
 def histograms(panels, num_bins=50):
@@ -193,7 +206,8 @@ def curves(panels):
     figure, all_axes = _figure(len(panels))
     for axes, (title, x_label, y_label, lines) in zip(all_axes, panels, strict=True):
         for name, (xs, ys) in lines.items():
-            (line,) = axes.plot(xs, np.mean(ys, axis=0), label=name)
+            marker = "o" if len(xs) == 1 else None  # A single point makes no line.
+            (line,) = axes.plot(xs, np.mean(ys, axis=0), label=name, marker=marker)
             axes.fill_between(
                 xs, np.min(ys, axis=0), np.max(ys, axis=0), alpha=0.3, color=line.get_color()
             )

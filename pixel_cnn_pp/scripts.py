@@ -4,16 +4,21 @@ import contextlib
 import importlib
 import os
 import re
+import signal
 import sys
+import threading
 
 from absl import app, flags, logging
+
+# The file descriptor at which the terminal is, also while file descriptor 2 is another file.
+_terminal = 2
 
 
 def run(main, arguments=(), on_tensorflow=True):
     """Parses the command line and calls `main`; flags may stand before or after the arguments.
 
     A ValueError, OSError or FloatingPointError becomes one line and exit status 1; its traceback
-    is shown with --verbosity=1.
+    is shown with --verbosity=1. Ctrl-C becomes one line and exit status 130.
 
     Args:
       main: Function, called with the positional arguments.
@@ -21,10 +26,11 @@ def run(main, arguments=(), on_tensorflow=True):
       on_tensorflow: Whether the script uses TensorFlow. If so, it is imported quietly before
         `main`; if not, it need not be installed.
     """
+    script = os.path.basename(sys.argv[0])
+    interrupt = _Interrupt(f"{script}: stopped by Ctrl-C")
 
     def checked(argv):
-        name, *given = argv
-        script = os.path.basename(name)
+        _, *given = argv
         if len(given) != len(arguments):
             usage = " ".join(["usage: python", script, *arguments, "[flags]"])
             sys.exit(f"{usage}  (python {script} --help lists the flags). Received: {given}")
@@ -33,15 +39,90 @@ def run(main, arguments=(), on_tensorflow=True):
                 _import_tensorflow()
             if not flags.FLAGS["verbosity"].present:
                 logging.set_verbosity(logging.WARNING)
-            main(*given)
-        except (ValueError, OSError, FloatingPointError) as error:
+            with interrupt.raised():
+                main(*given)
+        except BaseException as error:
+            # Libraries turn it into other errors.
+            if interrupt.has_come or isinstance(error, KeyboardInterrupt):
+                interrupt.end()
+            if isinstance(error, BrokenPipeError):
+                sys.exit(f"{script}: stopped, because the pipe that reads its lines is closed")
+            if not isinstance(error, (ValueError, OSError, FloatingPointError)):
+                raise
             logging.debug("Traceback:", exc_info=True)
             sys.exit(f"{script}: {' '.join(str(error).split())}")
+        finally:
+            _end_of_output()
 
     # A line reaches a pipe or a file when it is printed, even if the run is killed later.
     sys.stdout.reconfigure(line_buffering=True)
     flags.FLAGS.set_gnu_getopt()
-    app.run(checked)
+    with interrupt:
+        app.run(checked)
+
+
+class _Interrupt:
+    """A context in which Ctrl-C ends the process with one line and status 130.
+
+    Attributes:
+      has_come: Whether Ctrl-C has raised a KeyboardInterrupt.
+    """
+
+    def __init__(self, line):
+        """Keeps the line to print."""
+        self.has_come = False
+        self._line = line
+        self._raises = False
+        self._previous = None
+
+    def __enter__(self):
+        """Sets the handler, unless Ctrl-C is ignored or handled by others."""
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+            self._previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *exception):
+        """Restores the earlier handler."""
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    @contextlib.contextmanager
+    def raised(self):
+        """A context in which the first Ctrl-C is a KeyboardInterrupt, so that files are removed.
+
+        Outside of it there is nothing to remove. And an exception within an import would be turned
+        into others, or lost.
+        """
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
+
+    def end(self):
+        """Prints the line and ends the process, without waiting for its other threads."""
+        with contextlib.suppress(OSError):
+            os.write(_terminal, f"{self._line}\n".encode())
+        os._exit(130)
+
+    def _handle(self, number, frame):
+        if not self._raises or self.has_come:
+            self.end()
+        self.has_come = True
+        raise KeyboardInterrupt
+
+
+def _end_of_output():
+    """Writes what is left of the output. If nobody takes it, Python must not try again at its end.
+
+    It would print a traceback and change the exit status.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse_image_size(text):
@@ -107,13 +188,15 @@ def _hidden(*packages):
 @contextlib.contextmanager
 def _silent_stderr():
     """A context that discards everything that is written to file descriptor 2."""
+    global _terminal
     sys.stderr.flush()
-    kept = os.dup(2)
+    _terminal = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         yield
     finally:
+        kept, _terminal = _terminal, 2
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)

@@ -14,6 +14,7 @@ ROOT = PACKAGE.parent
 # shows the map. Imports point down, and never along a floor. Within a room, files
 # import each other, but not in a circle.
 FLOORS = {
+    "files": -1,  # the cellar: how a file is written
     "config": 0,
     "likelihoods": 0,
     "layers": 0,

@@ -28,12 +28,38 @@ def test_the_rows_differ_in_what_is_compared_and_in_nothing_else():
         "dropout": {"dropout_p"},
         "fields": {"receptive_field", "nr_resnet", "small_variant"},
         "classes": {"class_conditional"},
+        "family": {"kind"},
     }
+    rows = comparisons.COMPARISONS["family"].rows
+    assert [config.PRESETS[row].kind for row in rows] == list(config.MODELS)[:5]
+
+
+def test_rows_of_several_models_have_one_training_and_what_their_model_has():
+    planned = comparisons.plan(["family"], "small", 1, {"nr_logistic_mix": 3, "batch_size": 8})
+    alike = ("data_set", "batch_size", "optimizer", "learning_rate", "polyak_decay", "max_epochs")
+    assert len({tuple(run.values[name] for name in alike) for run in planned}) == 1
+    first, *others = planned
+    assert first.values["nr_logistic_mix"] == 3 and first.values["batch_size"] == 8
+    for run in others:
+        assert "nr_logistic_mix" not in run.values and run.values["nr_filters"] == 24
+        kind = config.PRESETS[run.row].kind
+        assert f"--preset={kind}" in run.flags() and "--optimizer=adam" in run.flags()
+    with pytest.raises(ValueError, match="`nr_output_filters` must be left out: no row's model"):
+        comparisons.plan(["dropout"], "small", 1, {"nr_output_filters": 8})
+    with pytest.raises(ValueError, match=r"`model` must be left out: the rows say it. .*=row_lstm"):
+        comparisons.plan(["family"], "small", 1, {"kind": "row_lstm"})
+
+
+def test_the_time_limit_may_grow_when_a_run_goes_on():
+    (run, _) = comparisons.plan(["dropout"], "small", 1, {"max_minutes": 2.5})
+    assert "max_minutes" not in run.settings and run.more_flags() == ["--max_minutes=2.5"]
+    assert "--max_minutes=2.5" in run.flags()
+    assert comparisons.plan(["dropout"], "small", 1, {})[0].more_flags() == []
 
 
 def test_a_row_that_comparisons_share_is_run_once_for_each_seed():
     planned = comparisons.plan(list(comparisons.COMPARISONS), "small", 3, {})
-    assert len({run.name for run in planned}) == len(planned) == 3 * 12
+    assert len({run.name for run in planned}) == len(planned) == 3 * 16
     assert sorted(run.seed for run in planned if run.row == "cifar10") == [1, 2, 3]
     # All rows with one seed before the next, so that what is there early can be compared.
     assert [run.seed for run in planned] == sorted(run.seed for run in planned)

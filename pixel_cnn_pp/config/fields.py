@@ -151,9 +151,18 @@ def checked(config_field, value):
     raise ValueError(message(f"`{config_field.name}` must be {rule}", config_field.name, value))
 
 
+# Longest value that a message shows whole.
+_MOST_RECEIVED = 300
+
+
 def message(rule, name, value):
     """Returns an error message of one line: the rule, and the value that was received instead."""
-    received = " ".join(repr(value).split())  # one line, also for a NumPy array
+    try:
+        received = " ".join(repr(value).split())  # one line, also for a NumPy array
+    except RecursionError:  # lists in lists in lists
+        received = f"a {type(value).__name__}"
+    if len(received) > _MOST_RECEIVED:
+        received = f"{received[:_MOST_RECEIVED]}..."
     return f"{rule}. Received: {name}={received}"
 
 

@@ -93,7 +93,7 @@ def from_json(text):
     """
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"A configuration must be JSON. Received: {error}") from None
     check_names(RunConfig, values)
     training = values["training"]

@@ -149,6 +149,16 @@ class TrainingConfig:
             may_change=True,
         ),
     )
+    max_minutes: float | None = field(
+        default=None,
+        metadata=about(
+            "Minutes to train, after which the run stops as it does after its last epoch; the "
+            "steps of all its starts count, and the scoring of test images does not; default: no "
+            "limit",
+            bounds=[(">", 0)],
+            may_change=True,
+        ),
+    )
     nr_gpu: int | None = field(
         default=None,
         metadata=about(

@@ -19,6 +19,7 @@ from pixel_cnn_pp.likelihoods.scale import (
     bits_per_dim,
     from_unit_scale,
     level_dtype,
+    nats,
     to_unit_scale,
 )
 from pixel_cnn_pp.likelihoods.softmax import Bernoulli, LinearSoftmax, Softmax
@@ -37,5 +38,6 @@ __all__ = [
     "energy_distance",
     "from_unit_scale",
     "level_dtype",
+    "nats",
     "to_unit_scale",
 ]

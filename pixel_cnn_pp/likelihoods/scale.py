@@ -49,3 +49,8 @@ def bits_per_dim(nats, num_dims):
     bits_per_dim = nats / (num_dims * log(2)), with num_dims = H * W * C.
     """
     return nats / (num_dims * math.log(2.0))
+
+
+def nats(bits_per_dim, num_dims):
+    """The nats of an image of H * W * C = `num_dims` sub-pixels, from its bits per dimension."""
+    return bits_per_dim * (num_dims * math.log(2.0))

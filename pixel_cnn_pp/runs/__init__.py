@@ -10,8 +10,10 @@ optimizers.py   Adamax, Adam, RMSProp, the learning rate
 devices.py      GPUs, CPU, several machines
 jax_devices.py  the devices of one machine, on JAX
 checkpoints.py  the files of a run
+stored.py       the checkpoints on the disk, and what their files hold
+locks.py        one process at a time writes to a run
 samples.py      the pictures that are drawn at a checkpoint
 monitoring.py   TensorBoard
-stopping.py     Ctrl-C and SIGTERM
+stopping.py     signals and closed pipes
 refusals.py     checks before training, and errors of one line
 """

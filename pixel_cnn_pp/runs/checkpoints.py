@@ -7,39 +7,33 @@
                                        optimizer.npz   the optimizer's slots and step
 
 A checkpoint is written under a temporary name. It is renamed when it is complete and on the disk.
-Therefore an incomplete checkpoint is never read. In the files, the key of an array is the name of
-its variable.
+An old one is renamed before it is removed. Therefore an incomplete checkpoint is never read. In the
+files, the key of an array is the name of its variable.
 """
 
+import contextlib
 import dataclasses
 import json
-import os
 import pathlib
+import secrets
 import shutil
-import zipfile
 
 import numpy as np
 
-from pixel_cnn_pp import config, models
+from pixel_cnn_pp import config, files, models
+from pixel_cnn_pp.runs import locks, stored
+from pixel_cnn_pp.runs.stored import TrainingState, latest
 
-_WEIGHTS_FILES = {"ema": "averages.npz", "raw": "weights.npz"}
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingState:
-    """The progress of a training.
-
-    Attributes:
-      step: Number of updates that are done.
-      epoch: Number of complete epochs that are done.
-      num_images: Number of images that are done in the current epoch. It is 0 between two epochs.
-      image_loss_sum: Sum of the losses of these images, bits/dim.
-    """
-
-    step: int
-    epoch: int
-    num_images: int = 0
-    image_loss_sum: float = 0.0
+__all__ = [
+    "TrainingState",
+    "averages",
+    "latest",
+    "load",
+    "load_config",
+    "restore",
+    "save",
+    "save_config",
+]
 
 
 def save_config(run_dir, run):
@@ -50,13 +44,13 @@ def save_config(run_dir, run):
       run: RunConfig.
 
     Raises:
-      OSError: If the directory cannot be made or written.
+      OSError: If the directory cannot be made or written, or if another process writes to it.
     """
     run_dir = pathlib.Path(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    incomplete = run_dir / ".incomplete_config.json"
-    _write(incomplete, lambda file: file.write(config.to_json(run).encode()))
-    incomplete.replace(run_dir / "config.json")
+    with locks.locked(run_dir):
+        files.replace(
+            run_dir / "config.json", lambda file: file.write(config.to_json(run).encode())
+        )
 
 
 def load_config(run_dir):
@@ -78,20 +72,12 @@ def load_config(run_dir):
         raise ValueError(
             f"A run directory must hold a config.json. Received: {run_dir} ({error.strerror})"
         ) from None
-    return config.from_json(text)
-
-
-def latest(run_dir):
-    """The newest complete checkpoint of a run.
-
-    Args:
-      run_dir: Path of the run.
-
-    Returns:
-      Path of the checkpoint's directory, or None.
-    """
-    found = pathlib.Path(run_dir).glob("checkpoints/step_*")
-    return max(found, key=lambda path: path.name, default=None)
+    except UnicodeDecodeError:
+        raise ValueError(f"A configuration must be JSON. Received: {path}, no text") from None
+    try:
+        return config.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"{error} (in {path})") from None
 
 
 def save(run_dir, model, optimizer, state, keep=2):
@@ -108,39 +94,60 @@ def save(run_dir, model, optimizer, state, keep=2):
       Path of the checkpoint.
 
     Raises:
-      FloatingPointError: If a weight is not finite. Then nothing is written.
-      OSError: If the checkpoint cannot be written. Then the earlier checkpoints remain.
+      FloatingPointError: If a weight or an average is not finite. Then nothing is written.
+      OSError: If the checkpoint cannot be written, if another process writes to the run, or if its
+        directory was removed while it was locked. Then the earlier checkpoints remain.
     """
     weights = {_key(weight): np.asarray(weight) for weight in model.weights}
-    for key, value in weights.items():
-        if not np.isfinite(value).all():
-            raise FloatingPointError(f"The weights are not finite at step {state.step}: {key}")
     averages, slots = _split_variables(model, optimizer)
-    folder = pathlib.Path(run_dir) / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".incomplete_*"):
-        shutil.rmtree(leftover)
-    # No run has more steps than twelve digits can count. So the names sort like the numbers.
-    complete = folder / f"step_{state.step:012d}"
+    for name, arrays in (("weights", weights), ("averages", averages)):
+        for key, value in arrays.items():
+            if not np.isfinite(value).all():
+                raise FloatingPointError(f"The {name} are not finite at step {state.step}: {key}")
     text = json.dumps({**dataclasses.asdict(state), "model": dataclasses.asdict(model.config)})
+    run_dir = pathlib.Path(run_dir)
+    with locks.locked(run_dir) as lock:
+        return _save(run_dir, lock.is_real, state.step, weights, averages, slots, text, keep)
+
+
+def _save(run_dir, is_locked, step, weights, averages, slots, text, keep):
+    """Writes a checkpoint from its parts, and returns its path."""
+    folder = run_dir / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    if is_locked:  # Otherwise another process may write to these now.
+        for leftover in (*folder.glob(".incomplete_*"), *folder.glob(".removed_*")):
+            shutil.rmtree(leftover, ignore_errors=True)
+    # No run has more steps than twelve digits can count. So the names sort like the numbers.
+    complete = folder / f"step_{step:012d}"
+
+    def write_state(file):
+        file.write(text.encode())
+
     if complete.exists():  # no step was done since, but an epoch may have ended
-        _write_state(complete, text)
+        files.replace(complete / "state.json", write_state)
         return complete
-    incomplete = folder / f".incomplete_{complete.name}"
+    # Without a lock, another process may write the same step. So the name is a new one.
+    incomplete = folder / f".incomplete_{complete.name}_{secrets.token_hex(4)}"
     incomplete.mkdir()
     try:
-        _write_arrays(incomplete / "weights.npz", weights)
-        _write_arrays(incomplete / "averages.npz", averages)
-        _write_arrays(incomplete / "optimizer.npz", slots)
-        _write_state(incomplete, text)
-        _sync_folder(incomplete)
+        for name, arrays in (
+            ("weights.npz", weights),
+            ("averages.npz", averages),
+            ("optimizer.npz", slots),
+        ):
+            files.write(incomplete / name, lambda file, arrays=arrays: np.savez(file, **arrays))
+        files.write(incomplete / "state.json", write_state)
+        files.sync_folder(incomplete)
+        incomplete.rename(complete)
     except OSError:
         shutil.rmtree(incomplete, ignore_errors=True)  # frees the space if the disk is full
         raise
-    incomplete.rename(complete)
-    _sync_folder(folder)
-    for old in sorted(folder.glob("step_*"))[:-keep]:
-        shutil.rmtree(old)
+    files.sync_folder(folder)
+    for old in sorted(stored.all_in(folder), key=stored.step_of)[:-keep]:
+        removed = folder / f".removed_{old.name}_{secrets.token_hex(4)}"
+        with contextlib.suppress(OSError):  # the new checkpoint is there
+            old.rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)
     return complete
 
 
@@ -162,19 +169,22 @@ def restore(run_dir, model, optimizer, num_images=None, batch_size=None):
     Raises:
       ValueError: If there is no checkpoint, or it is damaged or of another network.
     """
-    checkpoint = _require_latest(run_dir)
-    values = _load_state(checkpoint, model)
-    state = TrainingState(**_in_images(values, num_images, batch_size))
-    if state.num_images and not state.image_loss_sum and num_images is None:
-        raise ValueError(
-            "`num_images` must be given for a checkpoint that an earlier version wrote within an "
-            f"epoch. Received: num_images=None, {checkpoint}"
-        )
-    averages, slots = _split_variables(model, optimizer, as_arrays=False)
-    _assign(checkpoint / "weights.npz", {_key(weight): weight for weight in model.weights})
-    _assign(checkpoint / "averages.npz", averages)
-    _assign(checkpoint / "optimizer.npz", slots)
-    return state
+
+    def read(checkpoint):
+        values = stored.load_state(checkpoint, model.config)
+        state = TrainingState(**stored.in_images(values, num_images, batch_size))
+        if state.num_images and not state.image_loss_sum and num_images is None:
+            raise ValueError(
+                "`num_images` must be given for a checkpoint that an earlier version wrote within "
+                f"an epoch. Received: num_images=None, {checkpoint}"
+            )
+        averages, slots = _split_variables(model, optimizer, as_arrays=False)
+        _assign(checkpoint / "weights.npz", {_key(weight): weight for weight in model.weights})
+        _assign(checkpoint / "averages.npz", averages)
+        _assign(checkpoint / "optimizer.npz", slots)
+        return state
+
+    return stored.read_latest(run_dir, read)
 
 
 def load(run_dir, weights="ema"):
@@ -191,18 +201,24 @@ def load(run_dir, weights="ema"):
       ValueError: If `weights` is another word, if the directory holds no run or no checkpoint, or
         if the checkpoint is damaged or of another configuration.
     """
-    if weights not in _WEIGHTS_FILES:
+    if not isinstance(weights, str) or weights not in stored.WEIGHTS_FILES:
         raise ValueError(
-            f"`weights` must be one of {', '.join(_WEIGHTS_FILES)}. Received: weights={weights!r}"
+            f"`weights` must be one of {', '.join(stored.WEIGHTS_FILES)}. "
+            f"Received: weights={weights!r}"
         )
     run = load_config(run_dir)
-    checkpoint = _require_latest(run_dir)
-    model = models.make(run.model, fresh=False)
-    _load_state(checkpoint, model)
-    _assign(
-        checkpoint / _WEIGHTS_FILES[weights], {_key(weight): weight for weight in model.weights}
-    )
-    return model
+
+    def read(checkpoint):
+        # The sizes in a damaged configuration may be of no model that fits into the memory.
+        stored.load_state(checkpoint, run.model)
+        model = models.make(run.model, fresh=False)
+        _assign(
+            checkpoint / stored.WEIGHTS_FILES[weights],
+            {_key(weight): weight for weight in model.weights},
+        )
+        return model
+
+    return stored.read_latest(run_dir, read)
 
 
 def averages(model, optimizer):
@@ -254,76 +270,9 @@ def _split_variables(model, optimizer, as_arrays=True):
     )
 
 
-def _require_latest(run_dir):
-    checkpoint = latest(run_dir)
-    if checkpoint is None:
-        raise ValueError(
-            f"A run directory must hold a checkpoint. Received: {run_dir} (none there)"
-        )
-    return checkpoint
-
-
-def _load_state(checkpoint, model):
-    """Reads state.json as a dict, and checks that the checkpoint is of the same network.
-
-    Raises:
-      ValueError: If it is of another network. The message names the fields that differ.
-    """
-    path = checkpoint / "state.json"
-    try:
-        values = json.loads(path.read_text())
-        stored_config = config.model_config(values.pop("model"))
-        TrainingState(**_in_images(values))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"A checkpoint must be whole. Received: {path} ({reason})") from None
-    different = config.differences(stored_config, model.config)
-    if different:
-        raise ValueError(
-            "A checkpoint must be of the model's configuration. "
-            f"Received: {checkpoint} with {', '.join(different)} (checkpoint != model)"
-        )
-    return values
-
-
-def _in_images(values, num_images=None, batch_size=None):
-    """Converts the values of a state.json to the fields of a TrainingState.
-
-    An earlier version stored `loss_sum`, the sum of the losses of steps instead of images. It did
-    not store the batch size B, which must be found from the counts. An epoch has N // B steps, so
-    step = epoch * (N // B) + num_images / B. If no B satisfies this equation, the batch size
-    changed during the run. Then B is taken to be `batch_size`.
-
-    Args:
-      values: The values in a state.json, without the model.
-      num_images: Number of images in an epoch, N. None if the sum of the losses is not needed.
-      batch_size: Size of the global batches after resuming.
-    Returns:
-      A dict, field -> value.
-    """
-    if "loss_sum" not in values:
-        return values
-    values = dict(values)
-    loss_sum, num_done = values.pop("loss_sum"), values["num_images"]
-    if num_done and num_images is not None:
-        found = (
-            size
-            for size in range(1, num_done + 1)
-            if num_done % size == 0
-            and values["step"] == values["epoch"] * (num_images // size) + num_done // size
-        )
-        values["image_loss_sum"] = loss_sum * next(found, batch_size)
-    return values
-
-
 def _assign(path, variables):
     """Sets variables to the arrays of a file. If one of them does not fit, none is changed."""
-    try:
-        with np.load(path) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"A checkpoint must be whole. Received: {path} ({reason})") from None
+    arrays = stored.read_arrays(path)
     unfit = [
         f"{key}: {_shape(arrays, key)} in the file, {_shape(variables, key)} in the model"
         for key in sorted(arrays.keys() | variables.keys())
@@ -340,31 +289,3 @@ def _assign(path, variables):
 
 def _shape(arrays, key):
     return tuple(arrays[key].shape) if key in arrays else "nothing"
-
-
-def _write_state(checkpoint, text):
-    """Replaces the state.json of a checkpoint. At any time the file is complete, old or new."""
-    incomplete = checkpoint / ".incomplete_state.json"
-    _write(incomplete, lambda file: file.write(text.encode()))
-    incomplete.replace(checkpoint / "state.json")
-
-
-def _write_arrays(path, arrays):
-    _write(path, lambda file: np.savez(file, **arrays))
-
-
-def _write(path, write):
-    """Writes a file, and waits until its bytes are on the disk."""
-    with open(path, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path):
-    """Waits until the names of the files in a folder are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -35,6 +35,7 @@ class Epoch:
       num_images: Number of images that are done.
       num_steps: Number of steps in the whole epoch.
       is_stopped: Whether a worker asked to stop after the last step.
+      seconds: Time of all steps of the run that are done.
     """
 
     def __init__(self, state, num_images, batch_size, loss_unit):
@@ -50,6 +51,7 @@ class Epoch:
         self.number = state.epoch + 1
         self.num_images = state.num_images
         self.is_stopped = False
+        self.seconds = state.seconds
         num_left = (num_images - state.num_images) // batch_size
         self.num_steps = state.num_images // batch_size + num_left
         self._num_left = num_left
@@ -58,21 +60,23 @@ class Epoch:
         self._image_loss_sum = state.image_loss_sum
         self._gradient_norms = []
         self._seconds = []  # time of each step
+        self._step_start = None
         self._seconds_waited = 0.0
         self._last = None
 
     def timed(self, batches):
-        """Yields the batches, and measures the time of each step and the time spent waiting."""
+        """Yields the batches, and measures the time that was spent waiting for them."""
         iterator = iter(batches)
         while not self.is_done:
-            start = time.perf_counter()
+            self._step_start = time.perf_counter()
             batch = next(iterator)
-            self._seconds_waited += time.perf_counter() - start
+            self._seconds_waited += time.perf_counter() - self._step_start
             yield batch
-            self._seconds.append(time.perf_counter() - start)
 
     def add(self, result):
-        """Adds a step, given its StepResult."""
+        """Adds a step, given its StepResult, with the time since its batch was asked for."""
+        self._seconds.append(time.perf_counter() - self._step_start)
+        self.seconds += self._seconds[-1]
         self._last = result
         self._num_left -= 1
         self.num_images += self._batch_size
@@ -83,7 +87,7 @@ class Epoch:
     def state(self, step):
         """The TrainingState after the last step. `step` is the number of updates of the run."""
         return checkpoints.TrainingState(
-            step, self.number - 1, self.num_images, self._image_loss_sum
+            step, self.number - 1, self.num_images, self._image_loss_sum, self.seconds
         )
 
     def describe_last(self):

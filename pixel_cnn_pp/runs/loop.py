@@ -1,5 +1,6 @@
 """The training loop of a run, from its start or its newest checkpoint to its last epoch."""
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -12,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pixel_cnn_pp import config, data
-from pixel_cnn_pp.runs import checkpoints, monitoring, refusals, samples, stopping
+from pixel_cnn_pp.runs import checkpoints, locks, monitoring, refusals, samples, stopping
 from pixel_cnn_pp.runs.backend import Trainer, devices
 from pixel_cnn_pp.runs.epoch import Epoch
 
@@ -30,8 +31,12 @@ def train(run, train_data, test_data, strategy=None, log=print):
     these files. When a run is resumed, all workers read the checkpoint from this directory.
     Therefore it must be on a disk that all of them share.
 
-    After SIGTERM or Ctrl-C, the current step is finished, a checkpoint is written, and the function
-    returns.
+    After SIGTERM, SIGHUP or Ctrl-C, or when a pipe that reads the lines is closed, the current step
+    is finished, a checkpoint is written, and the function returns. After
+    `run.training.max_minutes` too, and then the test images are scored first.
+
+    Only one process trains in a directory at a time. If the directory is removed or moved, training
+    stops.
 
     Args:
       run: RunConfig.
@@ -46,17 +51,12 @@ def train(run, train_data, test_data, strategy=None, log=print):
         is False, if it holds no run but `load_params` is True, or if a batch does not fit into the
         memory.
       FloatingPointError: If the loss is not finite. The earlier checkpoints remain.
-      OSError: If the directory cannot be written, if the disk is too small, or if another worker is
-        lost.
+      OSError: If another process trains in the directory, if it cannot be written, or is removed or
+        moved, if the disk is too small, or if another worker is lost.
     """
     training = run.training
     run_dir = pathlib.Path(training.save_dir)
     refusals.check_data(run, train_data, test_data)
-    if checkpoints.latest(run_dir) is not None and not training.load_params:
-        raise ValueError(
-            f"{run_dir} holds a run already: add --load_params to go on with it, or choose another "
-            "--save_dir."
-        )
     if strategy is None:
         strategy = devices.make_strategy(training.nr_gpu, training.peer_timeout, log)
     num_replicas = devices.num_replicas(strategy)
@@ -67,22 +67,31 @@ def train(run, train_data, test_data, strategy=None, log=print):
             f"of training images. Received: batch_size={training.batch_size} on "
             f"{num_replicas} replicas"
         )
-    is_chief = devices.worker_index(strategy) == 0
-    if is_chief:
-        # Check that the directory can be written before time is spent on building the model.
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=run_dir):
-            pass
-    else:
-        log(
-            f"Worker {devices.worker_index(strategy)} of {devices.num_workers(strategy)}: "
-            "worker 0 reports and writes."
-        )
-        log = _say_nothing
-    with refusals.one_line_errors(devices.num_workers(strategy), training):
+    worker_index, num_workers = devices.worker_index(strategy), devices.num_workers(strategy)
+    with contextlib.ExitStack() as stack:
+        lock = None
+        if worker_index == 0:
+            # Only the first worker writes.
+            lock = stack.enter_context(locks.locked(run_dir))
+            # Check that it can before time is spent on building the model.
+            with tempfile.TemporaryFile(dir=run_dir):
+                pass
+            if not lock.is_real:
+                log(
+                    f"{run_dir} cannot be locked: nothing keeps another process from writing there."
+                )
+        else:
+            log(f"Worker {worker_index} of {num_workers}: worker 0 reports and writes.")
+            log = _say_nothing
+        if checkpoints.latest(run_dir) is not None and not training.load_params:
+            raise ValueError(
+                f"{run_dir} holds a run already: add --load_params to go on with it, or choose "
+                "another --save_dir."
+            )
+        stack.enter_context(refusals.one_line_errors(num_workers, training))
         trainer = Trainer(run, strategy)
         log(_describe(run, train_data, test_data, trainer))
-        loop = _Loop(trainer, run, train_data, test_data, log)
+        loop = _Loop(trainer, run, train_data, test_data, log, lock)
         loop.start()
         loop.run()
 
@@ -90,13 +99,16 @@ def train(run, train_data, test_data, strategy=None, log=print):
 class _Loop:
     """The loop around a Trainer. It runs the epochs, writes checkpoints and reports progress."""
 
-    def __init__(self, trainer, run, train_data, test_data, log):
+    def __init__(self, trainer, run, train_data, test_data, log, lock=None):
         self._trainer = trainer
         self._run = run
         self._train_data, self._test_data = train_data, test_data
         self._log = log
         self._run_dir = pathlib.Path(run.training.save_dir)
+        self._lock = lock
         self._is_chief = trainer.worker_index == 0
+        # The configuration of a resumed run is stored with the first checkpoint that it produced.
+        self._has_stored_config = False
         self._batch_size = run.training.batch_size * trainer.num_replicas
         self._state = None
         self._saved_at = time.monotonic()
@@ -126,20 +138,23 @@ class _Loop:
             )
         if self._is_chief:
             refusals.check_disk(self._run_dir, trainer.model, training.keep)
-            checkpoints.save_config(self._run_dir, self._run)
             if not training.load_params:
                 # Write a first checkpoint now, so that an error shows before time is spent.
+                self._store_config()
                 trainer.save(self._run_dir, self._state, training.keep)
 
     def run(self):
-        """Trains to the last epoch, or until a signal asks to stop."""
+        """Trains to the last epoch or minute, or until a signal asks to stop."""
         max_epochs = self._run.training.max_epochs
         if self._state.epoch >= max_epochs:
             self._log(f"All {max_epochs} epochs are done; --max_epochs says how many to train.")
-        with (
-            stopping.StopRequest() as stop,
-            monitoring.Monitor(self._run, self._is_chief) as monitor,
-        ):
+        elif self._is_over():
+            minutes = self._run.training.max_minutes
+            self._log(f"All {minutes:g} minutes are done; --max_minutes says how many to train.")
+            return
+        stop = stopping.StopRequest()
+        self._log = stop.telling(self._log)
+        with stop, monitoring.Monitor(self._run, self._is_chief, self._log) as monitor:
             monitor.write_hyper_parameters(self._run)
             while self._state.epoch < max_epochs:
                 epoch = Epoch(
@@ -151,6 +166,9 @@ class _Loop:
                 self._train_epoch(epoch, stop, monitor)
                 if epoch.is_done:
                     self._finish_epoch(epoch, monitor)
+                if self._ends_by_time(epoch):
+                    self._finish_time(epoch, monitor)
+                    return
                 if epoch.is_stopped:
                     self._save(must=True)
                     self._log(
@@ -158,6 +176,21 @@ class _Loop:
                         f"python train.py --save_dir {self._run_dir} --load_params goes on."
                     )
                     return
+
+    def _is_over(self):
+        """Whether the time of the run is over, by the clock of this worker."""
+        minutes = self._run.training.max_minutes
+        return minutes is not None and self._state.seconds >= 60 * minutes
+
+    def _ends_by_time(self, epoch):
+        """Whether the run ends because its time is over. All workers get the same answer."""
+        if self._run.training.max_minutes is None:
+            return False
+        if self._trainer.num_workers == 1:
+            return self._is_over()
+        # The clock of the first worker decides. The others agree with either answer.
+        is_over = not self._is_chief or self._is_over()
+        return epoch.is_stopped and self._trainer.agree(f"the time is over: {is_over}")
 
     def _digest(self):
         """A string of everything that must be the same in all workers."""
@@ -197,7 +230,8 @@ class _Loop:
             for batch in epoch.timed(batches):
                 monitor.count_step()
                 batch = batch if isinstance(batch, tuple) else (batch,)
-                result = trainer.train_step(*batch, is_last=stop.is_requested)
+                is_last = stop.is_requested or (self._is_chief and self._is_over())
+                result = trainer.train_step(*batch, is_last=is_last)
                 if not math.isfinite(result.bits_per_dim):
                     raise FloatingPointError(
                         f"The loss is {result.bits_per_dim} at step {trainer.step}: training "
@@ -207,6 +241,7 @@ class _Loop:
                 epoch.add(result)
                 self._state = epoch.state(trainer.step)
                 if epoch.num_done % _STEPS_BETWEEN_POINTS == 0:
+                    self._check_directory()
                     monitor.write_scalars(
                         {
                             f"step/{self._likelihood.loss_name}": result.bits_per_dim,
@@ -222,7 +257,7 @@ class _Loop:
                         f"{epoch.describe_last()}"
                     )
                     last_line = time.monotonic()
-                if epoch.is_stopped:
+                if epoch.is_stopped or self._ends_by_time(epoch):
                     return
                 minutes = (time.monotonic() - self._saved_at) / 60
                 if 0 < training.save_minutes < minutes and not epoch.is_done:
@@ -233,12 +268,13 @@ class _Loop:
         training, trainer = self._run.training, self._trainer
         test = trainer.evaluate(self._test_data)
         step = trainer.step
-        self._state = checkpoints.TrainingState(step, epoch.number)
+        self._state = checkpoints.TrainingState(step, epoch.number, seconds=epoch.seconds)
         loss_name = self._likelihood.loss_name
         scalars = {
             f"train/{loss_name}": epoch.mean_bits_per_dim,
             f"test/{loss_name}": test.mean,
             "learning_rate": trainer.learning_rate,
+            "training_minutes": epoch.seconds / 60,
         }
         line = (
             f"epoch {epoch.number}/{training.max_epochs}  step {step}  "
@@ -265,8 +301,32 @@ class _Loop:
         if epoch.number % training.save_interval == 0 or is_last:
             if self._save(must=is_last):
                 self._log(f"Saved epoch {epoch.number} to {self._run_dir}.")
-            if self._is_chief and training.num_samples > 0:
-                self._pictures.write(trainer, epoch.number, monitor)
+            self._write_pictures(epoch.number, monitor)
+
+    def _finish_time(self, epoch, monitor):
+        """Ends a run whose time is over, in the middle of an epoch or at its end."""
+        minutes = f"{epoch.seconds / 60:.1f} minutes of training"
+        line = f"The time is over, after {minutes} at step {self._state.step}"
+        if not epoch.is_done:
+            test = self._trainer.evaluate(self._test_data)
+            scalars = {
+                f"test/{self._likelihood.loss_name}": test.mean,
+                "training_minutes": epoch.seconds / 60,
+            }
+            monitor.write_scalars(scalars, self._state.step)
+            line += f": test {test.mean:.4f} {test.unit}"
+        self._save(must=True)
+        self._log(f"{line}. Saved to {self._run_dir}; with more --max_minutes it goes on.")
+        if not epoch.is_done or epoch.number % self._run.training.save_interval:
+            self._write_pictures(epoch.number, monitor)
+
+    def _write_pictures(self, number, monitor):
+        """Writes samples and completions after an epoch or within it, if there are to be any."""
+        if self._is_chief and self._run.training.num_samples > 0:
+            try:
+                self._pictures.write(self._trainer, number, monitor)
+            except OSError as error:
+                self._log(f"No samples could be written ({error}). Training goes on.")
 
     def _save(self, must=False):
         """Writes a checkpoint, and returns whether this worker wrote one.
@@ -277,8 +337,10 @@ class _Loop:
         self._saved_at = time.monotonic()
         if not self._is_chief:
             return False
+        self._check_directory()
         try:
             self._trainer.save(self._run_dir, self._state, self._run.training.keep)
+            self._store_config()
         except OSError as error:
             message = (
                 f"No checkpoint could be written at step {self._state.step} "
@@ -289,6 +351,17 @@ class _Loop:
             self._log(f"{message}. Training goes on.")
             return False
         return True
+
+    def _check_directory(self):
+        """Checks that the directory of the run was not removed or moved."""
+        if self._lock is not None:
+            self._lock.check()
+
+    def _store_config(self):
+        """Stores the configuration, once."""
+        if not self._has_stored_config:
+            checkpoints.save_config(self._run_dir, self._run)
+            self._has_stored_config = True
 
 
 def _describe(run, train_data, test_data, trainer):

@@ -41,6 +41,9 @@ class Pictures:
           trainer: Trainer of the run.
           epoch: Number of the epoch. Another epoch draws with another seed.
           monitor: `monitoring.Monitor`.
+
+        Raises:
+          OSError: If the files cannot be written.
         """
         if self._model is None:
             self._model = models.make(self._run.model, fresh=False)
@@ -55,9 +58,8 @@ class Pictures:
         images = sampling.sample(self._model, self._num_samples, labels, seed)
         num_columns = math.isqrt(self._num_samples) if num_classes is None else num_classes
         picture = plots.image_grid(images, num_columns, num_levels, scale=scale)
-        plots.save_png(folder / f"epoch_{epoch:04d}.png", picture)
         arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
-        np.savez(folder / f"epoch_{epoch:04d}.npz", **arrays)
+        plots.save_drawn(folder / f"epoch_{epoch:04d}", picture, arrays)
         monitor.write_picture("samples", picture, trainer.step)
 
         known_mask = np.repeat(np.arange(height)[:, None] < height // 2, width, axis=1)

@@ -48,6 +48,7 @@ def draw_cached(model, images, known_mask, condition, seed, controls, progress=N
     # Without `progress`, one call draws all rows.
     num_rows = height if progress is None else _ROWS_PER_REPORT
     lock, done = threading.Lock(), [0]
+    is_ended = threading.Event()
 
     def draw_batch(start):
         batch = slice(start, start + batch_size)
@@ -69,6 +70,8 @@ def draw_cached(model, images, known_mask, condition, seed, controls, progress=N
         )
         arguments = (batch_mask, embedded, batch_controls, *numbers)
         for row in range(0, height, num_rows):
+            if is_ended.is_set():
+                return None
             last_row = min(row + num_rows, height)
             rows = [ops.convert_to_tensor(r, dtype="int32") for r in (row, last_row)]
             state, drawn = draw_rows(weights, state, drawn, *arguments, *rows)
@@ -80,9 +83,14 @@ def draw_cached(model, images, known_mask, condition, seed, controls, progress=N
                 progress(done[0] * num_images // len(starts), height * num_images)
         return np.moveaxis(ops.convert_to_numpy(drawn), 2, 0)
 
-    with concurrent.futures.ThreadPoolExecutor(num_workers) as executor:
+    executor = concurrent.futures.ThreadPoolExecutor(num_workers)
+    try:
         for start, drawn in zip(starts, executor.map(draw_batch, starts), strict=True):
             images[start : start + batch_size] = drawn
+    finally:
+        # On Ctrl-C nothing waits for the batches that are being drawn.
+        is_ended.set()
+        executor.shutdown(wait=False, cancel_futures=True)
     return images
 
 

@@ -6,7 +6,7 @@ import tempfile
 
 from pixel_cnn_pp import models
 from pixel_cnn_pp.config import RunConfig, TrainingConfig
-from pixel_cnn_pp.runs import checkpoints, optimizers
+from pixel_cnn_pp.runs import checkpoints, locks, optimizers
 from pixel_cnn_pp.tf1_import.checkpoint import ReleaseCheckpoint
 
 
@@ -93,8 +93,9 @@ def import_run(checkpoint, run_dir, model_config, data_config, log=print):
     else:
         log(f"Optimizer: Adam starts anew, {checkpoint.why_no_moments}.")
     state = checkpoints.TrainingState(step=step, epoch=0)
-    checkpoints.save(run_dir, model, optimizer, state)
-    checkpoints.save_config(run_dir, RunConfig(model_config, data_config, settings))
+    with locks.locked(run_dir):
+        checkpoints.save(run_dir, model, optimizer, state)
+        checkpoints.save_config(run_dir, RunConfig(model_config, data_config, settings))
     log(f"Wrote {run_dir}, a run on {data_config.data_set} at epoch 0.")
 
 

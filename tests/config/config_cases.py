@@ -66,6 +66,7 @@ def specimen(kind="pixel_cnn_pp"):
             recompute=True,
             dtype="mixed_bfloat16",
             max_epochs=7,
+            max_minutes=2.5,
             nr_gpu=0,
             peer_timeout=60.0,
             polyak_decay=0.99,

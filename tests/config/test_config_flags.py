@@ -55,6 +55,7 @@ ORIGINAL_FLAGS = [
     (TrainingConfig, "recompute", None, False, "bool"),
     (TrainingConfig, "dtype", None, "float32", "string enum"),
     (TrainingConfig, "max_epochs", "x", 5000, "int"),
+    (TrainingConfig, "max_minutes", None, None, "float"),
     (TrainingConfig, "nr_gpu", "g", None, "int"),
     (TrainingConfig, "peer_timeout", None, 600.0, "float"),
     (TrainingConfig, "polyak_decay", None, 0.9995, "float"),

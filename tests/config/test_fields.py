@@ -99,6 +99,7 @@ BAD_VALUES = [
     (TrainingConfig, "recompute", [1, None]),
     (TrainingConfig, "dtype", ["bfloat16", "float64", "", None]),
     (TrainingConfig, "max_epochs", [0, -1, 1e3]),
+    (TrainingConfig, "max_minutes", [0, -1.0, float("nan"), float("inf"), "1"]),
     (TrainingConfig, "nr_gpu", [-1, 0.5, "8", True]),
     (TrainingConfig, "peer_timeout", [0, -1, float("nan"), None]),
     (TrainingConfig, "polyak_decay", [1, 1.0, -0.1, float("nan")]),

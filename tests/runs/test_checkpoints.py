@@ -195,6 +195,25 @@ def test_weights_that_are_not_finite_are_refused_and_nothing_is_written(value, o
     assert files_of(run_dir) == before
 
 
+def test_averages_that_are_not_finite_are_refused_too(other_pair, run_dir):
+    model, optimizer = other_pair
+    average = checkpoints.averages(model, optimizer)[-1]
+    kept = value_of(average)
+    average.assign(np.full_like(kept, np.nan))
+    with pytest.raises(FloatingPointError, match="The averages are not finite at step 31: output"):
+        checkpoints.save(run_dir, model, optimizer, checkpoints.TrainingState(31, 6))
+    average.assign(kept)
+
+
+def test_what_only_looks_like_a_checkpoint_is_none(pair, run_dir):
+    folder = run_dir / "checkpoints"
+    shutil.copytree(folder / "step_000000000030", folder / "step_backup")
+    (folder / "step_000000000099").write_text("a file")
+    assert checkpoints.latest(run_dir).name == "step_000000000030"
+    checkpoints.save(run_dir, *pair, checkpoints.TrainingState(31, 6), keep=1)
+    assert {"step_backup", "step_000000000031"} < set(os.listdir(folder))
+
+
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_as_many_of_the_newest_checkpoints_stay_as_are_asked_for(keep, pair, tmp_path):
     steps = (9, 10, 100, 101)

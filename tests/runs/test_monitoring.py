@@ -1,5 +1,9 @@
 import dataclasses
 import os
+import resource
+import shutil
+import signal
+import types
 
 import numpy as np
 import pytest
@@ -46,6 +50,30 @@ def test_numbers_are_on_the_disk_at_once(run):
     with monitoring.Monitor(run) as monitor:
         monitor.write_scalars({"train/bits_per_dim": 2.5, "learning_rate": 0.25}, step=7)
         assert values_of(run) == [("train/bits_per_dim", 7, 2.5), ("learning_rate", 7, 0.25)]
+
+
+def test_a_full_disk_is_told_of_once_and_later_numbers_are_read_back(run, monkeypatch):
+    lines, free = [], 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=free))
+    with monitoring.Monitor(run, log=lines.append) as monitor:
+        monitor.write_scalars({"loss": 4.0}, step=1)
+        # Of a file, no byte behind those that it has: of a record, the disk holds a part.
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        size = os.path.getsize(folder_of(run) + "/" + os.listdir(folder_of(run))[0])
+        ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 9, limits[1]))
+        try:
+            for step in (2, 3, 4):
+                monitor.write_scalars({"loss": 3.0}, step)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, ignored)
+        free = 2**30
+        monitor.write_scalars({"loss": 2.0}, step=5)
+    assert monitoring.read_scalars(run.training.save_dir) == {"loss": {1: 4.0, 5: 2.0}}
+    (line,) = lines
+    assert line.startswith(f"TensorBoard's files in {folder_of(run)} could not be written (")
+    assert line.endswith(". Training goes on.") and "\n" not in line
 
 
 def test_numbers_are_read_back_over_all_starts_of_a_run(run):

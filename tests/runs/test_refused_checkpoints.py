@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from saved_run import (
 )
 
 from pixel_cnn_pp.config import PixelCNNConfig
-from pixel_cnn_pp.runs import checkpoints
+from pixel_cnn_pp.runs import checkpoints, stored
 
 
 def damage(path, how):
@@ -51,7 +52,27 @@ def test_a_model_is_not_loaded_from_a_damaged_file(weights, name, run_dir):
 
 
 @pytest.mark.parametrize(
-    "text", ["", '{"step": 1', "{}", '{"model": {}}', '{"step": 1, "epoch": 1, "model": {"a": 1}}']
+    "text",
+    [
+        "",
+        '{"step": 1',
+        "{}",
+        "null",
+        "7",
+        '{"model": {}}',
+        '{"step": 1, "epoch": 1, "model": {"a": 1}}',
+        "[" * 100_000,
+        *(
+            json.dumps({"step": 1, "epoch": 1, **wrong, "model": dataclasses.asdict(TINY)})
+            for wrong in (
+                {"step": "many"},
+                {"epoch": 1.5},
+                {"num_images": -1},
+                {"image_loss_sum": math.nan},
+                {"image_loss_sum": None},
+            )
+        ),
+    ],
 )
 def test_a_damaged_state_is_named_in_one_line(text, run_dir, other_pair):
     path = checkpoints.latest(run_dir) / "state.json"
@@ -59,6 +80,50 @@ def test_a_damaged_state_is_named_in_one_line(text, run_dir, other_pair):
     with pytest.raises(ValueError, match=f"A checkpoint must be whole. Received: {path}") as caught:
         checkpoints.restore(run_dir, *other_pair)
     assert_one_line(caught)
+
+
+def test_of_a_damaged_checkpoint_the_message_names_an_older_one_that_is_whole(
+    pair, run_dir, other_pair
+):
+    folder = run_dir / "checkpoints"
+    for step in (31, 32):
+        checkpoints.save(run_dir, *pair, checkpoints.TrainingState(step, 5), keep=3)
+        damage(folder / f"step_{step:012d}" / "weights.npz", "cut")
+    (folder / "step_backup").mkdir()  # nor is this one a checkpoint
+    message = f"; step_000000000030 is whole: remove {folder}/step_000000000032 to go back to it"
+    for read in (
+        lambda: checkpoints.restore(run_dir, *other_pair),
+        lambda: checkpoints.load(run_dir, "raw"),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            read()
+        assert_one_line(caught)
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_read_gives_way_to_the_newer_one(
+    pair, run_dir, monkeypatch
+):
+    read_state = stored.read_state
+
+    def remove_first(path):
+        monkeypatch.setattr(stored, "read_state", read_state)
+        checkpoints.save(run_dir, *pair, checkpoints.TrainingState(31, 6), keep=1)
+        return read_state(path)
+
+    monkeypatch.setattr(stored, "read_state", remove_first)
+    checkpoints.load(run_dir)
+    assert checkpoints.latest(run_dir).name == "step_000000000031"
+
+
+def test_weights_that_are_not_finite_are_not_loaded(run_dir):
+    path = checkpoints.latest(run_dir) / "averages.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["output/b"][1] = np.nan
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=r"averages.npz \(output/b is not finite\)"):
+        checkpoints.load(run_dir)
+    checkpoints.load(run_dir, "raw")
 
 
 def test_a_directory_without_a_run_is_named(tmp_path):
@@ -79,11 +144,30 @@ def test_a_directory_without_a_checkpoint_is_named(tmp_path, other_pair):
         checkpoints.restore(tmp_path, *other_pair)
 
 
-def test_a_damaged_configuration_is_one_line(run_dir):
-    (run_dir / "config.json").write_text('{"model":\n')
-    with pytest.raises(ValueError, match="A configuration must be JSON") as caught:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"model":\n', "A configuration must be JSON"),
+        (b"\xff\xfe", "A configuration must be JSON"),
+        (b'{"model":' * 100_000, "A configuration must be JSON"),
+        (b'{"model": 0, "data": 0, "training": ' + b"9" * 5000 + b"}", "A configuration must be"),
+        (b"[" * 900 + b"]" * 900, "A configuration must be a JSON object"),
+        (b"null", "A configuration must be a JSON object"),
+    ],
+)
+def test_a_damaged_configuration_is_one_short_line_that_names_its_file(content, message, run_dir):
+    (run_dir / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
         checkpoints.load(run_dir)
     assert_one_line(caught)
+    assert str(run_dir / "config.json") in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_sizes_that_no_memory_holds_are_refused_before_the_model_is_made(run_dir):
+    path = run_dir / "config.json"
+    path.write_text(path.read_text().replace('"nr_filters": 4', '"nr_filters": 4000000000'))
+    with pytest.raises(ValueError, match="nr_filters: 4 != 4000000000"):
+        checkpoints.load(run_dir)
 
 
 def test_a_checkpoint_of_another_configuration_names_the_fields_that_differ(run_dir):

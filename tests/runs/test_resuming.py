@@ -12,7 +12,8 @@ import processes
 import pytest
 from short_run import FLAGS, assert_same_checkpoint, changed, scalars, steps_on_disk
 
-from pixel_cnn_pp.runs import checkpoints, loop, stopping
+from pixel_cnn_pp import files
+from pixel_cnn_pp.runs import checkpoints, loop, samples, stopping
 
 
 def send(number, step):
@@ -158,6 +159,75 @@ def test_a_second_ctrl_c_is_obeyed_at_once(request):
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_closed_terminal_stops_a_run_unless_it_was_told_to_ignore_it(request):
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, previous))
+    with stopping.StopRequest() as stop:
+        signal.raise_signal(signal.SIGHUP)
+        assert not stop.is_requested
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with stopping.StopRequest() as stop:
+        signal.raise_signal(signal.SIGHUP)
+        assert stop.is_requested and stop.name == "SIGHUP"
+
+
+def test_a_closed_pipe_stops_a_run_and_what_else_breaks_loses_lines(go_on, capsys):
+    errors = {"epoch 3": BrokenPipeError(errno.EPIPE, "")}
+
+    def log(line):
+        for start, error in errors.items():
+            if line.startswith(start):
+                raise error
+
+    go_on(log=log, save_interval=4)
+    assert steps_on_disk(go_on.run_dir) == [48, 73]  # the step behind the line that was not read
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("epoch 3/4")
+    errors = {"epoch": OSError(errno.EIO, ""), "Saved": OSError(errno.ENOSPC, "")}
+    go_on(log=log)
+    assert steps_on_disk(go_on.run_dir) == [73, 96]
+
+
+def test_a_flag_is_stored_with_the_first_checkpoint_that_it_produced(go_on, monkeypatch):
+    def stored():
+        return checkpoints.load_config(go_on.run_dir).training.save_interval
+
+    before = stored()
+
+    def fail(*_, **__):
+        raise FloatingPointError("The loss is nan")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop._Loop, "_train_epoch", fail)
+        with pytest.raises(FloatingPointError):
+            go_on(save_interval=7)
+    assert stored() == before
+    go_on(save_interval=7)
+    assert stored() == 7
+
+
+def test_a_run_whose_directory_has_gone_stops_and_writes_nothing(go_on):
+    def log(line):
+        if line.startswith("epoch 3"):
+            shutil.move(go_on.run_dir, f"{go_on.run_dir}_moved")
+
+    message = f"^{go_on.run_dir} was removed, moved or replaced while this process wrote to it"
+    with pytest.raises(FileNotFoundError, match=message):
+        go_on(log=log, save_interval=1)
+    assert not go_on.run_dir.exists()
+
+
+def test_samples_that_cannot_be_written_are_told_of_and_training_goes_on(go_on, monkeypatch):
+    def write(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "epoch_0004.png")
+
+    monkeypatch.setattr(samples.Pictures, "write", write)
+    lines = go_on(num_samples=1)
+    assert lines[-1].startswith("No samples could be written (") and "goes on" in lines[-1]
+    assert steps_on_disk(go_on.run_dir) == [48, 96]
+
+
 def test_checkpoints_are_written_within_an_epoch_too(go_on):
     lines = go_on(save_minutes=1e-9, keep=3, max_epochs=3)
     assert steps_on_disk(go_on.run_dir) == [70, 71, 72]
@@ -223,7 +293,7 @@ def full_disk(monkeypatch):
     """Within it, no array of step 72 can be written whole."""
 
     @contextlib.contextmanager
-    def full(write=checkpoints._write):
+    def full(write=files.write):
         def half(path, content):
             if "step_000000000072" in str(path) and path.name == "averages.npz":
                 path.write_bytes(b"half")
@@ -231,7 +301,7 @@ def full_disk(monkeypatch):
             write(path, content)
 
         with monkeypatch.context() as patched:
-            patched.setattr(checkpoints, "_write", half)
+            patched.setattr(files, "write", half)
             yield
 
     return full

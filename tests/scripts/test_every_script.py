@@ -1,10 +1,13 @@
 import json
 import os
 import shutil
+import signal
+import types
 
 import pytest
-from processes import assert_one_line, run_script
+from processes import assert_one_line, run, run_script
 
+from pixel_cnn_pp import models, scripts
 from pixel_cnn_pp.runs import checkpoints
 
 
@@ -51,3 +54,54 @@ def test_a_script_starts_without_matplotlib_and_scikit_learn_and_can_import_them
     code += "print(*({'keras', 'matplotlib', 'sklearn'} & set(sys.modules)))\n"
     code += "import matplotlib.pyplot, sklearn.datasets\n"
     assert run_python(code) == "keras\n"
+
+
+def interrupt_import():
+    """Makes Ctrl-C come within the import of TensorFlow, where nobody passes it on."""
+    import_module = scripts.importlib.import_module
+
+    def interrupted(name):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError(name) from None
+        return import_module(name)
+
+    scripts.importlib = types.SimpleNamespace(import_module=interrupted)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def interrupt_making():
+    """Makes Ctrl-C come where the model is made, within what turns it into another error."""
+
+    def interrupted(*_, **__):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("in a layer") from error
+
+    models.make = interrupted
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.parametrize("prepare", [interrupt_import, interrupt_making])
+@pytest.mark.parametrize(
+    "script", ["train.py -d digits -g 0 -o", "sample.py", "evaluate.py", "export.py {} "]
+)
+def test_ctrl_c_is_one_line_and_status_130(script, prepare, copied_run, tmp_path):
+    where = tmp_path / "new" if "{}" in script or script.startswith("train") else copied_run
+    done = run(tmp_path, *script.format(copied_run).split(), where, prepare=prepare)
+    assert done.returncode == 130
+    assert done.stderr == f"{script.split()[0]}: stopped by Ctrl-C\n" and done.stdout == ""
+
+
+def close_pipe():
+    """Makes stdout a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 1)
+
+
+def test_a_reader_that_is_gone_is_one_line(trained_run, tmp_path):
+    done = run(tmp_path, "evaluate.py", trained_run, prepare=close_pipe)
+    assert_one_line(done, "^evaluate.py: stopped, because the pipe that reads its lines is closed$")
