@@ -206,7 +206,8 @@ def curves(panels):
     figure, (all_axes,) = _figure(len(panels))
     for axes, (title, x_label, y_label, lines) in zip(all_axes, panels, strict=True):
         for name, (xs, ys) in lines.items():
-            (line,) = axes.plot(xs, np.mean(ys, axis=0), label=name)
+            marker = "o" if len(xs) == 1 else None  # A single point makes no line.
+            (line,) = axes.plot(xs, np.mean(ys, axis=0), label=name, marker=marker)
             axes.fill_between(
                 xs, np.min(ys, axis=0), np.max(ys, axis=0), alpha=0.3, color=line.get_color()
             )

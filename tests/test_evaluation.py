@@ -64,6 +64,14 @@ def test_images_under_the_mask_do_not_count():
     np.testing.assert_array_equal(found.bits_per_dim, [1.0, 1.0])
 
 
+def test_a_score_in_nats_is_the_mean_of_an_image_and_its_standard_error():
+    # Of 3, 4 and 5 nats: deviation 1, over the root of 3.
+    score = evaluation.Score(np.array([3.0, 4.0, 5.0]), num_dims=784)
+    assert score.in_nats == "4.00 +- 0.58 nats an image over 3 images"
+    bound = evaluation.Score(np.array([3.0]), num_dims=4, unit="bits/dim (bound)")
+    assert bound.in_nats == "3.00 +- 0.00 nats an image (bound) over 1 images"
+
+
 @pytest.mark.parametrize("is_conditional", [True, False])
 def test_labels_are_passed_on_to_a_conditional_likelihood_only(is_conditional):
     seen = []

@@ -148,11 +148,12 @@ def test_curves_are_means_in_a_band_from_the_least_to_the_greatest(monkeypatch):
     drawn, bands, panels = {}, [], {}
     plot, fill_between = Axes.plot, Axes.fill_between
 
-    def kept_plot(axes, xs, ys, label):
+    def kept_plot(axes, xs, ys, label, marker):
         place = axes.get_subplotspec().colspan.start
         drawn[place, label] = list(xs), list(ys)
         panels[place] = axes
-        return plot(axes, xs, ys, label=label)
+        assert (marker is not None) == (len(xs) == 1)  # a point alone makes no line
+        return plot(axes, xs, ys, label=label, marker=marker)
 
     def kept_fill_between(axes, xs, low, high, **options):
         bands.append((list(xs), list(low), list(high)))

@@ -160,6 +160,7 @@ MAY_CHANGE = {
     "recompute": False,
     "dtype": "float32",
     "max_epochs": 9,
+    "max_minutes": 9.0,
     "nr_gpu": 9,
     "peer_timeout": 9.0,
     "num_samples": 9,

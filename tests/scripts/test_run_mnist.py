@@ -95,6 +95,8 @@ def test_the_table_has_the_scores_of_all_test_images_beside_the_published_ones(s
         error = np.std(nats, ddof=1) / 3
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         assert cells[1] == f"{np.mean(nats):.2f} +- {error:.2f}" and cells[2] == published
+        log = (started.out / "runs" / f"{name}_1" / "evaluate.log").read_text()
+        assert f"averaged weights: {cells[1]} nats an image over 9 images" in log
         log = (started.out / "runs" / f"{name}_1" / "train.log").read_text()
         assert f"; {cells[3]} parameters, 1 replica" in log
     # Two steps of 8 images, of an epoch of 5 steps; and one.
