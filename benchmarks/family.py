@@ -12,6 +12,7 @@ import math
 import pathlib
 import statistics
 import sys
+import time
 
 import numpy as np
 from absl import flags
@@ -52,6 +53,7 @@ COLUMNS = (
     "parameters",
     "s/step",
     "median",
+    "processor s/step",
     "images/s",
     "first step s",
     "naive s/image",
@@ -65,6 +67,8 @@ NOTES = """\
 {size}x{size}x{channels} with {num_levels} levels; batches of {batch_size}.
 - s/step: the shortest of {steps} whole steps{rounds}: forward, backward, {optimizer}, averages of
   the weights. median: of the same steps. images/s: computed from the shortest step.
+- processor s/step: the least processor time of a step, all threads together. Unlike the others, it
+  hardly depends on what else the machine does.
 - naive: extrapolated from {naive_pixels} pixels. Samplers: the shortest of {repeats} calls.
 - peak: resident memory of the process after the steps.
 - A model has as many layers as its own options say: PixelCNN++ has so many blocks in each of its
@@ -86,7 +90,8 @@ def main():
             environment = {"TF_USE_LEGACY_KERAS": "1"} if is_public else {}
             own = measure.in_new_process(__file__, case, **environment)
             if case["model"] in measured:
-                own["step_s"] += measured[case["model"]]["step_s"]
+                for times in ("step_s", "processor_s"):
+                    own[times] += measured[case["model"]][times]
             measured[case["model"]] = own
     for name, own in measured.items():
         print(measure.table_row(_cells(name, own)))
@@ -117,11 +122,19 @@ def measure_case(case):
     is_public = case["model"] == PUBLIC
     step, model, num_params = (_public_step if is_public else _our_step)(case, images)
     first_step_s, *_ = measure.seconds_of_calls(step, _WARM_UP_STEPS)
-    step_s = measure.seconds_of_calls(step, case["steps"])
+    processor_s = []
+
+    def timed_step():
+        start = time.process_time()
+        step()
+        processor_s.append(time.process_time() - start)
+
+    step_s = measure.seconds_of_calls(timed_step, case["steps"])
     measured = {
         "num_params": num_params,
         "first_step_s": first_step_s,
         "step_s": step_s,
+        "processor_s": processor_s,
         "peak_bytes": measure.peak_memory(),
     }
     if not math.isfinite(step()):
@@ -244,6 +257,7 @@ def _cells(name, measured):
         f"{measured['num_params']:,}",
         measure.digits(step_s),
         measure.digits(statistics.median(measured["step_s"])),
+        measure.digits(min(measured["processor_s"])),
         measure.digits(FLAGS.batch_size / step_s),
         measure.digits(measured["first_step_s"]),
         measure.digits(naive_s),

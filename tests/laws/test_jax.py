@@ -74,9 +74,9 @@ for name in json.loads(sys.argv[4]):
 print("RESULTS", json.dumps(told))
 """
 # Compiled by XLA for seconds each: a model on a small receptive field, and the other one.
-STEPPED = ["small_nin", "pixel_cnn", "pixel_cnn_binary", "pixel_cnn_picture", "gated"]
+STEPPED = ["small_nin", "pixel_cnn", "pixel_cnn_binary", "pixel_cnn_picture", "gated_two"]
 STEPPED += ["row_lstm", "diagonal_bilstm"]
-FITTED = ["two_channels", "small_channels", "pixel_cnn", "gated", "diagonal_bilstm"]
+FITTED = ["two_channels", "small_channels", "pixel_cnn", "gated_two", "diagonal_bilstm"]
 # All likelihoods, and one network of three resolutions.
 COMPARED = list(dict.fromkeys([*STEPPED, *FITTED, "energy", "relu"]))
 
