@@ -5,12 +5,15 @@ from keras import ops
 
 from pixel_cnn_pp.layers import (
     AutoregressiveChannelBlock,
+    DiagonalBiLSTMLayer,
+    DiagonalLSTMLayer,
     DownRightShiftedConv2D,
     DownRightShiftedConv2DTranspose,
     DownShiftedConv2D,
     DownShiftedConv2DTranspose,
     GatedResidualBlock,
     MaskedConv2D,
+    RowLSTMLayer,
     SampleHead,
     WeightNormConv2D,
     WeightNormConv2DTranspose,
@@ -59,13 +62,18 @@ SPECIMENS = {
     ),
     "head": lambda **kw: SampleHead(3, **kw),
     "masked_a": lambda **kw: MaskedConv2D(7, 3, "A", 2, **kw),
+    "lstm_row": lambda **kw: RowLSTMLayer(5, 2, **kw),
+    "lstm_diagonal": lambda **kw: DiagonalLSTMLayer(5, 2, is_mirrored=True, **kw),
+    "lstm_both_diagonals": lambda **kw: DiagonalBiLSTMLayer(5, 3, **kw),
     "masked_output": lambda **kw: MaskedConv2D(6, 1, "B", 3, is_output=True, **kw),
 }
 
 
 # Those that take one input and are weight-normalised.
 SINGLE_LAYERS = [
-    name for name in SPECIMENS if name.split("_")[0] not in ("block", "channels", "head", "masked")
+    name
+    for name in SPECIMENS
+    if name.split("_")[0] not in ("block", "channels", "head", "masked", "lstm")
 ]
 
 
@@ -97,7 +105,7 @@ def specimen_inputs(name, x_shape=(3, 4, 6, 5), seed=0):
     if name == "head":
         return [random_images(*x_shape[:3], size, seed=seed) for size in (64, 4)]
     x = random_images(*x_shape, seed=seed)
-    if name in SINGLE_LAYERS or name.startswith("masked"):
+    if name in SINGLE_LAYERS or name.startswith(("masked", "lstm")):
         return [x]
     return [x, random_images(*x_shape[:3], 2, seed=seed + 1), random_images(x_shape[0], 6)]
 

@@ -166,11 +166,11 @@ class RowLSTMLayer(_MaskedLSTM):
 
     def call(self, x, h=None):
         """Applies the layer: [B, H, W, F_in], and h as in `gates`, -> [B, H, W, h]."""
-        gates = ops.transpose(self.gates(x, h), (1, 0, 2, 3))  # [H, B, W, 4 h]
+        gates = ops.transpose(self.gates(x, h), (1, 2, 0, 3))  # [H, W, B, 4 h]
         kernel, hidden, cell = self.initial_state()
         edge = ops.zeros_like(hidden)
         hiddens = recurrence(gates, kernel, hidden, cell, edge, (-1, 0, 1), is_delayed=False)
-        return ops.transpose(hiddens, (1, 0, 2, 3))
+        return ops.transpose(hiddens, (2, 0, 1, 3))
 
     def row_above(self, weights, hidden, h=None):
         """What the gates of a row take from the row above, including the bias.
@@ -219,10 +219,10 @@ class DiagonalLSTMLayer(_MaskedLSTM):
         gates = self.gates(x, h)
         if self.is_mirrored:
             gates = ops.flip(gates, axis=2)
-        gates = ops.transpose(skew(gates), (2, 0, 1, 3))  # [W + H - 1, B, H, 4 h]
+        gates = ops.transpose(skew(gates), (2, 1, 0, 3))  # [W + H - 1, H, B, 4 h]
         kernel, hidden, cell = self.initial_state()
         hiddens = recurrence(gates, kernel, hidden, cell, hidden, (0, -1), is_delayed=True)
-        hiddens = unskew(ops.transpose(hiddens, (1, 2, 0, 3)))
+        hiddens = unskew(ops.transpose(hiddens, (2, 1, 0, 3)))
         return ops.flip(hiddens, axis=2) if self.is_mirrored else hiddens
 
     def row_above(self, weights, hidden, h=None):
@@ -325,18 +325,36 @@ def skew(x):
 
     A column of the result has what was a diagonal of x (van den Oord et al. 2016a, figure 3).
     """
-    batch_size, height, width, _ = ops.shape(x)
-    x = ops.pad(x, ((0, 0), (0, 0), (0, height), (0, 0)))
-    # Each row is written one place too short, so that every row begins one place later.
-    x = ops.reshape(x, (batch_size, height * (width + height), x.shape[-1]))
-    x = x[:, : height * (width + height - 1)]
-    return ops.reshape(x, (batch_size, height, width + height - 1, x.shape[-1]))
+
+    @ops.custom_gradient
+    def run(x):
+        return _skew(x), _unskew  # TensorFlow's gradient of a slice takes several times as long
+
+    return run(x)
 
 
 def unskew(x):
     """Undoes `skew`: [B, H, W + H - 1, F] -> [B, H, W, F]."""
-    batch_size, height, skewed, _ = ops.shape(x)
-    x = ops.reshape(x, (batch_size, height * skewed, x.shape[-1]))
+
+    @ops.custom_gradient
+    def run(x):
+        return _unskew(x), _skew
+
+    return run(x)
+
+
+def _skew(x):
+    batch_size, height, width, num_features = ops.shape(x)
+    x = ops.pad(x, ((0, 0), (0, 0), (0, height), (0, 0)))
+    # Each row is written one place too short, so that every row begins one place later.
+    x = ops.reshape(x, (batch_size, height * (width + height), num_features))
+    x = x[:, : height * (width + height - 1)]
+    return ops.reshape(x, (batch_size, height, width + height - 1, num_features))
+
+
+def _unskew(x):
+    batch_size, height, skewed_width, num_features = ops.shape(x)
+    x = ops.reshape(x, (batch_size, height * skewed_width, num_features))
     x = ops.pad(x, ((0, 0), (0, height), (0, 0)))
-    x = ops.reshape(x, (batch_size, height, skewed + 1, x.shape[-1]))
-    return x[:, :, : skewed + 1 - height]
+    x = ops.reshape(x, (batch_size, height, skewed_width + 1, num_features))
+    return x[:, :, : skewed_width + 1 - height]

@@ -22,36 +22,18 @@ def lstm(gates, cell):
     Returns:
       (hidden, cell), the state after the step, [..., h] each.
     """
-    hidden, cell, _ = _lstm(gates, cell)
+    hidden, cell, *_ = _lstm(gates, cell)
     return hidden, cell
 
 
 def _lstm(gates, cell):
-    """The same, with the gates after their nonlinearities as a third result."""
+    """The same, and the gates after their nonlinearities: o, f, i [..., 3 h], and g [..., h]."""
     num_features = cell.shape[-1]
     opened = ops.sigmoid(gates[..., : 3 * num_features])
     content = ops.tanh(gates[..., 3 * num_features :])
     out, forget, enter = ops.split(opened, 3, axis=-1)
     cell = forget * cell + enter * content
-    return out * ops.tanh(cell), cell, ops.concatenate([opened, content], axis=-1)
-
-
-def _lstm_gradient(gates, cell_before, cell, hidden_gradient, cell_gradient):
-    """The gradient of `_lstm`, given its result and the gradients of it.
-
-    Returns:
-      Gradients of the gates before their nonlinearities, and of the cell state before the step.
-    """
-    out, forget, enter, content = ops.split(gates, 4, axis=-1)
-    squashed = ops.tanh(cell)
-    cell_gradient = cell_gradient + hidden_gradient * out * (1 - squashed * squashed)
-    opened_gradient = ops.concatenate(
-        [hidden_gradient * squashed, cell_gradient * cell_before, cell_gradient * content], axis=-1
-    )
-    opened = gates[..., : opened_gradient.shape[-1]]
-    content_gradient = cell_gradient * enter * (1 - content * content)
-    gates_gradient = [opened_gradient * opened * (1 - opened), content_gradient]
-    return ops.concatenate(gates_gradient, axis=-1), cell_gradient * forget
+    return out * ops.tanh(cell), cell, opened, content
 
 
 def recurrence(gates, kernel, hidden, cell, edge, offsets, is_delayed):
@@ -61,10 +43,11 @@ def recurrence(gates, kernel, hidden, cell, edge, offsets, is_delayed):
     before, and its own cell state. All positions start from the same state.
 
     The gradient is written out. TensorFlow's own gradient of a loop adds up the gradient of the
-    kernel step by step and keeps every intermediate result. Here it is one product for all steps.
+    kernel step by step and keeps every intermediate result. Here the loop of the gradient has only
+    what depends on the step after. All else is computed for all steps at once.
 
     Args:
-      gates: Float tensor [T, B, P, 4 h], what the gates take from the inputs, for T steps.
+      gates: Float tensor [T, P, B, 4 h], what the gates take from the inputs, for T steps.
       kernel: Float tensor [number of offsets, h, 4 h], K_ss.
       hidden, cell: Float tensors [h], the state before the first step.
       edge: Float tensor [h], the hidden state of positions that do not exist.
@@ -72,75 +55,92 @@ def recurrence(gates, kernel, hidden, cell, edge, offsets, is_delayed):
       is_delayed: Whether position p starts with step p, and keeps its state until then.
 
     Returns:
-      [T, B, P, h], the hidden states after each step.
+      [T, P, B, h], the hidden states after each step.
     """
     num_features = kernel.shape[1]
-    flat_shape = (-1, len(offsets) * num_features)
-
-    def read(x, edge):
-        return ops.concatenate([_shift(x, offset, edge) for offset in offsets], axis=-1)
 
     @ops.custom_gradient
     def run(gates, kernel, hidden, cell, edge):
-        num_steps, batch_size, num_positions, _ = ops.shape(gates)
-        flat_kernel = ops.reshape(kernel, (*flat_shape[1:], 4 * num_features))
+        num_steps, num_positions, batch_size, _ = ops.shape(gates)
         first = [
-            ops.broadcast_to(x, (batch_size, num_positions, num_features)) for x in (hidden, cell)
+            ops.broadcast_to(x, (num_positions, batch_size, num_features)) for x in (hidden, cell)
         ]
-        positions = ops.arange(num_positions)[:, None]
+        outside = ops.broadcast_to(edge, (1, batch_size, num_features))
+        taps = [kernel[i] for i in range(len(offsets))]
+        positions = ops.arange(num_positions)[:, None, None]
         steps = ops.arange(num_steps)
 
         def forward(state, step):
-            hidden, cell, _ = state
-            own = gates[step] + project(read(hidden, edge), flat_kernel)
-            state = _lstm(own, cell)
+            hidden, cell, *_ = state
+            own = gates[step]
+            for tap, offset in zip(taps, offsets, strict=True):
+                own = own + project(_shift(hidden, offset, outside), tap)
+            new_hidden, new_cell, *activations = _lstm(own, cell)
             if is_delayed:
                 has_started = step >= positions
-                state = (
-                    ops.where(has_started, state[0], hidden),
-                    ops.where(has_started, state[1], cell),
-                    state[2],
-                )
+                new_hidden = ops.where(has_started, new_hidden, hidden)
+                new_cell = ops.where(has_started, new_cell, cell)
+            state = (new_hidden, new_cell, *activations)
             return state, state
 
-        _, (hiddens, cells, opened) = ops.scan(forward, (*first, ops.zeros_like(gates[0])), steps)
+        blank = [ops.zeros_like(gates[0, ..., : n * num_features]) for n in (3, 1)]
+        _, (hiddens, cells, opened, content) = ops.scan(forward, (*first, *blank), steps)
 
         def gradient(upstream):
-            transposed = ops.transpose(flat_kernel)
-            hiddens_before = ops.concatenate([first[0][None], hiddens[:-1]], axis=0)
+            out, forget, enter = ops.split(opened, 3, axis=-1)
             cells_before = ops.concatenate([first[1][None], cells[:-1]], axis=0)
+            squashed = ops.tanh(cells)
+            # What the gradient of h adds to that of c; and what turns the gradients of h, c, c, c
+            # into those of the gates o, f, i, g.
+            to_cell = out * (1 - squashed * squashed)
+            to_gates = [
+                squashed * out * (1 - out),
+                cells_before * forget * (1 - forget),
+                content * enter * (1 - enter),
+                enter * (1 - content * content),
+            ]
+            to_gates = ops.concatenate(to_gates, axis=-1)
+            transposed = [ops.transpose(tap) for tap in taps]
+            nothing = ops.zeros_like(outside)
 
             def backward(gradients, step):
-                hidden_after, cell_after, _ = gradients
-                hidden_after = hidden_after + upstream[step]
-                own, cell = _lstm_gradient(
-                    opened[step], cells_before[step], cells[step], hidden_after, cell_after
-                )
+                hidden, cell, _ = gradients
+                hidden = hidden + upstream[step]
+                inner = cell + hidden * to_cell[step]
+                own = ops.concatenate([hidden, inner, inner, inner], axis=-1) * to_gates[step]
+                inner = inner * forget[step]
                 if is_delayed:
-                    own = ops.where(step >= positions, own, 0)
-                reads = project(own, transposed)
-                reads = ops.split(reads, len(offsets), axis=-1)
-                hidden = sum(
-                    _shift(x, -offset, 0) for x, offset in zip(reads, offsets, strict=True)
-                )
+                    has_started = step >= positions
+                    own = ops.where(has_started, own, 0)
+                read = 0
+                for tap, offset in zip(transposed, offsets, strict=True):
+                    read = read + _shift(project(own, tap), -offset, nothing)
                 if is_delayed:
-                    hidden = hidden + ops.where(step >= positions, 0, hidden_after)
-                    cell = ops.where(step >= positions, cell, cell_after)
-                return (hidden, cell, own), (hidden, cell, own)
+                    read = read + ops.where(has_started, 0, hidden)
+                    inner = ops.where(has_started, inner, cell)
+                return (read, inner, own), (read, inner, own)
 
             start = (*map(ops.zeros_like, first), ops.zeros_like(gates[0]))
             (hidden_first, cell_first, _), (_, _, gates_gradient) = ops.scan(
                 backward, start, steps, reverse=True
             )
+            hiddens_before = ops.concatenate([first[0][None], hiddens[:-1]], axis=0)
             flat_gradient = ops.reshape(gates_gradient, (-1, 4 * num_features))
-            flat_reads = ops.reshape(read(hiddens_before, edge), flat_shape)
-            kernel_gradient = ops.matmul(ops.transpose(flat_reads), flat_gradient)
+            kernel_gradient, edge_gradient = [], 0
+            for tap, offset in zip(taps, offsets, strict=True):
+                read = _shift(hiddens_before, offset, outside, axis=1)
+                read = ops.transpose(ops.reshape(read, (-1, num_features)))
+                kernel_gradient.append(ops.matmul(read, flat_gradient))
+                if offset:
+                    outermost = gates_gradient[:, 0 if offset < 0 else -1]
+                    summed = ops.sum(outermost, axis=(0, 1))
+                    edge_gradient = edge_gradient + ops.matmul(tap, summed[:, None])[:, 0]
             return (
                 gates_gradient,
-                ops.reshape(kernel_gradient, kernel.shape),
+                ops.stack(kernel_gradient),
                 ops.sum(hidden_first, axis=(0, 1)),
                 ops.sum(cell_first, axis=(0, 1)),
-                _edge_gradient(gates_gradient, kernel, offsets),
+                edge_gradient,
             )
 
         return hiddens, gradient
@@ -148,22 +148,13 @@ def recurrence(gates, kernel, hidden, cell, edge, offsets, is_delayed):
     return run(gates, kernel, hidden, cell, edge)
 
 
-def _edge_gradient(gates_gradient, kernel, offsets):
-    """The gradient [h] of the hidden state at the edge, which the outermost positions read."""
-    total = 0.0
-    for tap, offset in enumerate(offsets):
-        if offset:
-            outermost = gates_gradient[:, :, 0 if offset < 0 else -1]
-            summed = ops.sum(outermost, axis=(0, 1))
-            total = total + ops.matmul(kernel[tap], summed[:, None])[:, 0]
-    return total
-
-
-def _shift(x, offset, edge):
-    """out[..., p, :] = x[..., p + offset, :], for an offset of -1, 0 or 1; `edge` outside."""
+def _shift(x, offset, outside, axis=0):
+    """out[p] = x[p + offset] along an axis, for an offset of -1, 0 or 1; `outside` elsewhere."""
     if offset == 0:
         return x
-    outside = ops.broadcast_to(ops.cast(edge, x.dtype), (*ops.shape(x)[:-2], 1, x.shape[-1]))
-    if offset < 0:
-        return ops.concatenate([outside, x[..., :-1, :]], axis=-2)
-    return ops.concatenate([x[..., 1:, :], outside], axis=-2)
+    if axis == 1:
+        outside = ops.broadcast_to(outside, (ops.shape(x)[0], *ops.shape(outside)))
+        kept = x[:, :-1] if offset < 0 else x[:, 1:]
+    else:
+        kept = x[:-1] if offset < 0 else x[1:]
+    return ops.concatenate([outside, kept] if offset < 0 else [kept, outside], axis=axis)

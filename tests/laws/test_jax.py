@@ -75,6 +75,7 @@ print("RESULTS", json.dumps(told))
 """
 # Compiled by XLA for seconds each: a model on a small receptive field, and the other one.
 STEPPED = ["small_nin", "pixel_cnn", "pixel_cnn_binary", "pixel_cnn_picture", "gated_two"]
+STEPPED = ["small_nin", "pixel_cnn", "pixel_cnn_binary", "pixel_cnn_picture", "gated_two"]
 STEPPED += ["row_lstm", "diagonal_bilstm"]
 FITTED = ["two_channels", "small_channels", "pixel_cnn", "gated_two", "diagonal_bilstm"]
 # All likelihoods, and one network of three resolutions.

@@ -145,10 +145,10 @@ class PadsTheWrongSide(DiagonalBiLSTMLayer):
 
     def call(self, x, h=None):
         def direction(layer, x):
-            gates = ops.transpose(skew(layer.gates(x, h)), (2, 0, 1, 3))
+            gates = ops.transpose(skew(layer.gates(x, h)), (2, 1, 0, 3))
             kernel, hidden, cell = layer.initial_state()
             hiddens = recurrence(gates, kernel, hidden, cell, hidden, (0, 1), is_delayed=True)
-            return unskew(ops.transpose(hiddens, (1, 2, 0, 3)))
+            return unskew(ops.transpose(hiddens, (2, 1, 0, 3)))
 
         right = ops.flip(direction(self.from_right, ops.flip(x, axis=2)), axis=2)
         return direction(self.from_left, x) + down_shift(right)
