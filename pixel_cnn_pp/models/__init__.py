@@ -18,9 +18,19 @@ from pixel_cnn_pp.models.pixel_cnn import PixelCNN
 from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 from pixel_cnn_pp.models.step import Step
 
-__all__ = ["AutoregressiveModel", "PixelCNN", "PixelCNNPP", "Step", "make"]
+__all__ = ["AutoregressiveModel", "PixelCNN", "PixelCNNPP", "Step", "checked", "make"]
 
 _CLASSES = {"pixel_cnn_pp": PixelCNNPP, "pixel_cnn": PixelCNN}
+
+
+def checked(model):
+    """Returns a model that a user gives. Raises a ValueError if it is not one of this package."""
+    if not isinstance(model, AutoregressiveModel):
+        raise ValueError(
+            "`model` must be an autoregressive model of this package. "
+            f"Received: {type(model).__name__}"
+        )
+    return model
 
 
 def make(config, fresh=True, **kwargs):
