@@ -83,6 +83,7 @@ def load_arrays(path, split, data_dir, options):
         path.stem,
         ["arrays", str(path.resolve()), state, options.key()],
         lambda folder: _write_arrays(folder, path, options),
+        store.damage,
     )
     return store.load_stored(folder, split, options.num_levels, options.class_names)
 

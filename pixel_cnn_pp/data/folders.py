@@ -75,6 +75,7 @@ def load_pictures(split, data_dir, root, key, arranged, options, encoded):
             root.resolve().name,
             [*key, options.key(), min_bits],
             lambda folder: _write(folder, root, arranged, options, encoded, min_bits),
+            store.damage,
         )
 
     folder = entry(1)

@@ -115,7 +115,7 @@ def entry(name, key, split, data_dir, shape, append, num_classes=None):
             writer.left_out = decoding.describe_left_out(unreadable)
         writing.write_about(folder, 256, num_classes)
 
-    return store.entry(data_dir, name, [key, split, list(shape)], write)
+    return store.entry(data_dir, name, [key, split, list(shape)], write, store.damage)
 
 
 def rgb(name, pixels, header):

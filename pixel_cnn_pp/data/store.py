@@ -7,6 +7,7 @@ An entry has a folder for each split. The folder holds images.npy, labels.npy if
 and a description of the images. writing.py writes them.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -25,7 +26,7 @@ SPLITS = ("train", "test")
 _VERSION = 2
 
 
-def entry(data_dir, name, key, write):
+def entry(data_dir, name, key, write, find_damage=None):
     """Finds the cache entry of a key, or makes it with `write`.
 
     The entry is written to a temporary folder, which is renamed when it is complete. Therefore no
@@ -37,6 +38,8 @@ def entry(data_dir, name, key, write):
       key: Everything that the files depend on, as values that JSON can hold: the sources with their
         sizes and times of change, and the options. A different key makes a different entry.
       write: Function of an empty folder. It is called if the entry does not exist.
+      find_damage: Function of the folder of an entry that says what is wrong with it, or returns
+        None, such as `damage`. A damaged entry is made anew.
     Returns:
       Path of the folder of the entry.
     Raises:
@@ -47,13 +50,19 @@ def entry(data_dir, name, key, write):
     cache_dir = pathlib.Path(data_dir) / "cache"
     folder = cache_dir / f"{name}-{digest[:20]}"
     if folder.is_dir():
-        return folder
+        damage = None if find_damage is None else find_damage(folder)
+        if damage is None:
+            return folder
+        print(f"{folder} is damaged ({damage}), and is made anew.")
     cache_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir, prefix=f"{name}-", suffix=".partial") as parent:
         written = pathlib.Path(parent) / folder.name
         written.mkdir()
         write(written)
         _flush(written)
+        with contextlib.suppress(OSError):  # There is none, or it is whole by now.
+            if find_damage is not None and find_damage(folder) is not None:
+                folder.rename(pathlib.Path(parent) / "damaged")
         try:
             written.rename(folder)
         except OSError:
@@ -68,6 +77,60 @@ def _flush(folder):
         if path.is_file():
             with open(path, "rb+") as file:
                 os.fsync(file.fileno())
+
+
+def damage(folder):
+    """Says what is wrong with a cache entry, without reading its pixels.
+
+    Args:
+      folder: Folder of the entry.
+    Returns:
+      One line, or None if nothing is wrong.
+    """
+    try:
+        about = _checked_keys(folder / "about.json", _KEYS)
+        splits = [folder / split for split in SPLITS if (folder / split).is_dir()]
+        if not splits:
+            return "no split"
+        for split in splits:
+            _checked_keys(split / "about.json", _KEYS_OF_SPLIT)
+            num_images = len(_checked_array(split / "images.npy", 4))
+            if about["num_classes"] is not None:
+                labels = _checked_array(split / "labels.npy", 1, num_images)
+                if labels.min() < 0 or labels.max() >= about["num_classes"]:
+                    return f"labels in [{labels.min()}, {labels.max()}] in {split.name}"
+            names = ("uncropped.npy", "sizes.npy")
+            if any((split / name).exists() for name in names):
+                values = _checked_array(split / names[0], 1)
+                sizes = _checked_array(split / names[1], 2, num_images)
+                if len(values) % int(sizes.prod(axis=1).sum()):
+                    return f"uncropped images of another size in {split.name}"
+    except Exception as error:  # A damaged file raises anything.
+        return " ".join(str(error).split())[:200] or type(error).__name__
+    return None
+
+
+_KEYS = {"num_levels", "num_classes", "class_names", "most_levels"}
+_KEYS_OF_SPLIT = {"highest", "lowest_alpha", "left_out"}
+
+
+def _checked_keys(path, keys):
+    values = json.loads(path.read_text())
+    if not isinstance(values, dict) or set(values) != keys:
+        raise ValueError(f"other keys in {path.parent.name}/{path.name}")
+    return values
+
+
+def _checked_array(path, rank, length=None):
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{where}: {error}") from None
+    is_right = array.ndim == rank and array.size and array.dtype.kind in "iu"
+    if not is_right or length not in (None, len(array)):
+        raise ValueError(f"{where} is {array.dtype} {array.shape}")
+    return array
 
 
 def file_state(path):

@@ -65,7 +65,7 @@ def load_config(run_dir):
     Raises:
       ValueError: If there is no configuration, or it is not valid.
     """
-    path = pathlib.Path(run_dir) / "config.json"
+    path = files.checked_path("run_dir", run_dir) / "config.json"
     try:
         text = path.read_text()
     except OSError as error:

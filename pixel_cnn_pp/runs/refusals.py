@@ -87,3 +87,22 @@ def check_data(run, train_data, test_data):
                 f"{found.num_levels} levels, {found.num_classes} classes; the model has "
                 f"{model.image_shape}, {model.num_levels} levels, {model.num_classes} classes"
             )
+
+
+def check_progress(run, state, num_images):
+    """Checks that a data set has the images that are done in the current epoch.
+
+    Args:
+      run: RunConfig.
+      state: TrainingState.
+      num_images: Number of training images.
+
+    Raises:
+      ValueError: If it has become shorter since the run was stopped.
+    """
+    if state.num_images > num_images:
+        raise ValueError(
+            f"The data set of a resumed run must be the one that it was trained on. Received: "
+            f"{run.data.data_set} with {num_images} training images, and {state.num_images} of "
+            "them are done in the current epoch. It has become shorter"
+        )

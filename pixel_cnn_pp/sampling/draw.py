@@ -1,5 +1,6 @@
 """Compiled functions that draw rows, and whole images, from a seed."""
 
+import collections
 import concurrent.futures
 import os
 import threading
@@ -14,12 +15,17 @@ from pixel_cnn_pp.sampling.noise import row_uniforms
 
 # Largest number of images in a batch. Larger batches need more memory and are not faster.
 _MAX_BATCH_SIZE = 64
+# A batch has one of these sizes, or the largest. Each is compiled for itself, which takes seconds,
+# and on TensorFlow some 80 MB that are never given back.
+_BATCH_SIZES = (1, 2, 4, 8, 16, 24, 32, 40, 48, 56)
+# Most pairs of compiled functions that are kept, over all models and shapes.
+_MOST_COMPILED = 32
 # How many rows are drawn from one report of the progress to the next.
 _ROWS_PER_REPORT = 4
 
 
 def draw_cached(model, images, known_mask, condition, seed, controls, progress=None, with_xla=None):
-    """Draws images with the cached step, in batches. Each batch size is compiled once.
+    """Draws images with the cached step, in batches of few sizes. Each size is compiled once.
 
     Args:
       model: `models.AutoregressiveModel`.
@@ -35,15 +41,20 @@ def draw_cached(model, images, known_mask, condition, seed, controls, progress=N
     Returns:
       `images`, in which all unknown pixels are replaced by drawn ones.
     """
-    num_images, height, width, _ = images.shape
+    num_wanted, height, width, _ = images.shape
     with_xla = prefers_xla(model) if with_xla is None else with_xla
     num_workers = _num_workers()
-    batch_size = _batch_size(num_images, num_workers)
+    batch_size = _batch_size(num_wanted, num_workers)
+    num_images = max(num_wanted, batch_size)
+    images, known_mask, condition = (
+        None if x is None else _repeated(x, num_images) for x in (images, known_mask, condition)
+    )
     # All batches have one size, so that one function is compiled. If the images do not fill the
     # last batch, it starts earlier. Then it draws some images of the batch before again, with the
-    # same result.
+    # same result. If they do not fill a single batch, images are added that nobody gets.
     starts = [min(i, num_images - batch_size) for i in range(0, num_images, batch_size)]
-    prepare, embed, draw_rows = _compiled_functions(model, with_xla)
+    prepare, embed = _functions_of(model)
+    shared = _shared_functions(model, with_xla, batch_size, width)
     weights = prepare()
     # Without `progress`, one call draws all rows.
     num_rows = height if progress is None else _ROWS_PER_REPORT
@@ -74,13 +85,13 @@ def draw_cached(model, images, known_mask, condition, seed, controls, progress=N
                 return None
             last_row = min(row + num_rows, height)
             rows = [ops.convert_to_tensor(r, dtype="int32") for r in (row, last_row)]
-            state, drawn = draw_rows(weights, state, drawn, *arguments, *rows)
+            state, drawn = shared(model, weights, state, drawn, *arguments, *rows)
             if progress is None:
                 continue
             ops.convert_to_numpy(drawn[row, 0, 0])  # waits until the rows are drawn
             with lock:
                 done[0] += last_row - row
-                progress(done[0] * num_images // len(starts), height * num_images)
+                progress(done[0] * num_wanted // len(starts), height * num_wanted)
         return np.moveaxis(ops.convert_to_numpy(drawn), 2, 0)
 
     executor = concurrent.futures.ThreadPoolExecutor(num_workers)
@@ -91,7 +102,15 @@ def draw_cached(model, images, known_mask, condition, seed, controls, progress=N
         # On Ctrl-C nothing waits for the batches that are being drawn.
         is_ended.set()
         executor.shutdown(wait=False, cancel_futures=True)
-    return images
+    return images[:num_wanted]
+
+
+def _repeated(array, length):
+    """An array whose last row is repeated up to a length. The same array if it is long enough."""
+    num_missing = length - len(array)
+    if num_missing == 0:
+        return array
+    return np.concatenate([array, np.repeat(array[-1:], num_missing, axis=0)])
 
 
 def prefers_xla(model):
@@ -119,28 +138,34 @@ def _num_workers():
     return os.cpu_count() or 1
 
 
-def _batch_size(num_images, num_workers, minimum=min):
-    """Number of images in a batch. `minimum` is `ops.minimum` if `num_images` is a tensor.
+def _batch_size(num_images, num_workers):
+    """Number of images in a batch: the images of a worker, rounded up to one of the sizes.
 
     `sample` and an exported function use the same rule. In batches of another size, products may be
     rounded differently, which changes some of the draws.
+
+    Args:
+      num_images: Number of images, a Python integer or an integer tensor.
+      num_workers: Number of batches that are drawn at the same time.
+
+    Returns:
+      An integer, or a tensor. It may be above the number of images.
     """
-    return minimum(_MAX_BATCH_SIZE, (num_images + num_workers - 1) // num_workers)
+    share = (num_images + num_workers - 1) // num_workers
+    sizes = [size for size in _BATCH_SIZES if size < _MAX_BATCH_SIZE]
+    if isinstance(num_images, int):
+        return next((size for size in sizes if size >= share), _MAX_BATCH_SIZE)
+    sizes = ops.convert_to_tensor(sizes, dtype=share.dtype)
+    return ops.min(ops.where(sizes >= share, sizes, _MAX_BATCH_SIZE))
 
 
-# {model: {with_xla: its compiled functions}}. The functions hold only weak references to their
-# models.
+# {model: its compiled functions}. They hold only weak references to their models.
 _COMPILED = weakref.WeakKeyDictionary()
 
 
-def _compiled_functions(model, with_xla):
-    """The compiled functions `weights`, `embed` and `draw_rows` of a model.
-
-    On TensorFlow a graph draws the rows, and one call of XLA in it draws each row. The noise is
-    drawn outside XLA, because XLA has another generator. So the noise is the same everywhere.
-    """
-    compiled = _COMPILED.setdefault(model, {})
-    if with_xla not in compiled:
+def _functions_of(model):
+    """The functions `weights` and `embed` of a model, compiled for it alone: they read weights."""
+    if model not in _COMPILED:
         model_proxy = weakref.proxy(model)
 
         def prepare():
@@ -151,9 +176,69 @@ def _compiled_functions(model, with_xla):
 
         if keras.backend.backend() == "tensorflow":  # JAX would make the weights constants
             prepare, embed = (compile_function(each, False) for each in (prepare, embed))
-        draw_rows = make_draw_rows(model_proxy, lambda step: compile_function(step, with_xla))
-        compiled[with_xla] = prepare, embed, compile_function(draw_rows, False)
-    return compiled[with_xla]
+        _COMPILED[model] = prepare, embed
+    return _COMPILED[model]
+
+
+# {what functions depend on: _SharedFunctions}, the last used ones at the end.
+_SHARED = collections.OrderedDict()
+_SHARED_LOCK = threading.Lock()
+
+
+def _shared_functions(model, with_xla, batch_size, width):
+    """The compiled function `draw_rows` for all models of a configuration, and one batch shape.
+
+    TensorFlow keeps what XLA has compiled until the process ends, also when the function is gone.
+    So a model that is loaded again must find the function again.
+    """
+    key = (
+        type(model),
+        repr(model.config),
+        (model.compute_dtype, model.variable_dtype),
+        (with_xla, batch_size, width),
+    )
+    with _SHARED_LOCK:
+        if key not in _SHARED:
+            _SHARED[key] = _SharedFunctions(with_xla)
+        _SHARED.move_to_end(key)
+        while len(_SHARED) > _MOST_COMPILED:
+            _SHARED.popitem(last=False)
+        return _SHARED[key]
+
+
+class _SharedFunctions:
+    """A compiled `draw_rows` that takes the model as its first argument. It keeps no model.
+
+    The models must have the same configuration. All but their weights is the same then, and the
+    weights are arguments: of the methods of a step, only `weights` reads those of the model.
+
+    On TensorFlow a graph draws the rows, and one call of XLA in it draws each row. The noise is
+    drawn outside XLA, because XLA has another generator. So the noise is the same everywhere.
+    """
+
+    def __init__(self, with_xla):
+        self._own = threading.local()
+        draw_rows = make_draw_rows(
+            _ModelOfThread(self._own), lambda step: compile_function(step, with_xla)
+        )
+        self._draw_rows = compile_function(draw_rows, False)
+
+    def __call__(self, model, *arguments):
+        self._own.model = model
+        try:
+            return self._draw_rows(*arguments)
+        finally:
+            del self._own.model
+
+
+class _ModelOfThread:
+    """Stands for the model with which this thread calls a function, while it is traced."""
+
+    def __init__(self, own):
+        self._own = own
+
+    def __getattr__(self, name):
+        return getattr(self._own.model, name)
 
 
 def make_draw_rows(model, compile_step):
@@ -247,8 +332,14 @@ def make_draw_images(model, compile_step):
     num_workers = _num_workers()
 
     def draw_images(images, known_mask, condition, seed, controls):
-        num_images, height, width, _ = ops.shape(images)
-        batch_size = _batch_size(num_images, num_workers, ops.minimum)
+        num_wanted, height, width, _ = ops.shape(images)
+        batch_size = _batch_size(num_wanted, num_workers)
+        num_images = ops.maximum(num_wanted, batch_size)
+        # As in `draw_cached`, the last image is repeated if there are not enough for a batch.
+        rows = ops.minimum(ops.arange(num_images), num_wanted - 1)
+        images, known_mask = (ops.take(x, rows, axis=0) for x in (images, known_mask))
+        if condition is not None:
+            condition = ops.take(condition, rows, axis=0)
         step = model.cached_step
         weights = step.weights()
 
@@ -277,7 +368,7 @@ def make_draw_images(model, compile_step):
         _, drawn = ops.while_loop(
             lambda first, _: first < num_images, draw_batch, (ops.convert_to_tensor(0), images)
         )
-        return drawn
+        return drawn[:num_wanted]
 
     return draw_images
 

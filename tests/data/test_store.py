@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,63 @@ def test_of_two_processes_that_write_an_entry_the_first_one_wins(tmp_path):
 
     folder = store.entry(tmp_path, "set", [], write)
     assert [path.name for path in folder.iterdir()] == ["made"]
+    assert list(tmp_path.glob("cache/*")) == [folder]
+
+
+def write_entry(folder):
+    """An entry of two splits, with classes and uncropped images."""
+    for split in store.SPLITS:
+        with writing.split_writer(folder, split, (4, 3, 2), np.uint8, False, True) as writer:
+            for label in (0, 1, 0):
+                writer.append(RANDOM.integers(0, 256, (5, 6, 2)).astype(np.uint8), label)
+    writing.write_about(folder, 256, num_classes=2)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def drop_key(path):
+    values = json.loads(path.read_text())
+    values.popitem()
+    path.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "reason"),
+    [
+        ("about.json", drop_key, "other keys in"),
+        ("about.json", lambda path: path.write_text(""), "Expecting value"),
+        ("test/about.json", drop_key, "other keys in test/about.json"),
+        ("train/images.npy", cut, "train/images.npy: mmap length"),
+        ("train/images.npy", lambda path: path.write_bytes(b""), "train/images.npy: "),
+        ("test/images.npy", lambda path: path.unlink(), "No such file"),
+        ("test/labels.npy", cut, "test/labels.npy: mmap length"),
+        ("test/labels.npy", lambda path: np.save(path, np.array([0, 1, 2])), "labels in"),
+        ("train/sizes.npy", lambda path: np.save(path, np.ones((2, 2), int)), "train/sizes.npy is"),
+        ("train/uncropped.npy", cut, "train/uncropped.npy: mmap length"),
+        ("train/uncropped.npy", lambda path: path.unlink(), "No such file"),
+    ],
+)
+def test_a_damaged_entry_is_made_anew_with_a_line(name, how, reason, tmp_path, capsys):
+    calls = []
+
+    def write(folder):
+        calls.append(folder)
+        write_entry(folder)
+
+    def entry():
+        return store.entry(tmp_path, "set", [], write, store.damage)
+
+    folder = entry()
+    assert entry() == folder and len(calls) == 1 and capsys.readouterr().out == ""
+    how(folder / name)
+    assert entry() == folder and len(calls) == 2
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{folder} is damaged (") and line.endswith("), and is made anew.")
+    assert reason in line
+    assert store.load_stored(folder, "train").images.shape == (3, 4, 3, 2)
+    assert entry() == folder and len(calls) == 2
     assert list(tmp_path.glob("cache/*")) == [folder]
 
 

@@ -12,7 +12,7 @@ import processes
 import pytest
 from short_run import FLAGS, assert_same_checkpoint, changed, scalars, steps_on_disk
 
-from pixel_cnn_pp import files
+from pixel_cnn_pp import data, files
 from pixel_cnn_pp.runs import checkpoints, loop, samples, stopping
 
 
@@ -99,11 +99,11 @@ def go_on(finished, digits, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "Trainer", lambda run, strategy: finished.trainer)
     lines = []
 
-    def train(log=lines.append, **values):
+    def train(log=lines.append, images=digits, **values):
         values = {"num_samples": 0, "profile": None, "load_params": True, **values}
         run = changed(finished.run, save_dir=str(run_dir), **values)
         lines.clear()
-        loop.train(run, *digits, strategy=finished.trainer.strategy, log=log)
+        loop.train(run, *images, strategy=finished.trainer.strategy, log=log)
         return list(lines)
 
     train.run_dir = run_dir
@@ -281,6 +281,14 @@ def test_an_epoch_ends_where_what_is_left_does_not_fill_a_larger_batch(in_mid_ep
     }
     assert lines[3] == f"Saved epoch 3 to {go_on.run_dir}."
     assert go_on(max_epochs=3)[1] == "Resumed from epoch 3, step 71."
+
+
+def test_a_data_set_that_has_become_shorter_is_named_with_both_numbers(in_mid_epoch, go_on, digits):
+    train, test = digits
+    shorter = data.ImageData(train.images[:1000], train.labels[:1000], 17, 10)
+    message = "Received: digits with 1000 training images, and 1472 of them are done"
+    with pytest.raises(ValueError, match=message):
+        go_on(images=(shorter, test))
 
 
 def test_a_run_of_which_nothing_is_left_says_so(go_on):

@@ -1,6 +1,8 @@
 """How images are drawn: compiled functions, batches, noise, and what a call costs."""
 
+import collections
 import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -50,6 +52,7 @@ def traces(monkeypatch):
         return compile_function(traced, with_xla)
 
     monkeypatch.setattr(draw, "compile_function", compile_and_note)
+    monkeypatch.setattr(draw, "_SHARED", collections.OrderedDict())  # as in a new process
     return names
 
 
@@ -81,12 +84,44 @@ def test_it_compiles_once_for_a_shape_whatever_the_values(traces):
     assert (before == naive).mean() > 0.9
 
 
-def test_a_model_that_is_gone_takes_its_compiled_functions_along():
+def test_models_of_one_configuration_share_what_is_compiled_and_none_is_kept(traces):
     config = specimens.SPECIMENS["pixel_cnn_binary"]
-    sampling.sample(specimens.fresh(config), 1)
+    kept, drawn = [], []
+    for seed in (1, 2, 3):
+        model = specimens.fresh(config)
+        rng = np.random.default_rng(seed)
+        for weight in model.trainable_variables:
+            weight.assign(rng.normal(size=weight.shape))
+        drawn.append(sampling.sample(model, 2))
+        np.testing.assert_array_equal(drawn[-1], sampling.sample(model, 2, method="naive"))
+        kept += [weakref.ref(model), *map(weakref.ref, model.trainable_variables)]
+        del model, weight
+    assert sorted(traces) == ["draw_row", "draw_rows", "prepare", "prepare", "prepare"]
+    assert not np.array_equal(drawn[0], drawn[1])
     gc.collect()
-    known = [model for model in draw._COMPILED if model.config == config]
-    assert known == []
+    assert [found for found in kept if found() is not None] == []
+    # Of another dtype it is another function.
+    sampling.sample(specimens.fresh(config, dtype="float64"), 2)
+    assert traces[5:] == ["prepare", "draw_rows", "draw_row"]
+
+
+def test_few_sizes_of_batches_are_compiled_and_a_bounded_number_of_functions_is_kept(
+    monkeypatch,
+):
+    monkeypatch.setattr(draw, "_SHARED", collections.OrderedDict())
+    model = specimens.build("relu")
+    for num_workers in (1, 2, 16):
+        sizes = [draw._batch_size(number, num_workers) for number in range(1, 2000)]
+        assert len(set(sizes)) <= 11
+        for number, size in enumerate(sizes, start=1):
+            # At most twice as many as there are for a worker, and 64 from there on.
+            share = -(-number // num_workers)
+            assert size == 64 or share <= size < max(2 * share, 2)
+    for width in range(4, 4 * 50, 4):
+        for _ in range(2):
+            draw._shared_functions(model, True, 1, width)
+    assert len(draw._SHARED) == draw._MOST_COMPILED
+    assert [key[-1][-1] for key in draw._SHARED][-1] == 196
 
 
 def test_an_image_does_not_depend_on_how_many_are_drawn_nor_on_the_batches(monkeypatch):
@@ -136,14 +171,16 @@ def test_an_export_draws_the_batches_that_a_call_draws(monkeypatch, num_workers)
     monkeypatch.setattr(draw, "make_draw_rows", make_draw_rows)
     model = specimens.build("relu")
     draw_images = draw.make_draw_images(model, None)
-    for num_images in (1, 2, 6, 9):
+    for num_images in (1, 2, 3, 6, 9):
         images = ops.zeros((num_images, *model.config.image_shape), "uint8")
         batches.clear()
         drawn = draw_images(images, ops.zeros(images.shape[:3], "bool"), None, 0, None)
-        batch_size = min(4, -(-num_images // num_workers))
-        starts = [min(i, num_images - batch_size) for i in range(0, num_images, batch_size)]
+        share = -(-num_images // num_workers)
+        batch_size = 1 if share == 1 else 2 if share == 2 else 4
+        num_drawn = max(num_images, batch_size)
+        starts = [min(i, num_drawn - batch_size) for i in range(0, num_drawn, batch_size)]
         assert batches == [(start, batch_size) for start in starts]
-        assert (np.asarray(drawn) == 1).all()
+        assert drawn.shape == images.shape and (np.asarray(drawn) == 1).all()
 
 
 @pytest.mark.parametrize("method", sampling.METHODS)
