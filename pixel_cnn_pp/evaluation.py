@@ -57,7 +57,9 @@ class Score:
         return f"{nats.mean:.2f} +- {nats.standard_error:.2f} {unit} over {len(self.nats)} images"
 
     def __str__(self):
-        """The text to print: mean, standard error and number of images."""
+        """The text to print: mean, standard error if there are several images, and their number."""
+        if len(self.nats) == 1:
+            return f"{self.mean:.4f} {self.unit} of one image"
         value = f"{self.mean:.4f} +- {self.standard_error:.4f} {self.unit}"
         return f"{value} over {len(self.nats)} images"
 
@@ -174,6 +176,7 @@ def score(log_prob, batches, is_conditional, unit="bits/dim"):
 
     Raises:
       ValueError: If there is no image.
+      FloatingPointError: If the loss of an image is not finite.
     """
     found = []
     for images, labels, mask in batches:
@@ -184,7 +187,14 @@ def score(log_prob, batches, is_conditional, unit="bits/dim"):
         found.append(nats[np.asarray(mask)])
     if not found:
         raise ValueError("There must be images to score. Received: none")
-    return Score(np.concatenate(found), num_dims, unit)
+    nats = np.concatenate(found)
+    wrong = np.flatnonzero(~np.isfinite(nats))
+    if len(wrong):
+        raise FloatingPointError(
+            f"The loss of every image must be finite. Received: {nats[wrong[0]]} nats for image "
+            f"{wrong[0]}, and {len(wrong)} of {len(nats)} images in all that are not finite"
+        )
+    return Score(nats, num_dims, unit)
 
 
 def auroc(inside, outside):

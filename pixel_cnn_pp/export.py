@@ -15,8 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pixel_cnn_pp import config, likelihoods, sampling
-from pixel_cnn_pp.models import AutoregressiveModel, conditions
+from pixel_cnn_pp import config, files, likelihoods, models, sampling
+from pixel_cnn_pp.models import conditions
 
 _SAVED_MODEL = "saved_model.pb"
 
@@ -62,11 +62,7 @@ def export_saved_model(model, path, jit_compile=True, overwrite=False):
             "Exporting a SavedModel needs Keras's TensorFlow backend. "
             f"Received: KERAS_BACKEND={keras.backend.backend()}"
         )
-    if not isinstance(model, AutoregressiveModel):
-        raise ValueError(
-            "`model` must be an autoregressive model of this package. "
-            f"Received: {type(model).__name__}"
-        )
+    models.checked(model)
     check_path(path, overwrite)
     path = pathlib.Path(path).absolute()
     _put_back(path)
@@ -95,9 +91,10 @@ def check_path(path, overwrite=False):
       overwrite: As in `export_saved_model`.
 
     Raises:
+      ValueError: If `path` is no path.
       OSError: If `path` exists already, or cannot be written.
     """
-    path = pathlib.Path(path).absolute()
+    path = files.checked_path("path", path).absolute()
     if path.is_dir() and os.listdir(path):
         if not overwrite:
             raise FileExistsError(

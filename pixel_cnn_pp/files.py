@@ -6,6 +6,22 @@ import pathlib
 import secrets
 
 
+def checked_path(name, value):
+    """A path that a user gives, as a `pathlib.Path`.
+
+    Args:
+      name: Name of the argument, for the message.
+      value: Anything.
+
+    Raises:
+      ValueError: If the value is not a string or a path.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        received = " ".join(repr(value).split())[:200]
+        raise ValueError(f"`{name}` must be a path. Received: {name}={received}")
+    return pathlib.Path(value)
+
+
 def replace(path, write):
     """Writes one file, as `replace_all` does.
 

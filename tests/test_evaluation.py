@@ -126,6 +126,17 @@ def test_mean_and_standard_error_are_those_of_the_images():
 
 def test_a_single_image_has_no_standard_error():
     assert score_of_bits(2.5).standard_error == 0.0
+    assert str(score_of_bits(2.5)) == "2.5000 bits/dim of one image"
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_loss_that_is_not_finite_is_named_with_its_image(wrong):
+    def log_prob(images, labels):
+        return np.where(images[:, 0, 0, 0] == IMAGES[5, 0, 0, 0], -wrong, 0.0)
+
+    number = np.flatnonzero(IMAGES[:, 0, 0, 0] == IMAGES[5, 0, 0, 0])[0]
+    with pytest.raises(FloatingPointError, match=f"Received: {wrong} nats for image {number}, and"):
+        evaluation.score(log_prob, data.eval_batches(DATA, 4), is_conditional=False)
 
 
 def test_a_score_prints_mean_error_and_number_of_images():

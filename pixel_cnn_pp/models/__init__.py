@@ -34,6 +34,7 @@ __all__ = [
     "PixelCNNPP",
     "RowLSTM",
     "Step",
+    "checked",
     "make",
 ]
 
@@ -44,6 +45,16 @@ _CLASSES = {
     "row_lstm": RowLSTM,
     "diagonal_bilstm": DiagonalBiLSTM,
 }
+
+
+def checked(model):
+    """Returns a model that a user gives. Raises a ValueError if it is not one of this package."""
+    if not isinstance(model, AutoregressiveModel):
+        raise ValueError(
+            "`model` must be an autoregressive model of this package. "
+            f"Received: {type(model).__name__}"
+        )
+    return model
 
 
 def make(config, fresh=True, **kwargs):

@@ -46,6 +46,11 @@ class AutoregressiveModel(KerasModel):
           **kwargs: `dtype` ("float32", "mixed_bfloat16", "float64") and `name`, as for any
             `keras.Model`. The likelihood is always computed in the dtype of the variables.
         """
+        if not hasattr(config, "image_shape"):
+            raise ValueError(
+                "`config` must be the configuration of the model, such as ModelConfig(). "
+                f"Received: {type(config).__name__}"
+            )
         super().__init__(autocast=False, **kwargs)
         # Keras models have no abstract methods.
         for name in ("conditionals", "cached_step"):
@@ -283,6 +288,12 @@ class AutoregressiveModel(KerasModel):
         Raises:
           ValueError: If the model has another likelihood than the discretized mixture.
         """
+        shape = tuple(getattr(raw_params, "shape", ()))
+        if shape[-1:] != (self.likelihood.num_params,):
+            raise ValueError(
+                f"`raw_params` must have the shape [B, H, W, {self.likelihood.num_params}], as the "
+                f"model returns them. Received: {type(raw_params).__name__} of shape {shape}"
+            )
         return self.likelihood.distribution(raw_params)
 
     def scale(self, levels):

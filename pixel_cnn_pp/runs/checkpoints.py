@@ -65,9 +65,10 @@ def load_config(run_dir):
     Raises:
       ValueError: If there is no configuration, or it is not valid.
     """
+    run_dir = files.checked_path("run_dir", run_dir)
     if model_files.is_model_file(run_dir):
         return model_files.run_of(model_files.load(run_dir))
-    path = pathlib.Path(run_dir) / "config.json"
+    path = run_dir / "config.json"
     try:
         text = path.read_text()
     except OSError as error:

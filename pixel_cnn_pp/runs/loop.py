@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pixel_cnn_pp import config, data
-from pixel_cnn_pp.runs import checkpoints, locks, monitoring, refusals, samples, stopping
+from pixel_cnn_pp.runs import checkpoints, locks, monitoring, refusals, samples, stopping, stored
 from pixel_cnn_pp.runs.backend import Trainer, devices
 from pixel_cnn_pp.runs.epoch import Epoch
 
@@ -88,6 +88,9 @@ def train(run, train_data, test_data, strategy=None, log=print):
                 f"{run_dir} holds a run already: add --load_params to go on with it, or choose "
                 "another --save_dir."
             )
+        if training.load_params:
+            # The sizes in a damaged configuration may be of no model that fits into the memory.
+            stored.read_latest(run_dir, lambda path: stored.load_state(path, run.model))
         stack.enter_context(refusals.one_line_errors(num_workers, training))
         trainer = Trainer(run, strategy)
         log(_describe(run, train_data, test_data, trainer))

@@ -69,7 +69,7 @@ def read_arrays(path):
     except Exception as error:  # A damaged file raises anything from inside zipfile and NumPy.
         raise NotWholeError(path, str(error) or type(error).__name__) from None
     for key, array in arrays.items():
-        if array.dtype.kind not in "fiu":
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
             raise NotWholeError(path, f"{key} is of no numbers")
         if path.name in WEIGHTS_FILES.values() and not np.isfinite(array).all():
             raise NotWholeError(path, f"{key} is not finite")

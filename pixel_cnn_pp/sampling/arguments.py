@@ -32,7 +32,8 @@ def canvas(model, num_samples, image_shape, init_images, known_mask):
     if image_shape is None:
         own_shape = model.config.image_shape
         image_shape = own_shape if init_images is None else np.shape(init_images)[-3:]
-    shape, channels = tuple(image_shape), model.config.image_shape[-1]
+    is_sequence = isinstance(image_shape, (tuple, list, np.ndarray))
+    shape, channels = tuple(image_shape) if is_sequence else (), model.config.image_shape[-1]
     is_shape = len(shape) == 3 and all(isinstance(side, numbers.Integral) for side in shape)
     if not is_shape or min(shape[:2]) < 1 or shape[2] != channels:
         raise ValueError(

@@ -5,7 +5,7 @@ import numbers
 import numpy as np
 from keras import ops
 
-from pixel_cnn_pp import likelihoods
+from pixel_cnn_pp import likelihoods, models
 from pixel_cnn_pp.models.inputs import takes_labels
 from pixel_cnn_pp.sampling import arguments, draw, noise
 
@@ -89,6 +89,7 @@ def sample(
     >>> bool((completed[:, :4] == images[:, :4]).all())
     True
     """
+    models.checked(model)
     arguments.check_choice("method", method, METHODS)
     arguments.check_choice("mode", mode, MODES)
     arguments.check_number(
@@ -99,6 +100,8 @@ def sample(
         raise ValueError(
             f"`seed` must be a whole number in [0, {_MAX_SEED}]. Received: seed={seed!r}"
         )
+    if progress is not None and not callable(progress):
+        raise ValueError(f"`progress` must be a function or None. Received: progress={progress!r}")
     smallest = np.finfo("float32").tiny
     arguments.check_number("temperature", temperature, numbers.Real, "a number above 0", smallest)
     arguments.check_number("log_scale_offset", log_scale_offset, numbers.Real, "a number")

@@ -21,7 +21,6 @@ V2 has the files PREFIX.index and PREFIX.data-00000-of-00001, and the older V1 h
 import contextlib
 import dataclasses
 import fnmatch
-import pathlib
 import re
 
 import numpy as np
@@ -29,6 +28,7 @@ import tensorflow as tf
 
 from pixel_cnn_pp import likelihoods
 from pixel_cnn_pp.config import ModelConfig
+from pixel_cnn_pp.files import checked_path
 from pixel_cnn_pp.runs import checkpoints
 from pixel_cnn_pp.tf1_import import files
 from pixel_cnn_pp.tf1_import.names import release_names, release_variables
@@ -77,7 +77,7 @@ class ReleaseCheckpoint:
           ValueError: If there is no checkpoint, if it is damaged, or if its variables are not those
             of a PixelCNN++.
         """
-        self.path = files.find(pathlib.Path(path))
+        self.path = files.find(checked_path("ckpt_prefix", path))
         with self._readable("it"):
             self._reader = tf.train.load_checkpoint(str(self.path))
             self._shapes = {

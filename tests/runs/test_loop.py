@@ -73,6 +73,7 @@ def test_tensorboard_has_the_numbers_of_every_epoch(finished):
         "images_per_second",
         "seconds_per_step",
         "data_wait_share",
+        "training_minutes",
     }
     of_steps = {"step/bits_per_dim", "step/gradient_norm"}
     others = {"samples", "completions", "_hparams_/session_start_info"}
@@ -84,6 +85,7 @@ def test_tensorboard_has_the_numbers_of_every_epoch(finished):
     for name in ("step/gradient_norm", "train/gradient_norm"):
         assert all(0 < norm < np.inf for norm in found[name].values())
     assert all(0 < share < 1 for share in found["data_wait_share"].values())
+    assert np.all(np.diff([0, *found["training_minutes"].values()]) > 0)  # of all epochs together
     for step, seconds in found["seconds_per_step"].items():
         assert seconds * found["images_per_second"][step] == pytest.approx(64, rel=1e-5)  # float32
     for step, rate in found["learning_rate"].items():
