@@ -210,6 +210,7 @@ def load(run_dir, weights="ema"):
             f"`weights` must be one of {', '.join(stored.WEIGHTS_FILES)}. "
             f"Received: weights={weights!r}"
         )
+    run_dir = files.checked_path("run_dir", run_dir)
     if model_files.is_model_file(run_dir):
         return model_files.load(run_dir)
     run = load_config(run_dir)
