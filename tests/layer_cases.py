@@ -10,7 +10,9 @@ from pixel_cnn_pp.layers import (
     DownShiftedConv2D,
     DownShiftedConv2DTranspose,
     GatedResidualBlock,
+    GatedStacks,
     MaskedConv2D,
+    RowsConv2D,
     SampleHead,
     WeightNormConv2D,
     WeightNormConv2DTranspose,
@@ -59,13 +61,18 @@ SPECIMENS = {
     ),
     "head": lambda **kw: SampleHead(3, **kw),
     "masked_a": lambda **kw: MaskedConv2D(7, 3, "A", 2, **kw),
+    "rows": lambda **kw: RowsConv2D(4, 3, **kw),
+    "stacks_first": lambda **kw: GatedStacks(4, 3, 5, is_first=True, **kw),
+    "stacks": lambda **kw: GatedStacks(5, 5, 2, **kw),
     "masked_output": lambda **kw: MaskedConv2D(6, 1, "B", 3, is_output=True, **kw),
 }
 
 
 # Those that take one input and are weight-normalised.
 SINGLE_LAYERS = [
-    name for name in SPECIMENS if name.split("_")[0] not in ("block", "channels", "head", "masked")
+    name
+    for name in SPECIMENS
+    if name.split("_")[0] not in ("block", "channels", "head", "masked", "rows", "stacks")
 ]
 
 
@@ -80,7 +87,9 @@ def built(name, x_shape, **kwargs):
     """A specimen with weights, g and b among them, that are not the fresh ones."""
     layer = SPECIMENS[name](**kwargs)
     block = isinstance(layer, GatedResidualBlock | AutoregressiveChannelBlock)
-    layer.build(x_shape, *(((*x_shape[:3], 2), (x_shape[0], 6)) if block else ()))
+    stacks = isinstance(layer, GatedStacks)
+    further = ((*x_shape[:3], 2), (x_shape[0], 6)) if block else (x_shape,) * stacks
+    layer.build(x_shape, *further)
     return randomised(layer)
 
 
@@ -97,9 +106,17 @@ def specimen_inputs(name, x_shape=(3, 4, 6, 5), seed=0):
     if name == "head":
         return [random_images(*x_shape[:3], size, seed=seed) for size in (64, 4)]
     x = random_images(*x_shape, seed=seed)
-    if name in SINGLE_LAYERS or name.startswith("masked"):
+    if name in SINGLE_LAYERS or name.startswith(("masked", "rows")):
         return [x]
+    if name.startswith("stacks"):
+        return [x, random_images(*x_shape, seed=seed + 1)]
     return [x, random_images(*x_shape[:3], 2, seed=seed + 1), random_images(x_shape[0], 6)]
+
+
+def outputs_of(layer, inputs, **kwargs):
+    """What a layer returns, as one tensor."""
+    outputs = layer(*inputs, **kwargs)
+    return ops.concatenate(outputs, axis=-1) if isinstance(outputs, tuple) else outputs
 
 
 def relative_error(actual, expected):
