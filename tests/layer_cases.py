@@ -12,8 +12,10 @@ from pixel_cnn_pp.layers import (
     DownShiftedConv2D,
     DownShiftedConv2DTranspose,
     GatedResidualBlock,
+    GatedStacks,
     MaskedConv2D,
     RowLSTMLayer,
+    RowsConv2D,
     SampleHead,
     WeightNormConv2D,
     WeightNormConv2DTranspose,
@@ -65,6 +67,9 @@ SPECIMENS = {
     "lstm_row": lambda **kw: RowLSTMLayer(5, 2, **kw),
     "lstm_diagonal": lambda **kw: DiagonalLSTMLayer(5, 2, is_mirrored=True, **kw),
     "lstm_both_diagonals": lambda **kw: DiagonalBiLSTMLayer(5, 3, **kw),
+    "rows": lambda **kw: RowsConv2D(4, 3, **kw),
+    "stacks_first": lambda **kw: GatedStacks(4, 3, 5, is_first=True, **kw),
+    "stacks": lambda **kw: GatedStacks(5, 5, 2, **kw),
     "masked_output": lambda **kw: MaskedConv2D(6, 1, "B", 3, is_output=True, **kw),
 }
 
@@ -73,7 +78,7 @@ SPECIMENS = {
 SINGLE_LAYERS = [
     name
     for name in SPECIMENS
-    if name.split("_")[0] not in ("block", "channels", "head", "masked", "lstm")
+    if name.split("_")[0] not in ("block", "channels", "head", "masked", "rows", "stacks", "lstm")
 ]
 
 
@@ -88,7 +93,9 @@ def built(name, x_shape, **kwargs):
     """A specimen with weights, g and b among them, that are not the fresh ones."""
     layer = SPECIMENS[name](**kwargs)
     block = isinstance(layer, GatedResidualBlock | AutoregressiveChannelBlock)
-    layer.build(x_shape, *(((*x_shape[:3], 2), (x_shape[0], 6)) if block else ()))
+    stacks = isinstance(layer, GatedStacks)
+    further = ((*x_shape[:3], 2), (x_shape[0], 6)) if block else (x_shape,) * stacks
+    layer.build(x_shape, *further)
     return randomised(layer)
 
 
@@ -105,9 +112,17 @@ def specimen_inputs(name, x_shape=(3, 4, 6, 5), seed=0):
     if name == "head":
         return [random_images(*x_shape[:3], size, seed=seed) for size in (64, 4)]
     x = random_images(*x_shape, seed=seed)
-    if name in SINGLE_LAYERS or name.startswith(("masked", "lstm")):
+    if name in SINGLE_LAYERS or name.startswith(("masked", "rows", "lstm")):
         return [x]
+    if name.startswith("stacks"):
+        return [x, random_images(*x_shape, seed=seed + 1)]
     return [x, random_images(*x_shape[:3], 2, seed=seed + 1), random_images(x_shape[0], 6)]
+
+
+def outputs_of(layer, inputs, **kwargs):
+    """What a layer returns, as one tensor."""
+    outputs = layer(*inputs, **kwargs)
+    return ops.concatenate(outputs, axis=-1) if isinstance(outputs, tuple) else outputs
 
 
 def relative_error(actual, expected):

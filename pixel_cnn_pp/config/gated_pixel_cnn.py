@@ -9,12 +9,14 @@ from pixel_cnn_pp.config.fields import about, check_fields, message
 
 @dataclasses.dataclass(frozen=True)
 class GatedPixelCNNConfig:
-    """The options of Gated PixelCNN (van den Oord et al. 2016b, "... with PixelCNN Decoders").
+    """The options of Gated PixelCNN (van den Oord et al. 2016b, "Conditional Image Generation").
 
-    The network consists of layers with a vertical and a horizontal stack of features. The
-    distribution of a sub-pixel is a softmax over its levels, or a Bernoulli distribution if there
-    are two levels. The paper does not give its network for CIFAR-10. The defaults have the depth
-    and the features of PixelCNN for CIFAR-10, and the filters of the paper's network for ImageNet.
+    The paper is "Conditional Image Generation with PixelCNN Decoders", NIPS 2016. The network
+    consists of layers with a vertical and a horizontal stack of features. The distribution of a
+    sub-pixel is a softmax over its levels, or a Bernoulli distribution if there are two levels.
+
+    The paper does not give its network for CIFAR-10. The defaults have the depth and the features
+    of PixelCNN for CIFAR-10, and the filters of the paper's network for ImageNet.
 
     Raises:
       ValueError: If a field breaks its rule.

@@ -15,12 +15,13 @@ from pixel_cnn_pp.models.step import Step
 
 @keras.saving.register_keras_serializable("pixel_cnn_pp")
 class GatedPixelCNN(AutoregressiveModel):
-    """Gated PixelCNN of van den Oord et al. 2016b, "... with PixelCNN Decoders".
+    """Gated PixelCNN of "Conditional Image Generation with PixelCNN Decoders".
 
-    Layers of figure 2, see `layers.GatedStacks`; two layers of ReLU and a 1x1 convolution; ReLU and
-    a 1x1 convolution to the logits of every sub-pixel. With two levels the output is a Bernoulli,
-    otherwise a softmax over the levels. The paper does not say what comes after the last gated
-    layer. The layers here are those of PixelCNN (van den Oord et al. 2016a, table 1).
+    The paper is van den Oord et al. 2016b. Layers of its figure 2, see `layers.GatedStacks`; two
+    layers of ReLU and a 1x1 convolution; ReLU and a 1x1 convolution to the logits of every
+    sub-pixel. With two levels the output is a Bernoulli, otherwise a softmax over the levels. The
+    paper does not say what comes after the last gated layer. The layers here are those of PixelCNN
+    (van den Oord et al. 2016a, table 1).
 
     A condition adds a bias to both gates of each layer: a linear map of the class or of a real
     vector (equation 4), or of the same pixel of a picture (equation 5).

@@ -1,5 +1,6 @@
 """The layer of Gated PixelCNN equals its equations in slow NumPy, and so do its gradients."""
 
+import keras
 import numpy as np
 import pytest
 import slow_gated
@@ -114,3 +115,15 @@ def test_a_convolution_of_rows_reads_both_sides_and_nothing_below():
     expected[3:6, 2:7] = True  # rows 3, 4 and 5 read row 3, from two columns on each side
     np.testing.assert_array_equal(differs, expected)
     assert layer.compute_output_shape(x.shape) == (1, 7, 9, 4)
+
+
+def test_fresh_kernels_do_not_let_the_vertical_stack_die_out():
+    # By Glorot's rule, each layer would shrink it to less than a half: ten of them to 1e-4.
+    keras.utils.set_random_seed(1)
+    v = random_images(1, 8, 8, 16) / 2
+    first = np.std(v)
+    for _ in range(10):
+        layer = GatedStacks(16, 3, 1)
+        layer.build(v.shape, v.shape)
+        v, _ = layer(v, v)
+    assert 0.05 * first < np.std(v) < first
