@@ -1,8 +1,9 @@
 """Times training and sampling of each model: python benchmarks/family.py, a Markdown table.
 
 All models have the same layers, features, images and batch. With --public, a public implementation
-of Gated PixelCNN is trained beside them. Its code is not a part of this project: the flag says
-where its files lie. Every row is measured in a process of its own.
+of Gated PixelCNN is trained beside them. With --public_rnn it is one of the Row LSTM and of the
+Diagonal BiLSTM, on JAX. Their code is not a part of this project: the flags say where the files
+lie. Every row is measured in a process of its own.
 """
 
 import dataclasses
@@ -31,6 +32,12 @@ flags.DEFINE_string(
     "Folder gated_pixelcnn of https://github.com/sarus-tech/tf2-published-models, to be measured "
     "too, with filters of 5 x 5",
 )
+flags.DEFINE_string(
+    "public_rnn",
+    None,
+    "Folder with row_lstm.py and diagonal_bilstm.py of https://github.com/rmsnorm/pixel-rnn-jax, "
+    "to be measured too, on grey images. They need JAX and the package flax",
+)
 flags.DEFINE_integer("nr_resnet", 6, "Layers or residual blocks", lower_bound=2)
 flags.DEFINE_integer("nr_filters", 48, "Features of a layer", lower_bound=1)
 flags.DEFINE_integer("nr_output_filters", 256, "Features of the 1x1 layers", lower_bound=1)
@@ -44,6 +51,11 @@ flags.DEFINE_integer("repeats", 2, "Draws to time; 0 for no sampling", lower_bou
 flags.DEFINE_integer("naive_pixels", 4, "Pixels to time the naive sampler on", lower_bound=1)
 
 PUBLIC = "public Gated PixelCNN"
+# {row: (file, class, its argument for the number of features)}
+PUBLIC_RNN = {
+    "public Row LSTM": ("row_lstm", "RowLSTM", "hidden_dim"),
+    "public Diagonal BiLSTM": ("diagonal_bilstm", "DiagonalBiLSTM", "features"),
+}
 # Steps before those that are timed. The first one traces.
 _WARM_UP_STEPS = 2
 _FIELDS = ("nr_resnet", "nr_filters", "nr_output_filters")
@@ -119,8 +131,11 @@ def measure_case(case):
     shape = (case["batch_size"], case["size"], case["size"], case["channels"])
     images = np.random.default_rng(0).integers(0, case["num_levels"], shape)
     images = images.astype("uint8" if case["num_levels"] <= 256 else "uint16")
-    is_public = case["model"] == PUBLIC
-    step, model, num_params = (_public_step if is_public else _our_step)(case, images)
+    if case["model"] in PUBLIC_RNN:
+        make_step = _public_rnn_step
+    else:
+        make_step = _public_step if case["model"] == PUBLIC else _our_step
+    step, model, num_params = make_step(case, images)
     first_step_s, *_ = measure.seconds_of_calls(step, _WARM_UP_STEPS)
     processor_s = []
 
@@ -167,11 +182,7 @@ def _public_step(case, images):
     import tensorflow as tf
     import tf_keras
 
-    path = pathlib.Path(case["public"]) / "model.py"
-    spec = importlib.util.spec_from_file_location("public_gated_pixelcnn", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    network = module.GatedPixelCNN(
+    network = _module(pathlib.Path(case["public"]) / "model.py").GatedPixelCNN(
         hidden_dim=case["nr_filters"] // case["channels"],
         n_res=case["nr_resnet"] - 1,
         n_output=case["num_levels"],
@@ -194,6 +205,63 @@ def _public_step(case, images):
         return loss
 
     return lambda: float(step()), None, sum(math.prod(x.shape) for x in variables)
+
+
+def _public_rnn_step(case, images):
+    """The same for a public network on JAX."""
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+
+    file, class_name, features = PUBLIC_RNN[case["model"]]
+    network = getattr(_module(pathlib.Path(case["public_rnn"]) / f"{file}.py"), class_name)(
+        nnx.Rngs(0),
+        num_layers=case["nr_resnet"],
+        output_conv_out_channels=[case["nr_output_filters"]] * 2,
+        preds_dim=case["num_levels"],
+        **{features: case["nr_filters"]},
+    )
+    graph, params, others = nnx.split(network, nnx.Param, ...)
+    levels = jnp.asarray(images, "int32")
+    x = levels.astype("float32") / (case["num_levels"] - 1)
+
+    def loss_of(params):
+        log_probs = jax.nn.log_softmax(nnx.merge(graph, params, others)(x))
+        return -jnp.mean(jnp.take_along_axis(log_probs, levels, axis=-1))
+
+    def update(weight, mean, norm, average, gradient):
+        """Adamax, and the average of the weight."""
+        mean = 0.9 * mean + 0.1 * gradient
+        norm = jnp.maximum(0.999 * norm, jnp.abs(gradient))
+        weight = weight - TrainingConfig.learning_rate * mean / (norm + 1e-7)
+        average = average + (1 - TrainingConfig.polyak_decay) * (weight - average)
+        return weight, mean, norm, average
+
+    @jax.jit
+    def step_of(state):
+        weights, *slots = state
+        loss, gradients = jax.value_and_grad(loss_of)(jax.tree.unflatten(tree, weights))
+        updated = map(update, weights, *slots, jax.tree.leaves(gradients))
+        return loss, [list(part) for part in zip(*updated, strict=True)]
+
+    weights, tree = jax.tree.flatten(params)
+    zeros = [jnp.zeros_like(weight) for weight in weights]
+    state = [weights, zeros, zeros, weights]
+
+    def step():
+        nonlocal state
+        loss, state = step_of(state)
+        return float(loss)
+
+    return step, None, sum(math.prod(weight.shape) for weight in weights)
+
+
+def _module(path):
+    """The module in a file."""
+    spec = importlib.util.spec_from_file_location("public_" + path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _sampling_s(case, model):
@@ -223,7 +291,7 @@ def _sampling_s(case, model):
 def _cases():
     """One dict for each row, from the flags; checks them before anything is measured."""
     unknown = [name for name in FLAGS.models if name not in MODELS]
-    if unknown or not (FLAGS.models or FLAGS.public):
+    if unknown or not (FLAGS.models or FLAGS.public or FLAGS.public_rnn):
         raise ValueError(
             f"`models` must be of {', '.join(MODELS)}. Received: models={','.join(FLAGS.models)}"
         )
@@ -244,7 +312,21 @@ def _cases():
                 f"Received: nr_filters={FLAGS.nr_filters}"
             )
         names.append(PUBLIC)
-    common = {name: FLAGS[name].value for name in (*_FIELDS, *_NUMBERS, "public")}
+    if FLAGS.public_rnn is not None:
+        for file, *_ in PUBLIC_RNN.values():
+            if not (pathlib.Path(FLAGS.public_rnn) / f"{file}.py").is_file():
+                raise ValueError(
+                    f"`public_rnn` must be a folder with {file}.py. "
+                    f"Received: public_rnn={FLAGS.public_rnn}"
+                )
+        if FLAGS.channels != 1:
+            raise ValueError(
+                "`channels` must be 1 for the public networks of `public_rnn`. "
+                f"Received: channels={FLAGS.channels}"
+            )
+        names += PUBLIC_RNN
+    flag_names = (*_FIELDS, *_NUMBERS, "public", "public_rnn")
+    common = {name: FLAGS[name].value for name in flag_names}
     return [{"model": name, **common} for name in names]
 
 

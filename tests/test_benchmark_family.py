@@ -28,6 +28,36 @@ class GatedPixelCNN(tf.Module):
         return x[..., None] * self.w
 """
 
+# The same for PixelRNN: what the benchmark asks of flax, and the two files.
+FLAX = """
+class Rngs:
+    def __init__(self, seed):
+        self.seed = seed
+
+class Param:
+    pass
+
+def split(network, kind, others):
+    assert kind is Param and others is ...
+    return network, network.params, None
+
+def merge(graph, params, others):
+    return lambda x: graph.logits(params, x)
+"""
+RNN = """
+import jax.numpy as jnp
+
+class {name}:
+    def __init__(self, rngs, num_layers, output_conv_out_channels, preds_dim, {features}):
+        assert (num_layers, output_conv_out_channels, preds_dim) == (2, [6, 6], 5)
+        assert {features} == 4
+        self.params = {{"w": jnp.ones((1, preds_dim)), "b": jnp.zeros(preds_dim)}}
+
+    def logits(self, params, x):
+        assert x.shape == (2, 4, 4, 1)
+        return x * params["w"] + params["b"]
+"""
+
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
@@ -67,6 +97,26 @@ def test_a_model_is_trained_and_drawn_from_beside_the_public_one(printed):
     assert public["naive / cached"] == public["cached s/image"] == "-"
 
 
+def test_public_networks_of_pixel_rnn_are_trained_on_jax(tmp_path, monkeypatch):
+    (tmp_path / "flax").mkdir()
+    (tmp_path / "flax" / "__init__.py").touch()
+    (tmp_path / "flax" / "nnx.py").write_text(FLAX)
+    for file, name, features in BENCHMARK.PUBLIC_RNN.values():
+        (tmp_path / f"{file}.py").write_text(RNN.format(name=name, features=features))
+    monkeypatch.syspath_prepend(tmp_path)
+    start_here(monkeypatch)
+    monkeypatch.setattr(
+        measure, "in_new_process", lambda script, case, **_: measure_here(script, case)
+    )
+    done = run_script(SCRIPT, *TINY.split(), "--models=", f"--public_rnn={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    (rows,) = tables(done.stdout)
+    assert [row["model"] for row in rows] == list(BENCHMARK.PUBLIC_RNN)
+    for row in rows:
+        assert row["parameters"] == "10" and row["cached s/image"] == "-"
+        assert number(row["median"]) >= number(row["s/step"]) > 0
+
+
 def test_what_was_measured_stands_below(printed):
     assert "- 2 layers, 4 features, 6 in the 1x1 layers; images of 4x4x1 with 5 levels;" in printed
     assert "Machine: " in printed.splitlines()[-1]
@@ -77,6 +127,7 @@ def test_what_was_measured_stands_below(printed):
     [
         (["--models=pixel_rnn"], f"`models` must be of {', '.join(config.MODELS)}. Received: "),
         (["--public=nowhere"], "`public` must be a folder with model.py. Received: public=nowhere"),
+        (["--public_rnn=nowhere"], "`public_rnn` must be a folder with row_lstm.py. Received: pub"),
         (["--size=4", "--naive_pixels=17"], "`naive_pixels` must be at most 16, the pixels of an"),
     ],
 )
