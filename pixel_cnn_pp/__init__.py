@@ -6,6 +6,8 @@ nor Keras. Names that do not need TensorFlow work without it.
 
 import importlib
 
+__version__ = "0.1.0"
+
 _HOME = {
     "DataConfig": "config",
     "ModelConfig": "config",
