@@ -8,6 +8,8 @@ import importlib
 
 from pixel_cnn_pp import registration
 
+__version__ = "0.1.0"
+
 _HOME = {
     "DataConfig": "config",
     "DiagonalBiLSTMConfig": "config",

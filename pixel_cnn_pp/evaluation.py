@@ -256,7 +256,7 @@ def save_scores(path, columns):
         writer.writerow(columns)
         # Convert to Python's numbers, which are written with all their digits.
         writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
-        file.write(text.getvalue().encode())
+        file.write(text.getvalue().encode(errors="backslashreplace"))
 
     files.replace(path, write)
 

@@ -5,6 +5,8 @@ from PIL import Image
 
 from pixel_cnn_pp import files
 
+# Most characters of a name in a legend. A panel is some 60 characters wide.
+_LONGEST_NAME = 49
 _BACKGROUND = 255  # The background is white, because pictures of digits have black edges.
 
 
@@ -167,9 +169,10 @@ def histograms(panels, num_bins=50):
         edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), num_bins)
         for name, values in sets.items():
             shares = np.histogram(values, edges)[0] / len(values)
-            axes.stairs(shares, edges, fill=True, alpha=0.5, label=name)
+            axes.stairs(shares, edges, fill=True, alpha=0.5, label=_shown(name))
         axes.set(title=title, xlabel=x_label, ylabel="share of the images")
-        axes.legend()
+        # Below the plot, because a name may be as wide as it is.
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize="small")
     return _drawn(figure)
 
 
@@ -219,6 +222,15 @@ def curves(panels):
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
         axes.legend(fontsize="small")
     return _drawn(figure)
+
+
+def _shown(name):
+    """A name as a legend shows it: as text, and no wider than a panel."""
+    name = name.encode(errors="backslashreplace").decode()
+    if len(name) <= _LONGEST_NAME:
+        return name
+    half = (_LONGEST_NAME - 3) // 2
+    return f"{name[:half]}...{name[-half:]}"
 
 
 def maps(images, values, label, num_levels=256, num_columns=4):

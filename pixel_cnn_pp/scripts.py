@@ -14,6 +14,21 @@ from absl import app, flags, logging
 _terminal = 2
 
 
+# What the user has called, if it is not the script itself.
+_called = None
+
+
+@contextlib.contextmanager
+def called(name):
+    """A context in which messages of a script begin with another name than that of its file."""
+    global _called
+    _called = name
+    try:
+        yield
+    finally:
+        _called = None
+
+
 def run(main, arguments=(), on_tensorflow=True):
     """Parses the command line and calls `main`; flags may stand before or after the arguments.
 
@@ -27,7 +42,7 @@ def run(main, arguments=(), on_tensorflow=True):
       on_tensorflow: Whether the script uses TensorFlow. If so, it is imported quietly before
         `main`; if not, it need not be installed.
     """
-    script = os.path.basename(sys.argv[0])
+    script = _called or os.path.basename(sys.argv[0])
     interrupt = _Interrupt(f"{script}: stopped by Ctrl-C")
 
     def checked(argv):
@@ -35,8 +50,9 @@ def run(main, arguments=(), on_tensorflow=True):
         any_number = bool(arguments) and arguments[-1].startswith("[")
         least = len(arguments) - any_number
         if len(given) < least or (len(given) > least and not any_number):
-            usage = " ".join(["usage: python", script, *arguments, "[flags]"])
-            sys.exit(f"{usage}  (python {script} --help lists the flags). Received: {given}")
+            program = f"python {script}" if script.endswith(".py") else script
+            usage = " ".join([f"usage: {program}", *arguments, "[flags]"])
+            sys.exit(f"{usage}  ({program} --help lists the flags). Received: {given}")
         try:
             if on_tensorflow:
                 _import_tensorflow()
@@ -58,7 +74,8 @@ def run(main, arguments=(), on_tensorflow=True):
             _end_of_output()
 
     # A line reaches a pipe or a file when it is printed, even if the run is killed later.
-    sys.stdout.reconfigure(line_buffering=True)
+    # A file name may have bytes that are no text.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     flags.FLAGS.set_gnu_getopt()
     with interrupt:
         app.run(checked)

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 import pixel_cnn_pp as pcnn
+from pixel_cnn_pp import command
 
 PACKAGE = pathlib.Path(pcnn.__file__).parent
 ROOT = PACKAGE.parent
@@ -29,6 +30,7 @@ FLOORS = {
     "runs": 3,
     "export": 4,
     "tf1_import": 4,
+    "command": 5,  # runs a script of the roof
 }
 # Rooms and files of rooms that stand on TensorFlow; all others run without it.
 ON_TENSORFLOW = {
@@ -187,6 +189,16 @@ def test_a_file_has_one_purpose_and_its_length_shows_it(file):
 def test_the_package_itself_imports_nothing_before_a_name_is_used():
     found = imports(PACKAGE / "__init__.py")
     assert found == [(None, "importlib"), (None, "pixel_cnn_pp.registration")]
+
+
+def test_the_package_that_is_built_has_every_room_and_the_scripts():
+    text = (ROOT / "pyproject.toml").read_text()
+    packages = ast.literal_eval(text.partition("\npackages = ")[2].partition("]")[0] + "]")
+    rooms = {f"{PACKAGE.name}.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py")}
+    assert set(packages) == {PACKAGE.name, f"{PACKAGE.name}.commands", *rooms}
+    assert 'package-dir = { "pixel_cnn_pp.commands" = "." }' in text
+    assert {pathlib.Path(script).stem for script in command.SCRIPTS.values()} >= set(SCRIPTS)
+    assert set(command.commands().values()) == set(SCRIPTS.values())
 
 
 def test_no_room_imports_a_script():

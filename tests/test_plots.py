@@ -260,3 +260,22 @@ def test_maps_have_one_scale_and_a_row_for_each_four_images():
     for bad in (values[:4], np.full_like(values, np.nan)):
         with pytest.raises(ValueError, match="`values` must be finite and have the shape"):
             plots.maps(images, bad, "bits")
+
+
+def test_a_long_name_keeps_clear_of_the_plot(monkeypatch):
+    legends = []
+    legend = Axes.legend
+
+    def kept(axes, *args, **kwargs):
+        legends.append((axes, legend(axes, *args, **kwargs)))
+
+    monkeypatch.setattr(Axes, "legend", kept)
+    name = "file:/" + "a_long_folder/" * 20 + "images\udcff.npz"
+    plots.histograms([("a panel", "bits/dim", {f"1. {name}": [1.0, 2.0], f"2. {name}": [2.0]})])
+    ((axes, found),) = legends
+    box, plot = found.get_window_extent(), axes.get_tightbbox(for_layout_only=True)
+    assert box.y1 <= axes.xaxis.label.get_window_extent().y0
+    assert box.x0 >= 0 and box.x1 <= axes.figure.bbox.x1 and box.y0 >= 0, plot
+    for number, text in enumerate(found.get_texts(), start=1):
+        assert text.get_text().startswith(f"{number}. file:/a_long")
+        assert text.get_text().endswith(r"images\udcff.npz")

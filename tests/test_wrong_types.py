@@ -14,17 +14,8 @@ RIGHT = {"labels": [None], "image_shape": [None], "known_mask": [None], "init_im
 RIGHT |= {"progress": [None], "num_samples": [3], "seed": [3], "path": ["word"]}
 RIGHT |= {"temperature": [1.5, 3], "log_scale_offset": [1.5, 3]}
 OF_SAMPLE = [
-    "num_samples",
-    "labels",
-    "seed",
-    "method",
-    "image_shape",
-    "temperature",
-    "log_scale_offset",
-    "mode",
-    "init_images",
-    "known_mask",
-    "progress",
+    *("num_samples", "labels", "seed", "method", "image_shape", "temperature"),
+    *("log_scale_offset", "mode", "init_images", "known_mask", "progress"),
 ]
 CALLS = {
     "run_dir": pcnn.load,

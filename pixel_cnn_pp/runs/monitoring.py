@@ -5,6 +5,7 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import re
 import shutil
@@ -64,7 +65,8 @@ class Monitor:
             self._writer = tf.summary.create_noop_writer()
         else:
             with self._may_fail():
-                self._writer = tf.summary.create_file_writer(self._directory)
+                # As bytes, which need not be text.
+                self._writer = tf.summary.create_file_writer(os.fsencode(self._directory))
 
     @contextlib.contextmanager
     def _may_fail(self):
@@ -112,12 +114,12 @@ class Monitor:
     def write_hyper_parameters(self, run):
         """Writes the model, the data and the training of a run for the HParams page."""
         values = {
-            name: value if isinstance(value, bool | int | float | str) else str(value)
+            name: value if isinstance(value, bool | int | float) else _text(value)
             for part in dataclasses.asdict(run).values()
             for name, value in part.items()
         }
         with self._writing():
-            hparams.hparams(values, trial_id=run.training.save_dir)
+            hparams.hparams(values, trial_id=_text(run.training.save_dir))
 
     def write_graph(self, graph):
         """Writes a `tf.Graph`. None has no effect, and neither has a second call."""
@@ -175,6 +177,11 @@ def _stop_profile():
             jax.profiler.stop_trace()
     else:
         tf.profiler.experimental.stop()
+
+
+def _text(value):
+    """A value as text. The name of a file may have bytes that are none."""
+    return str(value).encode(errors="backslashreplace").decode()
 
 
 def read_scalars(run_dir):

@@ -36,9 +36,10 @@ def sample(
     to a level before the next one is drawn. So the images follow the model's `log_prob`, if
     temperature, offset and mode have their defaults.
 
-    Image i depends on the seed and on i. Images are drawn in batches. The size of a batch depends
-    on `num_samples` and on the number of cores. Batches of another size are rounded differently. In
-    float32, this changes about one draw in ten thousand, and then the pixels after it differ too.
+    Image i depends on the seed and on i. Images are drawn in batches of few sizes. The size depends
+    on `num_samples` and on the number of cores. Images that fill a batch up are thrown away.
+    Batches of another size are rounded differently. In float32, this changes about one draw in ten
+    thousand, and then the pixels after it differ too.
 
     With mixture logits m and log-scales s of a pixel, draws are made from
 
@@ -58,7 +59,8 @@ def sample(
       method: "cached" computes each part of the network once for every pixel. "naive" computes the
         whole network on the whole image for every pixel. Both draw the same images, except for
         differences from the rounding of floats. "cached" compiles at the first call for a batch
-        size and a width, which takes seconds.
+        size and a width, which takes seconds. Models of the same configuration share what is
+        compiled.
       image_shape: (H, W, C), where H and W may be any numbers. None for the
         shape of `init_images`, or for that of the model's configuration if there are none.
       temperature: Number above 0.

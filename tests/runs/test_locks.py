@@ -9,9 +9,11 @@ import sys
 import threading
 
 import pytest
+import short_run
 from saved_run import RUN, STATE, files_of
+from short_run import changed
 
-from pixel_cnn_pp.runs import checkpoints, locks
+from pixel_cnn_pp.runs import checkpoints, locks, loop
 
 HOLD = """
 import sys, time
@@ -53,6 +55,20 @@ def test_a_second_process_is_refused_in_one_line_and_a_killed_one_leaves_no_lock
     other_process.wait()
     checkpoints.save(tmp_path, *pair, STATE)
     assert checkpoints.latest(tmp_path) is not None
+
+
+def test_a_second_training_in_a_directory_is_refused_before_the_model_is_built(
+    tmp_path, other_process, digits, monkeypatch
+):
+    def build(*_):
+        raise AssertionError("the model is built")
+
+    monkeypatch.setattr(loop, "Trainer", build)
+    for goes_on in (False, True):
+        run = changed(short_run.RUN, save_dir=str(tmp_path), load_params=goes_on)
+        with pytest.raises(BlockingIOError, match=r"^Another process writes to .*: wait until"):
+            loop.train(run, *digits)
+    assert os.listdir(tmp_path) == [".lock"]
 
 
 def test_the_thread_that_holds_the_lock_may_write_and_another_may_not(tmp_path):

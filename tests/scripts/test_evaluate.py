@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import re
 
 import numpy as np
@@ -242,3 +243,16 @@ def test_evaluate_knows_the_classes_of_a_file_by_their_names(trained_run, copied
         for label, value in zip(labels, expected, strict=True):
             if list(labels).count(label) == 1:
                 assert abs(found[label + 11] - value) < 1e-5
+
+
+def test_a_file_whose_name_has_bytes_that_are_no_text_is_scored_and_named(trained_run, tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.npz"
+    images = np.random.default_rng(0).integers(0, 17, (1, 8, 8, 1)).astype(np.uint8)
+    with open(path, "wb") as file:
+        np.savez(file, images=images, labels=np.array([3]))
+    out = tmp_path / "scores.csv"
+    done = run_script("evaluate.py", trained_run, "--data_set", os.fsdecode(path), "--out", out)
+    title, score, _ = done.stdout.splitlines()
+    assert title == f"{tmp_path}/caf\\udce9.npz, all images", done
+    assert re.fullmatch(r"PixelCNN\+\+, averaged weights: \d\.\d{4} bits/dim of one image", score)
+    assert out.read_text().splitlines()[1].startswith(f"{tmp_path}/caf\\udce9.npz,,0,3,")
