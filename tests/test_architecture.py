@@ -216,9 +216,8 @@ def test_neither_rooms_nor_scripts_import_the_benchmarks_or_the_experiments():
 
 def test_of_the_experiments_the_scripts_alone_have_flags():
     for path in (ROOT / "experiments").glob("*.py"):
-        assert bool(flags_read(path) or defines_flags(path)) == (
-            path.name in ("run.py", "mnist.py")
-        )
+        is_script = path.name in ("run.py", "mnist.py")
+        assert bool(flags_read(path) or defines_flags(path)) == is_script
 
 
 @EACH_FILE

@@ -277,6 +277,7 @@ def test_an_epoch_ends_where_what_is_left_does_not_fill_a_larger_batch(in_mid_ep
         "train/bits_per_dim",
         "test/bits_per_dim",
         "learning_rate",
+        "training_minutes",
         "_hparams_/session_start_info",
     }
     assert lines[3] == f"Saved epoch 3 to {go_on.run_dir}."
