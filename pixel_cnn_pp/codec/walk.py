@@ -161,8 +161,9 @@ class _InPieces(Step):
     def end_pixel(self, pixel, levels):
         return self._model.cached_step.end_pixel(pixel, levels)
 
-    def end_row(self, context, pixels, row):
-        return self._model.cached_step.end_row(context, pixels, row)
+    def end_row(self, *arguments):
+        end_row = self._model.cached_step.end_row
+        return _call_compiled(lambda: end_row(*arguments), self._with_xla)
 
 
 def _codes(likelihood, number, with_xla):
