@@ -138,10 +138,10 @@ def compress_and_report(
         pixels = _pixels(header, chunk, levels)
         num_sub_pixels = sum(map(len, pixels)) // _bytes_per_level(header)
         data = container.padded(encoder.data(), num_sub_pixels)
-        digest = container.digest(number, *pixels)
+        digest = container.pixels_digest(number, pixels)
         if verify:
             _decode(model, header, number, chunk, own, data, digest, report)
-        return data, (container.digest(number, data), digest), encoder.bits(), encoder.seconds
+        return data, (container.bytes_digest(number, data), digest), encoder.bits(), encoder.seconds
 
     bits, chunks, seconds = np.zeros(len(pictures)), [], 0.0
     numbered = enumerate(header.plan())
@@ -170,7 +170,7 @@ def _headers_alone(header, shapes):
         own = [(*shape, 1)]
         number = plan.num_chunks(own, header.tile_shape, header.batch_size, header.side_multiple)
         labels = None if header.labels is None else header.labels[:1]
-        chunks = [(0, b"", b"")] * number
+        chunks = header.chunks[:1] * number
         alone = dataclasses.replace(header, shapes=own, labels=labels, chunks=chunks)
         found.append(len(container.pack(alone, [])))
     return np.array(found)
@@ -277,7 +277,7 @@ def _decode(model, header, number, chunk, condition, data, expected, report):
     except AssertionError:  # of constriction, for bytes that no encoder writes
         found = "bytes that do not fit"
     else:
-        if container.digest(number, *_pixels(header, chunk, levels)) == expected:
+        if container.pixels_digest(number, _pixels(header, chunk, levels)) == expected:
             return levels
         found = "others"
     raise ValueError(
@@ -333,7 +333,7 @@ def _condition_digest(model, condition):
     """Digest of a condition that a file does not keep, or b""."""
     if condition is None or model.config.num_classes is not None:
         return b""
-    return container.digest(0, np.ascontiguousarray(condition.astype("<f8")).tobytes())
+    return container.pixels_digest(0, [np.ascontiguousarray(condition.astype("<f8")).tobytes()])
 
 
 def _checked_tile_shape(tile_shape):
