@@ -398,3 +398,21 @@ def test_files_of_several_threads_do_not_mix(free_model):
     with concurrent.futures.ThreadPoolExecutor(4) as executor:
         for images, found in zip(sets, executor.map(there_and_back, sets), strict=True):
             np.testing.assert_array_equal(found, images)
+
+
+ON_JAX = """
+import sys
+sys.modules["tensorflow"] = None
+import numpy as np
+import pixel_cnn_pp as pcnn
+from pixel_cnn_pp import config, models
+model = models.make(config.PixelCNNConfig(
+    (2, 3, 1), num_levels=300, nr_resnet=1, nr_filters=4, nr_output_filters=4
+))
+images = np.random.default_rng(0).integers(0, 300, (3, 2, 3, 1))
+print((pcnn.decompress(model, pcnn.compress(model, images, batch_size=2)) == images).all())
+"""
+
+
+def test_jax_gives_back_what_it_was_given(run_python):
+    assert run_python(ON_JAX, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu") == "True\n"
