@@ -192,6 +192,24 @@ def test_curves_of_nothing_are_refused():
         plots.curves([])
 
 
+def test_bars_are_as_high_as_their_numbers():
+    def heights(numbers):
+        """How many pixels of a bar's colour each group has."""
+        groups = {name: {"bar": number} for name, number in numbers.items()}
+        picture = plots.bars([("title", "bytes", groups)]).astype(int)
+        blue = picture[..., 2] - picture[..., 0] > 80
+        middle = np.flatnonzero(blue[-80])  # below the key, above the names
+        left, right = middle[: len(middle) // 2], middle[len(middle) // 2 :]
+        return blue[:, int(left.mean())].sum(), blue[:, int(right.mean())].sum()
+
+    one, other = heights({"a": 2.0, "b": 1.0})
+    assert abs(one / other - 2) < 0.05
+    with pytest.raises(ValueError, match="Bars must be finite"):
+        plots.bars([("title", "bytes", {"a": {"bar": np.nan}})])
+    with pytest.raises(ValueError, match="must not be empty"):
+        plots.bars([])
+
+
 def test_grids_do_not_wait_for_matplotlib(run_python):
     code = "import sys, pixel_cnn_pp.plots; print('matplotlib' in sys.modules)"
     assert run_python(code) == "False\n"

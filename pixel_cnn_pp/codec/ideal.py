@@ -26,14 +26,13 @@ def bits(model, pictures, condition=None, tile_shape=None, batch_size=64, progre
       ValueError: If the model has no likelihood.
     """
     model.likelihood.require_log_prob()
-    raw_params_of, multiple = evaluation.compiled_raw_params(model), model.side_multiple
+    raw_params_of = evaluation.compiled_raw_params(model)
     shapes = plan.grouped([picture.shape[:2] for picture in pictures])
     total = plan.num_tiles(shapes, tile_shape)
     batch_size = min(batch_size, total)
     dtype = likelihoods.level_dtype(model.config.num_levels)
     found, done = np.zeros(len(pictures)), 0
-    for chunk in plan.make(shapes, tile_shape, batch_size, multiple):
-        chunk = chunk._replace(height=math.ceil(chunk.height / multiple) * multiple)
+    for chunk in plan.make(shapes, tile_shape, batch_size):
         levels, _ = plan.canvas(chunk, batch_size, model.config.image_shape[-1])
         for index, tile in enumerate(chunk.tiles):
             levels[: tile.height, : tile.width, index] = tile.of(pictures[tile.picture])

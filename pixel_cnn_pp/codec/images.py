@@ -9,7 +9,7 @@ import numpy as np
 
 from pixel_cnn_pp import likelihoods
 from pixel_cnn_pp.codec import coder, container, identity, plan, walk
-from pixel_cnn_pp.models import inputs
+from pixel_cnn_pp.models import conditions, inputs
 from pixel_cnn_pp.sampling import draw
 
 
@@ -56,8 +56,7 @@ def compress(
     Args:
       model: `models.AutoregressiveModel` with a likelihood.
       images: Integers [N, H, W, C] in [0, L - 1], or a list of N arrays [H, W, C] of any sizes.
-        Height and width may be any numbers. If the width is not a multiple of
-        `model.side_multiple`, the model sees the last column repeated, at no cost.
+        Height and width may be any numbers.
       condition: What the images are conditioned on, one for each: labels [N], which the file keeps;
         or real vectors [N, D] or pictures [N, h, w, c], which `decompress` must be given again.
         Pictures need an array of images, and no tiles. None for an unconditional model. `labels=`
@@ -114,7 +113,6 @@ def compress_and_report(
         config.image_shape[-1],
         config.num_levels,
         is_array,
-        model.side_multiple,
         batch_size,
         tile_shape,
         shapes,
@@ -138,10 +136,10 @@ def compress_and_report(
         pixels = _pixels(header, chunk, levels)
         num_sub_pixels = sum(map(len, pixels)) // _bytes_per_level(header)
         data = container.padded(encoder.data(), num_sub_pixels)
-        digest = container.digest(number, *pixels)
+        digest = container.pixels_digest(number, pixels)
         if verify:
             _decode(model, header, number, chunk, own, data, digest, report)
-        return data, (container.digest(number, data), digest), encoder.bits(), encoder.seconds
+        return data, (container.bytes_digest(number, data), digest), encoder.bits(), encoder.seconds
 
     bits, chunks, seconds = np.zeros(len(pictures)), [], 0.0
     numbered = enumerate(header.plan())
@@ -168,9 +166,9 @@ def _headers_alone(header, shapes):
     found = []
     for shape in shapes:
         own = [(*shape, 1)]
-        number = plan.num_chunks(own, header.tile_shape, header.batch_size, header.side_multiple)
+        number = plan.num_chunks(own, header.tile_shape, header.batch_size)
         labels = None if header.labels is None else header.labels[:1]
-        chunks = [(0, b"", b"")] * number
+        chunks = header.chunks[:1] * number
         alone = dataclasses.replace(header, shapes=own, labels=labels, chunks=chunks)
         found.append(len(container.pack(alone, [])))
     return np.array(found)
@@ -220,8 +218,8 @@ def _decoded(model, header, chunks, condition, progress, allow_damage=False):
     model.likelihood.require_log_prob()
     identity.of(model).require(header.identity)
     config = model.config
-    own = (config.image_shape[-1], config.num_levels, model.side_multiple)
-    if own != (header.num_channels, header.num_levels, header.side_multiple):
+    own = (config.image_shape[-1], config.num_levels)
+    if own != (header.num_channels, header.num_levels):
         raise ValueError(
             f"The file must have images of {own[0]} channels and {own[1]} levels. "
             f"Received: {header.num_channels} channels and {header.num_levels} levels"
@@ -277,7 +275,7 @@ def _decode(model, header, number, chunk, condition, data, expected, report):
     except AssertionError:  # of constriction, for bytes that no encoder writes
         found = "bytes that do not fit"
     else:
-        if container.digest(number, *_pixels(header, chunk, levels)) == expected:
+        if container.pixels_digest(number, _pixels(header, chunk, levels)) == expected:
             return levels
         found = "others"
     raise ValueError(
@@ -292,7 +290,7 @@ def checked_pictures(model, images):
     is_array = hasattr(images, "shape")
     if is_array:
         images = np.asarray(images)
-        inputs.check_images(images, channels, num_levels, 1)
+        inputs.check_images(images, channels, num_levels)
         return list(images), True
     if not isinstance(images, list | tuple) or not images:
         raise ValueError(
@@ -301,22 +299,22 @@ def checked_pictures(model, images):
         )
     pictures = [np.asarray(image) for image in images]
     for picture in pictures:
-        inputs.check_images(picture[np.newaxis], channels, num_levels, 1)
+        inputs.check_images(picture[np.newaxis], channels, num_levels)
     return pictures, False
 
 
 def _checked_condition(model, condition, shapes, is_array, tile_shape):
     """The condition of pictures as an array, or None."""
     num_pictures = sum(number for _, _, number in shapes)
+    if model.config.num_classes is not None:
+        condition = conditions.labels_of(condition, model.config.num_classes)
     condition = None if condition is None else np.asarray(condition)
     height, width, _ = shapes[0]
-    if condition is not None and condition.ndim == 4:
-        sides = (height, width)
-        if not is_array or tile_shape is not None or any(x % model.side_multiple for x in sides):
-            raise ValueError(
-                "Images that are conditioned on pictures must be an array, without tiles, of sides "
-                f"{inputs.describe_sides(model.side_multiple)}. Received: others"
-            )
+    if condition is not None and condition.ndim == 4 and (not is_array or tile_shape is not None):
+        raise ValueError(
+            "Images that are conditioned on pictures must be an array, without tiles. "
+            "Received: others"
+        )
     shape = (num_pictures, height, width, model.config.image_shape[-1])
     inputs.check_condition(condition, shape, model.config)
     return condition
@@ -333,7 +331,7 @@ def _condition_digest(model, condition):
     """Digest of a condition that a file does not keep, or b""."""
     if condition is None or model.config.num_classes is not None:
         return b""
-    return container.digest(0, np.ascontiguousarray(condition.astype("<f8")).tobytes())
+    return container.pixels_digest(0, [np.ascontiguousarray(condition.astype("<f8")).tobytes()])
 
 
 def _checked_tile_shape(tile_shape):

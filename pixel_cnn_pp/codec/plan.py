@@ -59,57 +59,50 @@ def num_tiles(shapes, tile_shape):
     )
 
 
-def make(shapes, tile_shape, batch_size, side_multiple):
+def make(shapes, tile_shape, batch_size):
     """Divides pictures into tiles, from left to right and from top to bottom, and into chunks.
 
     The tiles at the right and lower edges of a picture may be smaller. A canvas may be wider than
-    its tile. What is outside of the tile is not coded. So a canvas has a width that the model
-    takes, and with tiles all canvases have the same width, because each width is compiled once.
+    its tile. What is outside of the tile is not coded. With tiles all canvases have the same width,
+    because each width is compiled once.
     Whole pictures have canvases of their own width. Then a chunk has only pictures of one width.
 
     Args:
       shapes: List of (height, width, number of pictures of this size).
       tile_shape: (height, width) of a tile, or None for whole pictures.
       batch_size: The most tiles in a chunk.
-      side_multiple: A canvas has a width that is a multiple of this number.
 
     Yields:
       Chunk after Chunk. They are not kept, because a forged header may promise many.
     """
-    for width in _canvas_widths(shapes, tile_shape, side_multiple):
-        tiles = _tiles(shapes, tile_shape, side_multiple, width)
+    for width in _canvas_widths(shapes, tile_shape):
+        tiles = _tiles(shapes, tile_shape, width)
         while own := list(itertools.islice(tiles, batch_size)):
             yield Chunk(own, max(tile.height for tile in own), width)
 
 
-def num_chunks(shapes, tile_shape, batch_size, side_multiple):
+def num_chunks(shapes, tile_shape, batch_size):
     """Number of chunks that `make` makes, without making them."""
     total = 0
-    for width in _canvas_widths(shapes, tile_shape, side_multiple):
-        own = [
-            shape for shape in shapes if tile_shape or _rounded(shape[1], side_multiple) == width
-        ]
+    for width in _canvas_widths(shapes, tile_shape):
+        own = [shape for shape in shapes if tile_shape or shape[1] == width]
         total += -(-num_tiles(own, tile_shape) // batch_size)
     return total
 
 
-def _canvas_widths(shapes, tile_shape, side_multiple):
+def _canvas_widths(shapes, tile_shape):
     """The widths of the canvases, in the order in which they are first needed."""
     widths = [width for _, width, _ in shapes]
     if tile_shape is not None:
         widths = [min(tile_shape[1], max(widths))]
-    return list(dict.fromkeys(_rounded(width, side_multiple) for width in widths))
+    return list(dict.fromkeys(widths))
 
 
-def _rounded(width, side_multiple):
-    return -(-width // side_multiple) * side_multiple
-
-
-def _tiles(shapes, tile_shape, side_multiple, canvas_width):
+def _tiles(shapes, tile_shape, canvas_width):
     """The tiles that have a canvas of this width."""
     picture = 0
     for height, width, number in shapes:
-        if tile_shape is None and _rounded(width, side_multiple) != canvas_width:
+        if tile_shape is None and width != canvas_width:
             picture += number
             continue
         tile_height, tile_width = (height, width) if tile_shape is None else tile_shape

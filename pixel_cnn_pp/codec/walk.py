@@ -101,10 +101,10 @@ def _make_walk_rows(model, with_xla):
       Function (weights, state, condition, number, first_row, last_row, width, batch_size) ->
       (row, state).
     """
-    step = _InPieces(model, with_xla)
 
     def walk_rows(weights, state, condition, number, first_row, last_row, width, batch_size):
-        choose = _codes(model.likelihood.using(weights), number, with_xla)
+        step = _InPieces(model, with_xla)
+        choose = _codes(model.likelihood.using(weights), step, number, with_xla)
 
         def next_row(row, state):
             state, _, _ = sampling.walk_row(
@@ -136,10 +136,17 @@ def _call_compiled(function, with_xla):
 
 
 class _InPieces(Step):
-    """A model's cached step. Each of its expensive parts is compiled as a piece of its own."""
+    """A model's cached step. Each of its expensive parts is compiled as a piece of its own.
+
+    A call of a piece takes time. So the piece of a sub-pixel also has the first table for its stop.
+
+    Attributes:
+      first_table: The table of step 0 of the sub-pixel that `step` was last called for.
+    """
 
     def __init__(self, model, with_xla):
         self._model, self._with_xla = model, with_xla
+        self.first_table = None
 
     def weights(self):
         return self._model.cached_step.weights()
@@ -152,28 +159,46 @@ class _InPieces(Step):
         return _call_compiled(lambda: begin_row(*arguments), self._with_xla)
 
     def step(self, weights, context, pixel, row, column, channel, earlier):
-        arguments = (weights, context, pixel, row, column, channel, earlier)
-        step = self._model.cached_step.step
-        if channel > 0 and not self._model.reads_channels:  # nothing is left to compute
-            return step(*arguments)
-        return _call_compiled(lambda: step(*arguments), self._with_xla)
+        model, likelihood = self._model, self._model.likelihood.using(weights)
+
+        def step(pixel):
+            arguments = (weights, context, pixel, row, column, channel, earlier)
+            return model.cached_step.step(*arguments)
+
+        def table(raw_params):
+            first = ops.zeros(ops.shape(raw_params)[:1], "int32")
+            return frequencies.table(likelihood, raw_params, channel, earlier, 0, first)
+
+        def piece():
+            raw_params, own = step(pixel)
+            return raw_params, own, table(raw_params)
+
+        if channel == 0 or model.reads_channels:
+            raw_params, pixel, self.first_table = _call_compiled(piece, self._with_xla)
+        else:  # nothing is left to compute but the table
+            raw_params, pixel = step(pixel)
+            self.first_table = _call_compiled(lambda: table(raw_params), self._with_xla)
+        return raw_params, pixel
 
     def end_pixel(self, pixel, levels):
         return self._model.cached_step.end_pixel(pixel, levels)
 
-    def end_row(self, context, pixels, row):
-        return self._model.cached_step.end_row(context, pixels, row)
+    def end_row(self, *arguments):
+        end_row = self._model.cached_step.end_row
+        return _call_compiled(lambda: end_row(*arguments), self._with_xla)
 
 
-def _codes(likelihood, number, with_xla):
+def _codes(likelihood, pieces, number, with_xla):
     """Makes the function that lets the canvas of a number code each level, for `walk_row`."""
     num_levels = likelihood.num_levels
 
     def choose(raw_params, row, column, channel, earlier):
-        first = ops.zeros(ops.shape(raw_params)[:1], "int32")
+        table, first = pieces.first_table, None
         for step in range(len(frequencies.part_sizes(num_levels))):
-            arguments = (likelihood, raw_params, channel, earlier, step, first)
-            table = _call_compiled(functools.partial(frequencies.table, *arguments), with_xla)
+            if step > 0:
+                arguments = (likelihood, raw_params, channel, earlier, step, first)
+                table = functools.partial(frequencies.table, *arguments)
+                table = _call_compiled(table, with_xla)
             first = _stop(functools.partial(_at_stop, channel, step), table, number, row, column)
         return ops.cast(first, likelihoods.level_dtype(num_levels))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import specimens
-from specimens import ONE_OF_EACH_MODEL, WITH_LIKELIHOOD
+from specimens import ONE_OF_EACH_LIKELIHOOD, ONE_OF_EACH_MODEL, WITH_LIKELIHOOD
 
 from pixel_cnn_pp import codec, sampling
 from pixel_cnn_pp.codec import ideal
@@ -23,7 +23,7 @@ from pixel_cnn_pp import codec
 for name in sys.argv[2:]:
     with np.load(f"{{sys.argv[1]}}/{{name}}.npz") as file:
         data, weights = bytes(file["data"]), [file[f"arr_{{i}}"] for i in range(len(file) - 1)]
-    model = specimens.fresh(specimens.SPECIMENS[name])
+    model = specimens.fresh(specimens.SPECIMENS[name], dtype="float64")
     model.set_weights(weights)
     condition = specimens.labels(model.config, 3, 1) if model.config.num_classes is None else None
     np.save(f"{{sys.argv[1]}}/{{name}}.npy", codec.decompress(model, data, condition))
@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("name", WITH_LIKELIHOOD)
 def test_what_is_decoded_is_what_was_encoded(name, folder):
-    model = specimens.opinionated(name, "float32")
+    model = specimens.opinionated(name)  # in float64, as other laws have it
     images, condition = specimens.images(model.config, 3, 1), specimens.labels(model.config, 3, 1)
     # The second batch is filled up.
     data, report = codec.compress_and_report(model, images, condition, batch_size=2)
@@ -54,7 +54,7 @@ def test_what_is_decoded_is_what_was_encoded(name, folder):
         np.savez(folder / f"{name}.npz", *model.get_weights(), data=np.frombuffer(data, np.uint8))
     given = condition if model.config.num_classes is None else None
     np.testing.assert_array_equal(codec.decompress(model, data, given), images, strict=True)
-    if model.likelihood.noise_shape(1, 1) is None:
+    if name in ONE_OF_EACH_LIKELIHOOD and model.likelihood.noise_shape(1, 1) is None:
         promised = ideal.bits(model, list(images), condition)
         # Where the model is surprised a step costs at most 24 bits, so a file may be shorter.
         assert (report.bits < promised * 1.001 + 0.01).all()
