@@ -14,8 +14,8 @@ from pixel_cnn_pp import codec, sampling
 from pixel_cnn_pp.codec import container, ideal, identity, walk
 from pixel_cnn_pp.config import ModelConfig, PixelCNNConfig
 
-# The smallest networks that have all that the codec asks of one: classes and padded sides; and
-# channels that are read, with any sides.
+# The smallest networks that have all that the codec asks of one: classes, and channels that are
+# read.
 WITH_CLASSES = ModelConfig(
     (4, 8, 2), num_levels=17, nr_filters=4, nr_logistic_mix=2, num_classes=3, dropout_p=0.0,
     receptive_field="11x5",
