@@ -28,7 +28,8 @@ _MAX_SIDE = 2**31 - 1
 _USUAL_TEXTS = (
     b"jax 0.6.2, keras 3.12.4\nXLA\ncpu arm64 aarch64 asimd sve\nTensorFlow\nfloat64\n"
     b"mixed_bfloat16\nGated PixelCNN\nRow LSTM\nDiagonal BiLSTM\nPixelCNN\nPixelCNN++\nfloat32\n"
-    b"tensorflow 2.21.0, keras 3.12.4\nXLA\ncpu x86_64 fma avx2 avx512f avx512_bf16 amx_tile\n"
+    b"tensorflow 2.21.0, keras 3.12.4\nXLA\n"
+    b"cpu x86_64 fma avx2 avx512f avx512_bf16 amx_tile 2 threads\n"
     b"constriction 0.5.0 range coder of 24 bits, perfect=False"
 )
 _MAX_TEXT = 4096

@@ -35,7 +35,7 @@ class Identity:
       dtype: Name of the dtype policy.
       backend: Library that computes, and its version.
       executor: What runs the functions: XLA, or TensorFlow's executor.
-      device: Kind of device. For a CPU, its instructions.
+      device: Kind of device. For a CPU, its instructions and the number of cores that may be used.
       coder: The range coder, its version, and the precision of its probabilities.
     """
 
@@ -120,7 +120,8 @@ def _device():
                 flags = set(line.split())
                 break
     found = [name for name in _INSTRUCTIONS if name in flags]
-    return " ".join(["cpu", platform.machine(), *found])
+    # XLA divides sums among the threads that it has, so that another number rounds them otherwise.
+    return " ".join(["cpu", platform.machine(), *found, f"{draw.num_workers()} threads"])
 
 
 def _accelerator(kind):
