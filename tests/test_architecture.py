@@ -254,8 +254,8 @@ def test_no_verb_asks_what_kind_of_model_or_likelihood_it_holds():
 def without_texts(tree):
     """A tree without docstrings and without the constant parts of texts."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            node.value = ""
+        if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
+            node.value = node.value[:0]
     return tree
 
 

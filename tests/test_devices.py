@@ -279,7 +279,7 @@ def test_workers_with_different_flags_are_one_line(start, tf_configs, tmp_path):
             "train.py: All workers must have the same flags, data and checkpoint. "
             "Received: others in another worker\n"
         )
-    assert os.listdir(tmp_path / "run") == []
+    assert os.listdir(tmp_path / "run") == [".lock"]
 
 
 @pytest.fixture(scope="module")
@@ -347,6 +347,10 @@ def test_only_the_chief_writes_and_tells(lost):
         "Waiting for all 2 workers of TF_CONFIG.",
         "Worker 1 of 2: worker 0 reports and writes.",
     ]
-    assert sorted(os.listdir(lost.run_dir)) == ["checkpoints", "config.json", "tensorboard"]
+    assert sorted(path.name for path in lost.run_dir.glob("[!.]*")) == [
+        "checkpoints",
+        "config.json",
+        "tensorboard",
+    ]
     # One event file of the chief for each of the two starts.
     assert len(os.listdir(lost.run_dir / "tensorboard")) == 2

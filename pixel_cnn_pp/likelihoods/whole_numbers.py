@@ -8,7 +8,10 @@ import numpy as np
 from keras import ops
 
 # How the message of a check within a graph begins in TensorFlow's error.
-_FAILED = re.compile(r"assertion failed: \[(.*? must be .*?)\]\s*\[\[", re.S)
+_FAILED = re.compile(
+    r"assertion failed: \[(\w+ must be whole numbers in .*? Received), from, to, and all whole:\] "
+    r"\[(\S+)\] \[(\S+)\] \[(\d)\]"
+)
 
 
 def check(name, values, largest):
@@ -87,7 +90,9 @@ def in_one_line():
             found = _FAILED.search(str(error))
         if found is None:
             raise
-        raise ValueError(" ".join(found[1].split())) from None
+        rule, smallest, greatest, is_whole = found.groups()
+        values = f"values in [{smallest}, {greatest}]" if is_whole == "1" else "fractions or NaN"
+        raise ValueError(f"{rule}: {values}") from None
 
 
 def _summary(values, kind):
@@ -109,12 +114,10 @@ def _check_in_graph(name, smallest, greatest, is_whole, largest):
     # TensorFlow is imported here, because this package also runs on other backends without it.
     import tensorflow as tf
 
-    rule = f"{name} must be whole numbers in [0, {largest}]. Received: "
-    text = tf.where(
-        is_whole,
-        tf.strings.format(rule + "values in [{}, {}]", (smallest, greatest)),
-        rule + "fractions or NaN",
-    )
+    # XLA knows no operations on texts but constants.
+    text = f"{name} must be whole numbers in [0, {largest}]. Received, from, to, and all whole:"
     # Without this order, an update of the weights could come before the error.
-    with tf.control_dependencies([tf.debugging.Assert(is_right, [text])]):
+    with tf.control_dependencies(
+        [tf.debugging.Assert(is_right, [text, smallest, greatest, is_whole])]
+    ):
         return tf.identity(is_right)

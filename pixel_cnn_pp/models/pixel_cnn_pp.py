@@ -299,8 +299,8 @@ class PixelCNNPP(AutoregressiveModel):
         h = pictures or [vector] * len(self.stages())
         whole_images = WholeImages(run, apply_block, h, self._dropout, bits)
         _, right = self.walk(whole_images, (down, right))
-        raw_params = self.output(partial(run, self.output_layer), right)
-        return layers.crop_sides(raw_params, height, width)
+        right = layers.crop_sides(right, height, width)
+        return self.output(partial(run, self.output_layer), right)
 
     def stages(self):
         """The layers of each resolution, a list of `Stage` that begins with the finest."""

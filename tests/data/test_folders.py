@@ -266,7 +266,7 @@ def test_a_folder_that_does_not_fit_is_one_line(change, options, message, tmp_pa
 
 def test_images_may_have_any_one_size(tmp_path, data_dir):
     root = save(tmp_path / "set", {f"{number}.png": colours(9, 13) for number in range(4)})
-    assert load_folder(root, data_dir).images.shape[1:] == (9, 13, 3)
+    assert load_folder(root, data_dir)[0].images.shape[1:] == (9, 13, 3)
 
 
 def test_a_missing_an_empty_and_a_nearly_empty_folder_are_one_line(tmp_path, data_dir):

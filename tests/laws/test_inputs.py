@@ -190,7 +190,8 @@ def test_in_a_compiled_function_and_in_a_stream_values_are_checked(name):
     before = model.get_weights()
     for bad_images, bad_labels, part in bad:
         arguments = tf.constant(bad_images, tf.float32), tf.constant(bad_labels)
-        with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(part)):
+        rule = re.escape(part.partition(". Received")[0])
+        with pytest.raises(tf.errors.InvalidArgumentError, match=rule):
             log_prob(*arguments)
         with one_line(part):
             model.fit(tf.data.Dataset.from_tensors(arguments), verbose=0)

@@ -122,7 +122,7 @@ def test_two_devices_fit_as_one_does(results):
         one, two = result["losses"]
         # The same sums in another order, through two steps. Keras keeps the loss in float32, and
         # the weights here are float64.
-        assert two == pytest.approx(one, rel=EPS)
+        assert two == pytest.approx(one, rel=float(EPS))
         assert result["apart"] < 1e-10 * result["way"]
     assert results["compiled"]["same copies"]
     assert np.isfinite(results["compiled"]["losses"]).all()

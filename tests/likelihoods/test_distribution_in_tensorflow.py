@@ -233,5 +233,5 @@ def test_values_that_are_no_levels_are_refused_and_none_is_cast(name):
         for value in (bad, np.array(bad), tf.constant(bad)):
             with pytest.raises(ValueError, match=rule):
                 score(value)
-        with pytest.raises(tf.errors.InvalidArgumentError, match=rule):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=rule.partition(". Rec")[0]):
             compiled(tf.constant(bad))

@@ -166,7 +166,6 @@ IMAGE, MASK = np.zeros((4, 4, 1), np.uint8), np.zeros((4, 4), bool)
         ({"temperature": np.nan}, "`temperature` must be a number above 0. Received: .*nan"),
         ({"temperature": "hot"}, "`temperature` must be a number above 0. Received: .*'hot'"),
         ({"log_scale_offset": np.inf}, "`log_scale_offset` must be a number. Received: .*inf"),
-        ({"image_shape": (6, 4, 1)}, r"`image_shape` must be \(height, width, 1\), .*of 4. Rec"),
         ({"image_shape": (4, 0, 1)}, r"`image_shape` must be .* Received: image_shape=\(4, 0, 1"),
         ({"image_shape": (4, 4, 3)}, r"`image_shape` must be .* Received: image_shape=\(4, 4, 3"),
         ({"image_shape": (4, 4)}, r"`image_shape` must be .* Received: image_shape=\(4, 4\)"),

@@ -12,8 +12,8 @@ from pixel_cnn_pp.runs import checkpoints
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("-d mnist", "must be one of digits, .* Received: .*mnist"),
-        ("--compare mnist", "must be one of digits, .* Received: .*mnist"),
+        ("-d minst", "must be one of digits, .* Received: .*minst"),
+        ("--compare minst", "must be one of digits, .* Received: .*minst"),
         ("--image_size 12", "`image_size` must be 8 for 'digits', or None. Received: .*=12"),
         ("-d colours", "channels of the model, 1. Received: 3 channels in colours"),
         ("--compare levels", "levels of the model, 17. Received: 16 levels in levels"),

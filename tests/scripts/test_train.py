@@ -58,8 +58,8 @@ TINY = "-d digits -q 1 -n 4 -m 2 -g 0"
     ("arguments", "message"),
     [
         (
-            "-d mnist",
-            "`name` must be one of digits, photos, cifar, .*file:PATH. Received: name='mnist'",
+            "-d minst",
+            "`name` must be one of digits, photos, cifar, .* Received: name='minst'",
         ),
         (f"{TINY} --image_size 16", "`image_size` must be 8 for 'digits', or None. Received: "),
         (f"{TINY} extra", r"^usage: python train.py \[flags\] .* Received: \['extra'\]"),
@@ -85,8 +85,8 @@ def test_train_refuses_what_cannot_be_trained(arguments, message, tmp_path):
 
 
 def test_in_a_process_of_its_own_a_mistake_is_one_line_too(tmp_path):
-    done = run_in_new_process("train.py", "-d", "mnist", "-o", tmp_path / "new")
-    assert_one_line(done, "^train.py: `name` must be one of digits, .*Received: name='mnist'")
+    done = run_in_new_process("train.py", "-d", "minst", "-o", tmp_path / "new")
+    assert_one_line(done, "^train.py: `name` must be one of digits, .*Received: name='minst'")
 
 
 def test_labels_that_are_missing_are_one_line(tmp_path, monkeypatch):
