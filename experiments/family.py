@@ -45,7 +45,7 @@ MEMBERS = {
     "row_lstm": Member(
         "Row LSTM",
         {"nr_resnet": 4, "nr_filters": 16, "nr_output_filters": 32},
-        "h = 16 is the paper's for MNIST; it does not give the number of layers of this model",
+        "the paper has h = 16 for MNIST, and does not give the number of layers of this model",
     ),
     "diagonal_bilstm": Member(
         "Diagonal BiLSTM",
