@@ -27,8 +27,8 @@ MEMBERS = {
     "pixel_cnn_pp": Member(
         "PixelCNN++",
         {"nr_resnet": 1, "nr_filters": 32, "nr_logistic_mix": 2, "dropout_p": 0.0},
-        "all three resolutions with one block a stage; of two levels, two components say all; "
-        "in so few epochs nothing overfits, so there is no dropout",
+        "all three resolutions with one block a stage; two levels need no more components; a "
+        "training of a few epochs needs no dropout",
     ),
     "pixel_cnn": Member(
         "PixelCNN",

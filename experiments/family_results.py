@@ -103,14 +103,17 @@ def read(run_dir, num_train_images):
     def nats(bits_per_dim):
         return likelihoods.nats(bits_per_dim, num_dims)
 
+    score = _score(run_dir)
+    test_curve = {_at(minutes, step): nats(value) for step, value in test.items()}
+    test_curve[total] = score[0]  # A run that a signal ended was not scored at its end.
     return Result(
-        *_score(run_dir),
+        *score,
         results.num_parameters(run_dir),
         total,
         state["step"] / num_steps,
         60 * total / state["step"] * num_steps,
         1 / float(drawn[-1]),
-        {_at(minutes, step): nats(value) for step, value in test.items()},
+        test_curve,
         {
             _at(minutes, group[-1][0]): nats(statistics.fmean(value for _, value in group))
             for group in groups
