@@ -27,8 +27,8 @@ MEMBERS = {
     "pixel_cnn_pp": Member(
         "PixelCNN++",
         {"nr_resnet": 1, "nr_filters": 32, "nr_logistic_mix": 2, "dropout_p": 0.0},
-        "all three resolutions with one block a stage; of two levels, two components say all; "
-        "in so few epochs nothing overfits, so there is no dropout",
+        "all three resolutions with one block a stage; two levels need no more components; a "
+        "training of a few epochs needs no dropout",
     ),
     "pixel_cnn": Member(
         "PixelCNN",
@@ -45,7 +45,7 @@ MEMBERS = {
     "row_lstm": Member(
         "Row LSTM",
         {"nr_resnet": 4, "nr_filters": 16, "nr_output_filters": 32},
-        "h = 16 is the paper's for MNIST; it does not give the number of layers of this model",
+        "the paper has h = 16 for MNIST, and does not give the number of layers of this model",
     ),
     "diagonal_bilstm": Member(
         "Diagonal BiLSTM",

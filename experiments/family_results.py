@@ -103,14 +103,17 @@ def read(run_dir, num_train_images):
     def nats(bits_per_dim):
         return likelihoods.nats(bits_per_dim, num_dims)
 
+    score = _score(run_dir)
+    test_curve = {_at(minutes, step): nats(value) for step, value in test.items()}
+    test_curve[total] = score[0]  # A run that a signal ended was not scored at its end.
     return Result(
-        *_score(run_dir),
+        *score,
         results.num_parameters(run_dir),
         total,
         state["step"] / num_steps,
         60 * total / state["step"] * num_steps,
         1 / float(drawn[-1]),
-        {_at(minutes, step): nats(value) for step, value in test.items()},
+        test_curve,
         {
             _at(minutes, group[-1][0]): nats(statistics.fmean(value for _, value in group))
             for group in groups
@@ -121,15 +124,15 @@ def read(run_dir, num_train_images):
 
 def _minutes(scalars, state):
     """{step: minutes of training}, ascending, with the first and the last step."""
-    found = {0: 0.0, **scalars.get("training_minutes", {})}
+    found, before = {0: 0.0}, 0
+    # Runs of earlier versions noted the time of a step alone.
+    for step, seconds in scalars.get("seconds_per_step", {}).items():
+        found[step] = found[before] + (step - before) * seconds / 60
+        before = step
+    found |= scalars.get("training_minutes", {})
     if state.get("seconds"):
         found[state["step"]] = state["seconds"] / 60
-    if len(found) == 1:  # A run of an earlier version, which noted the time of a step alone.
-        before = 0
-        for step, seconds in scalars["seconds_per_step"].items():
-            found[step] = found[before] + (step - before) * seconds / 60
-            before = step
-    return found
+    return dict(sorted(found.items()))
 
 
 def _at(minutes, step):
@@ -184,7 +187,8 @@ def markdown(finished):
         member = family.MEMBERS[name]
         network = ", ".join(f"{field} {value}" for field, value in member.values.items())
         source = f" Published: {member.source}." if member.source else ""
-        lines.append(f"- **{member.title}**: {network}. {member.reason.capitalize()}.{source}")
+        reason = member.reason[0].upper() + member.reason[1:]
+        lines.append(f"- **{member.title}**: {network}. {reason}.{source}")
     return "\n".join([*lines, ""])
 
 
