@@ -67,7 +67,9 @@ def export_saved_model(model, path, jit_compile=True, overwrite=False):
     path = pathlib.Path(path).absolute()
     _put_back(path)
     incomplete = path.with_name(f".incomplete_{path.name}_{os.getpid()}")
-    shutil.rmtree(incomplete, ignore_errors=True)  # from an earlier process that was killed
+    for leftover in path.parent.glob(f".incomplete_{path.name}*"):
+        if not _is_running(leftover.name.rpartition("_")[2]):  # its process was killed
+            shutil.rmtree(leftover, ignore_errors=True)
     incomplete.mkdir(parents=True)
     try:
         served, signatures = _served(model, jit_compile)
@@ -111,6 +113,17 @@ def check_path(path, overwrite=False):
         raise NotADirectoryError(f"Not a directory: {parent}")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise PermissionError(f"Not a directory to write to: {parent}")
+
+
+def _is_running(number):
+    """Whether a text is the number of a process of this machine that runs."""
+    try:
+        os.kill(int(number), 0)
+    except PermissionError:
+        return True  # of another user
+    except (ValueError, OverflowError, OSError):
+        return False
+    return True
 
 
 def _move(incomplete, path):

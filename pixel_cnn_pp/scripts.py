@@ -75,7 +75,8 @@ def run(main, arguments=(), on_tensorflow=True):
 
     # A line reaches a pipe or a file when it is printed, even if the run is killed later.
     # A file name may have bytes that are no text.
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    with contextlib.suppress(OSError):  # of a pipe that is closed already
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     flags.FLAGS.set_gnu_getopt()
     with interrupt:
         app.run(checked)

@@ -263,8 +263,8 @@ def test_an_option_that_only_another_model_has_is_refused_on_resume():
 def test_a_value_is_checked_by_the_rule_of_the_stored_model_on_resume():
     stored = RunConfig(PixelCNNConfig((5, 7, 1)), DataConfig(), TrainingConfig())
     assert config.resume(stored, {"image_shape": (5, 7, 1)}) == stored
-    message = error_of(config.resume, stored, {"num_levels": 4097})
-    assert message.startswith("`num_levels` must be an integer >= 2 and <= 4096")
+    message = error_of(config.resume, stored, {"image_shape": (0, 7, 1)})
+    assert message.startswith("`image_shape` must be three positive integers (H, W, C)")
 
 
 def test_one_error_names_every_field_that_cannot_change_with_both_values():

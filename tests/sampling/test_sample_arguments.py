@@ -214,7 +214,7 @@ def test_arguments_that_are_out_of_range_or_do_not_fit_are_one_line(
     [
         (None, "labels must be given.*3 classes. Received: labels=None"),
         ([0, 1], r"labels must have the shape \[B\].* Received: labels of shape \(2,\)"),
-        ([[0], [1], [2]], r"labels must have the shape \[B\].* Received: labels of shape \(3, 1\)"),
+        ([[0, 1]] * 3, r"labels must have the shape \[B\].* Received: labels of shape \(3, 2\)"),
         (1, r"labels must have the shape \[B\].* Received: labels of shape \(\)"),
         ([0, 1, 3], r"labels must be whole numbers in \[0, 2\]. Received: values in \[0, 3\]"),
         ([0, -1, 2], r"labels must be whole numbers in \[0, 2\]. Received: values in \[-1, 2\]"),

@@ -59,7 +59,7 @@ TINY = "-d digits -q 1 -n 4 -m 2 -g 0"
     [
         (
             "-d minst",
-            "`name` must be one of digits, photos, cifar, .* Received: name='minst'",
+            "`name` must be one of digits, photos, .*cifar, .* Received: name='minst'",
         ),
         (f"{TINY} --image_size 16", "`image_size` must be 8 for 'digits', or None. Received: "),
         (f"{TINY} extra", r"^usage: python train.py \[flags\] .* Received: \['extra'\]"),
