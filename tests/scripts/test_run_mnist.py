@@ -53,6 +53,7 @@ def started(tmp_path_factory):
         patch.setattr(family, "MEMBERS", MEMBERS)
         patch.setattr(family, "SHARED", {**family.SHARED, "batch_size": 8, "init_batch_size": 8})
         run("--models", "pixel_cnn", "--minutes", "1e-9")
+        assert told[0].returncode == 0, told[0]
         scores = out / "runs" / "pixel_cnn_1" / "scores.npz"
         written = [scores.stat().st_mtime_ns]
         run("--models", "row_lstm", "--minutes", "1e-9")
