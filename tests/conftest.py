@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 # As the scripts have it on every CPU: their runs are compared with those of this process, exactly.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# A shell starts what runs in its background with this signal ignored, and some tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Beside what they help with, these have fixtures that several files share.
 pytest_plugins = ["release", "saved_run", "script_runs", "served", "short_run"]

@@ -62,7 +62,7 @@ def started(tmp_path_factory):
         # In an epoch of 5 steps; the first one, which is compiled, takes longer than this.
         state = (out / "runs/pixel_cnn_1/checkpoints/step_000000000001/state.json").read_text()
         seconds = float(re.search(r'"seconds": ([0-9.e-]+)', state).group(1))
-        run("--models", "pixel_cnn", "--minutes", str((seconds + 1e-6) / 60))
+        run("--models", "pixel_cnn", "--minutes", str((seconds + 0.01) / 60))
         written.append(scores.stat().st_mtime_ns)
         table = (out / "table.md").read_text()
     return types.SimpleNamespace(out=out, told=told, written=written, table=table)
