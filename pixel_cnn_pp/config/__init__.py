@@ -4,6 +4,7 @@
     pixel_cnn_pp.py, pixel_cnn.py, gated_pixel_cnn.py, pixel_rnn.py   the options of each model
     model_fields.py   the options that all models have
     models.py     the table of all models
+    chain.py      the stages of a chain
     data.py       the options of the data set
     training.py   the options of the training
     run.py        the whole run, and its JSON file
@@ -14,6 +15,7 @@ The defaults are those of train.py in the original release. This package imports
 nor Keras.
 """
 
+from pixel_cnn_pp.config.chain import ChainConfig
 from pixel_cnn_pp.config.data import DataConfig
 from pixel_cnn_pp.config.flags import (
     define_flags,
@@ -36,6 +38,7 @@ __all__ = [
     "MODELS",
     "PRESETS",
     "SMALL_FIELDS",
+    "ChainConfig",
     "DataConfig",
     "DiagonalBiLSTMConfig",
     "GatedPixelCNNConfig",

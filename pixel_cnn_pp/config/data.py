@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import field
 
+from pixel_cnn_pp import views
 from pixel_cnn_pp.config.fields import about, check_fields
 
 
@@ -101,5 +102,26 @@ class DataConfig:
             is_flag=False,
         ),
     )
+    view: str | None = field(
+        default=None,
+        metadata=about(
+            "The view of the images that a stage of a chain models, such as mean:2; None for the "
+            "images themselves",
+            is_flag=False,
+        ),
+    )
+    condition_view: str | None = field(
+        default=None,
+        metadata=about(
+            "The view of the images that a stage of a chain is conditioned on; None for no view",
+            is_flag=False,
+        ),
+    )
 
-    __post_init__ = check_fields
+    def __post_init__(self):
+        """Checks each field, and the names of the views."""
+        check_fields(self)
+        for name in (self.view, self.condition_view):
+            if name is not None:
+                views.parse(name)
+
