@@ -71,6 +71,25 @@ SPECIMENS = {
         condition_shape=(8, 4, 2),
         condition_levels=16,
     ),
+    "two_resolutions": ModelConfig(
+        image_shape=(5, 6, 3),  # one is no multiple of 2
+        num_levels=32,
+        nr_resnet=1,
+        nr_filters=4,
+        nr_logistic_mix=2,
+        resnet_nonlinearity="elu",
+        dropout_p=0.25,
+        num_resolutions=2,
+    ),
+    "one_resolution": ModelConfig(
+        image_shape=(6, 4, 1),
+        num_levels=9,
+        nr_resnet=2,
+        nr_filters=4,
+        nr_logistic_mix=2,
+        dropout_p=0.25,
+        num_resolutions=1,
+    ),
     # PixelCNN++, the small receptive fields; the first of the list is one too.
     "four_channels": ModelConfig(
         image_shape=(8, 8, 4),
@@ -219,6 +238,7 @@ OF_THE_RELEASE = [
     if isinstance(config, ModelConfig)
     and config.receptive_field == "full"
     and config.shortcuts
+    and config.num_resolutions == 3
     and config.likelihood == "logistic_mixture"
     and not config.energy_distance
 ]

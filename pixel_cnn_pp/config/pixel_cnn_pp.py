@@ -35,8 +35,8 @@ class ModelConfig:
     nr_resnet: int = field(
         default=5,
         metadata=about(
-            "Number of residual blocks per stage of the model; a small receptive_field determines "
-            "the number itself",
+            "Number of residual blocks at each resolution of each half of the model; a small "
+            "receptive_field determines the number itself",
             short_name="q",
             bounds=[(">=", 1)],
         ),
@@ -88,7 +88,7 @@ class ModelConfig:
         default="full",
         metadata=about(
             "Which pixels the distribution of a pixel depends on. full: all that the network with "
-            "three resolutions reaches. 11x5 and 15x8: a rectangle of this width and height above "
+            "num_resolutions reaches. 11x5 and 15x8: a rectangle of this width and height above "
             "the pixel, and half the width to the left of the pixel in its own row",
             choices=("full", *SMALL_FIELDS),
         ),
@@ -126,6 +126,15 @@ class ModelConfig:
     )
     condition_shape: tuple[int, ...] | None = model_fields.condition_shape()
     condition_levels: int = model_fields.condition_levels()
+    num_resolutions: int = field(
+        default=3,
+        metadata=about(
+            "Number of resolutions of the network with the full receptive_field, each of half the "
+            "height and width of the one before. With 1, the network has nr_resnet residual blocks "
+            "and no second half, as in the pyramid of Kolesnikov & Lampert 2017",
+            bounds=[(">=", 1), ("<=", 3)],
+        ),
+    )
 
     def __post_init__(self):
         """Checks each field, and the fields that depend on each other."""
@@ -134,8 +143,11 @@ class ModelConfig:
         if self.receptive_field in SMALL_FIELDS:
             self._check_blocks()
             require_default(self, "shortcuts", "the full `receptive_field`")
+            require_default(self, "num_resolutions", "the full `receptive_field`")
         else:
             require_default(self, "small_variant", "a small `receptive_field`")
+        if self.num_resolutions == 1:
+            require_default(self, "shortcuts", "2 or 3 `num_resolutions`")
         if self.small_variant == "autoregressive_channel" and self.nr_filters % CHANNEL_GROUPS:
             rule = (
                 f"`nr_filters` must be a multiple of {CHANNEL_GROUPS} for "
@@ -150,8 +162,13 @@ class ModelConfig:
 
     @property
     def num_blocks(self):
-        """Residual blocks of a stage: `nr_resnet`, or those that a small receptive field has."""
+        """Residual blocks at a resolution: `nr_resnet`, or those of a small receptive field."""
         return SMALL_FIELDS.get(self.receptive_field, self.nr_resnet)
+
+    @property
+    def num_halvings(self):
+        """How many times the network halves the sides. With a small receptive field, it is 0."""
+        return 0 if self.receptive_field in SMALL_FIELDS else self.num_resolutions - 1
 
     def _check_blocks(self):
         """Refuses a number of blocks beside a small receptive field, whose size gives the number.

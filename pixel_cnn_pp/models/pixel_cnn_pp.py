@@ -25,7 +25,7 @@ from pixel_cnn_pp.models.pixel_cnn_pp_images import WholeImages, num_dropped, ru
 from pixel_cnn_pp.models.pixel_cnn_pp_step import PixelCNNPPStep
 
 
-class Stage(NamedTuple):
+class Resolution(NamedTuple):
     """The layers at one resolution, in pairs (downward stream, rightward stream).
 
     Attributes:
@@ -46,11 +46,11 @@ class PixelCNNPP(AutoregressiveModel):
     """PixelCNN++ (Salimans et al. 2017): an autoregressive model of integer images.
 
     The network has two streams. The downward stream sees all rows above a pixel. The rightward
-    stream also sees the pixels on the left in the same row. The first half of the network has three
-    stages of gated residual blocks, at lower and lower resolution. The second half has three stages
-    at higher and higher resolution. A short-cut leads from each layer of the first half to the
-    corresponding layer of the second half (section 2.4, figure 2). The variants of sections 3.3 and
-    3.4 and the release's energy distance are fields of the configuration.
+    stream also sees the pixels on the left in the same row. The first half of the network has gated
+    residual blocks at three resolutions, lower and lower. The second half has blocks at higher and
+    higher resolution. A short-cut leads from each layer of the first half to the corresponding
+    layer of the second half (section 2.4, figure 2). The variants of sections 3.3 and 3.4, the
+    number of resolutions and the release's energy distance are fields of the configuration.
 
     Example:
 
@@ -104,8 +104,11 @@ class PixelCNNPP(AutoregressiveModel):
         if config.receptive_field == "full":
             # The decoder has one more block at each finer resolution than the encoder, because the
             # short-cut of the strided layer also needs a block.
-            encoder = (blocks * num_blocks + halve) * 2 + blocks * num_blocks
-            decoder = blocks * num_blocks + (double + blocks * (num_blocks + 1)) * 2
+            times = config.num_halvings
+            encoder = (blocks * num_blocks + halve) * times + blocks * num_blocks
+            decoder = blocks * num_blocks + (double + blocks * (num_blocks + 1)) * times
+            if times == 0:
+                decoder = []  # Kolesnikov & Lampert 2017, section 4.3: blocks at one resolution
         else:
             # With the release's filters, the receptive fields would be 12x7 and 16x9. The last
             # block of the rightward stream would see one more row above and one more column on the
@@ -222,7 +225,7 @@ class PixelCNNPP(AutoregressiveModel):
     @property
     def side_multiple(self):
         """The network works on sides that are multiples of this number: it halves some sides."""
-        return 2 ** (len(self.stages()) - 1)
+        return 2**self.config.num_halvings
 
     @property
     def cached_step(self):
@@ -243,33 +246,33 @@ class PixelCNNPP(AutoregressiveModel):
         return output_layer(ops.cast(ops.elu(right), self.variable_dtype))
 
     def walk(self, step, x, level=0):
-        """Passes `x` through the stages of one resolution and of all coarser ones.
+        """Passes `x` through the layers of one resolution and of all coarser ones.
 
         This method defines the order of the layers. `step` defines what passes through them: whole
         images, a row of the downward stream, or a pixel of the rightward stream.
 
         Args:
           step: Object with `encode(pair, x)`, `decode(pair, x, skip)` and
-            `coarser(stage, x, walk)`. Each returns the next x.
+            `coarser(resolution, x, walk)`. Each returns the next x.
           x: Input of the first layer, in the form that `step` takes.
           level: Number of the resolution, 0 for the finest.
 
         Returns:
           The output of the last layer, in the same form.
         """
-        stage = self.stages()[level]
+        resolution = self.resolutions()[level]
         skips = [x]
-        for pair in stage.encoder:
+        for pair in resolution.encoder:
             x = step.encode(pair, x)
             skips.append(x)
-        if stage.halve is None:
+        if resolution.halve is None:
             x = skips.pop()
         else:
-            x = step.coarser(stage, x, partial(self.walk, level=level + 1))
-        for pair in stage.decoder:
+            x = step.coarser(resolution, x, partial(self.walk, level=level + 1))
+        for pair in resolution.decoder:
             skip = skips.pop()
             x = step.decode(pair, x, skip) if self.config.shortcuts else step.encode(pair, x)
-        assert not (skips and stage.decoder), "a short-cut leads nowhere"
+        assert not (skips and resolution.decoder), "a short-cut leads nowhere"
         return x
 
     def embed(self, condition):
@@ -278,7 +281,8 @@ class PixelCNNPP(AutoregressiveModel):
         if picture is None:
             return conditions.Condition(vector)
         picture = layers.pad_sides(picture, self.side_multiple)
-        return conditions.Condition(picture=conditions.at_resolutions(picture, len(self.stages())))
+        num_resolutions = self.config.num_halvings + 1
+        return conditions.Condition(picture=conditions.at_resolutions(picture, num_resolutions))
 
     def _forward(self, run, images, condition, bits):
         """One pass through the network.
@@ -296,30 +300,24 @@ class PixelCNNPP(AutoregressiveModel):
         if run is layers.initialize:
             apply_block = partial(run_block, run, self._dropout)
         vector, pictures = self.embed(condition)
-        h = pictures or [vector] * len(self.stages())
+        h = pictures or [vector] * (self.config.num_halvings + 1)
         whole_images = WholeImages(run, apply_block, h, self._dropout, bits)
         _, right = self.walk(whole_images, (down, right))
         right = layers.crop_sides(right, height, width)
         return self.output(partial(run, self.output_layer), right)
 
-    def stages(self):
-        """The layers of each resolution, a list of `Stage` that begins with the finest."""
+    def resolutions(self):
+        """The layers of each resolution, a list of `Resolution` that begins with the finest."""
         encoder = list(zip(self.encoder_down, self.encoder_right, strict=True))
         decoder = list(zip(self.decoder_down, self.decoder_right, strict=True))
-        if self.config.receptive_field != "full":
-            return [Stage(encoder, None, None, decoder)]
-        n = self.config.num_blocks
-        stages = []
-        for halve, double in ((n, 2 * n + 2), (2 * n + 1, n)):
-            stages.append(
-                Stage(
-                    encoder=encoder[halve - n : halve],
-                    halve=encoder[halve],
-                    double=decoder[double],
-                    decoder=decoder[double + 1 : double + n + 2],
-                )
-            )
-        return [*stages, Stage(encoder[2 * n + 2 :], None, None, decoder[:n])]
+        n, finer = self.config.num_blocks, []
+        for _ in range(self.config.num_halvings):
+            # The finest resolution has the first layers of the first half and the last layers of
+            # the second half.
+            (*own, halve), encoder = encoder[: n + 1], encoder[n + 1 :]
+            decoder, (double, *others) = decoder[: -n - 2], decoder[-n - 2 :]
+            finer.append(Resolution(own, halve, double, others))
+        return [*finer, Resolution(encoder, None, None, decoder)]
 
     def _draw_dropout(self, images, seed, first_image=0):
         """The bits of the dropout for one pass of images [B, H, W, C], see `layers.Dropout`."""
@@ -327,8 +325,8 @@ class PixelCNNPP(AutoregressiveModel):
         height, width = (side + -side % self.side_multiple for side in sides)
         num_bytes = sum(
             self._dropout.num_bytes(num_dropped(block, height // 2**level, width // 2**level))
-            for level, stage in enumerate(self.stages())
-            for pair in (*stage.encoder, *stage.decoder)
+            for level, resolution in enumerate(self.resolutions())
+            for pair in (*resolution.encoder, *resolution.decoder)
             for block in pair
         )
         return self._dropout.draw(seed, num_images, num_bytes, first_image)

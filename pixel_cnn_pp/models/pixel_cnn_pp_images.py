@@ -61,13 +61,13 @@ class WholeImages:
         down = self._block(blocks[0], x[0], skip[0])
         return down, self._block(blocks[1], x[1], down, skip[1])
 
-    def coarser(self, stage, x, walk):
+    def coarser(self, resolution, x, walk):
         """As `PixelCNNPP.walk` asks for."""
-        x = self._run_both(stage.halve, x)
+        x = self._run_both(resolution.halve, x)
         self._level += 1
         x = walk(self, x)
         self._level -= 1
-        return self._run_both(stage.double, x)
+        return self._run_both(resolution.double, x)
 
     def _run_both(self, layers, x):
         return tuple(self._run(layer, stream) for layer, stream in zip(layers, x, strict=True))

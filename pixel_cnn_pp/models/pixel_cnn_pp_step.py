@@ -220,8 +220,8 @@ class _RowStep:
     def decode(self, blocks, x, skip):
         return self.encode(blocks, x, skip)
 
-    def coarser(self, stage, x, walk):
-        (halve, halve_right), (double, double_right) = stage.halve, stage.double
+    def coarser(self, resolution, x, walk):
+        (halve, halve_right), (double, double_right) = resolution.halve, resolution.double
         is_even = self.row % 2 == 0
 
         def compute():
@@ -298,8 +298,8 @@ class _PixelStep:
     def decode(self, blocks, x, skip):
         return self.encode(blocks, x, skip)
 
-    def coarser(self, stage, x, walk):
-        (_, halve), (_, double) = stage.halve, stage.double
+    def coarser(self, resolution, x, walk):
+        (_, halve), (_, double) = resolution.halve, resolution.double
         is_even_row = self._row % 2 == 0
 
         def compute():
@@ -343,9 +343,9 @@ def _sizes(model):
     """
     filters, channels = model.config.nr_filters, model.config.image_shape[-1]
     down, right, above = [], [], []
-    for level, stage in enumerate(model.stages()):
-        pairs = [*stage.encoder, *stage.decoder]
-        is_finest, is_coarsest = level == 0, stage.halve is None
+    for level, resolution in enumerate(model.resolutions()):
+        pairs = [*resolution.encoder, *resolution.decoder]
+        is_finest, is_coarsest = level == 0, resolution.halve is None
         others = {
             "image": channels + 1 if is_finest else _NOTHING,
             "output": _NOTHING if is_finest else filters,

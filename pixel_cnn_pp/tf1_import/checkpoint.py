@@ -38,7 +38,14 @@ _SUFFIXES = {"ema": _AVERAGE, "raw": ""}
 _VARIABLE = re.compile(r"(|.*/)(?:conv2d|deconv2d|dense|conditional_weights)_\d+/(?:V|g|b|hw)")
 # Fields of ModelConfig that must have their defaults. With other values, the network or the meaning
 # of its outputs would not be those of the release.
-_VARIANTS = ("likelihood", "receptive_field", "small_variant", "shortcuts", "energy_distance")
+_VARIANTS = (
+    "likelihood",
+    "receptive_field",
+    "small_variant",
+    "shortcuts",
+    "energy_distance",
+    "num_resolutions",
+)
 _UNNAMED = re.compile(r"Variable(?:_(\d+))?")
 # Errors that TensorFlow raises for a file that is incomplete, changed or of another kind.
 _READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError)

@@ -22,14 +22,15 @@ ROOT = pathlib.Path(__file__).parents[2]
 # Every class of which a part of a run may be.
 CLASSES = (*config.MODELS.values(), DataConfig, TrainingConfig)
 
-# They have one value alone, or their default only for the full receptive field or likelihood, or
-# for a model without classes.
+# They have one value alone, or another than their default only for the full receptive field or
+# likelihood, or for a model without classes.
 DEFAULTS_OF_SPECIMEN = (
     "kind",
     "shortcuts",
     "energy_distance",
     "condition_shape",
     "condition_levels",
+    "num_resolutions",
 )
 
 

@@ -29,6 +29,7 @@ ORIGINAL_FLAGS = [
     (ModelConfig, "small_variant", None, "plain", "string enum"),
     (ModelConfig, "shortcuts", None, True, "bool"),
     (ModelConfig, "energy_distance", "ed", False, "bool"),
+    (ModelConfig, "num_resolutions", None, 3, "int"),
     (DataConfig, "data_set", "d", "cifar", "string"),
     (DataConfig, "data_dir", "i", "data", "string"),
     (DataConfig, "image_size", None, None, "int"),

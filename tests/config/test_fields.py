@@ -36,6 +36,7 @@ BAD_VALUES = [
     (ModelConfig, "small_variant", ["none", "", None]),
     (ModelConfig, "shortcuts", [1, "yes", None]),
     (ModelConfig, "energy_distance", [1, "no", None]),
+    (ModelConfig, "num_resolutions", [0, 4, 2.0, None, True]),
     (ModelConfig, "kind", ["pixel_cnn", "", None, 1, ["pixel_cnn_pp"]]),
     (ModelConfig, "min_log_scale", ["-7", float("nan"), float("-inf"), True]),
     (PixelCNNConfig, "kind", ["pixel_cnn_pp", "", None]),

@@ -58,6 +58,19 @@ SMALL = {"receptive_field": "11x5"}
             "Received: shortcuts=False",
         ),
         (
+            {**SMALL, "num_resolutions": 2},
+            "`num_resolutions` must be 3 but for the full `receptive_field`. "
+            "Received: num_resolutions=2",
+        ),
+        (
+            {"num_resolutions": 1, "shortcuts": False},
+            "`shortcuts` must be True but for 2 or 3 `num_resolutions`. Received: shortcuts=False",
+        ),
+        (
+            {"num_resolutions": 4},
+            "`num_resolutions` must be an integer >= 1 and <= 3. Received: num_resolutions=4",
+        ),
+        (
             {**SMALL, "small_variant": "autoregressive_channel", "nr_filters": 6},
             "`nr_filters` must be a multiple of 4 for small_variant=autoregressive_channel, which "
             "has as many groups of channels. Received: nr_filters=6",

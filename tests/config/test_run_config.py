@@ -184,6 +184,7 @@ MAY_NOT_CHANGE = {
     "small_variant": "plain",
     "shortcuts": False,
     "energy_distance": True,
+    "num_resolutions": 2,
     "min_log_scale": -7.0,
     "nr_output_filters": 9,
     "filter_size": 7,

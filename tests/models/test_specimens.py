@@ -57,6 +57,7 @@ def test_pixel_cnn_pp_is_there_with_every_nonlinearity_and_more():
     full = [c for c in SPECIMENS.values() if getattr(c, "receptive_field", None) == "full"]
     assert {4} < {min(c.image_shape[:2]) for c in full}, "one column at the coarsest"
     assert {side % 4 for c in full for side in c.image_shape[:2]} >= {0, 1, 3}, "padded sides"
+    assert {c.num_resolutions for c in full} == {1, 2, 3}
     assert kinds(lambda c: c.dropout_p > 0, model) == {False, True}
     assert kinds(lambda c: c.nr_logistic_mix > 1, model) == {False, True}
 

@@ -98,6 +98,7 @@ def test_a_configuration_that_contradicts_the_checkpoint_is_named(changes, messa
         {"shortcuts": False},
         {"energy_distance": True},
         {"receptive_field": "11x5", "nr_resnet": 2},
+        {"num_resolutions": 2},
     ],
 )
 def test_a_variant_of_the_network_is_not_read_from_a_checkpoint(changes):
