@@ -124,4 +124,3 @@ class DataConfig:
         for name in (self.view, self.condition_view):
             if name is not None:
                 views.parse(name)
-

@@ -272,9 +272,7 @@ def _checked(of_stages):
             )
     dtypes = {model.dtype_policy.name for model in of_stages}
     if len(dtypes) > 1:
-        raise ValueError(
-            f"`stages` must have one dtype. Received: {', '.join(sorted(dtypes))}"
-        )
+        raise ValueError(f"`stages` must have one dtype. Received: {', '.join(sorted(dtypes))}")
     return list(of_stages)
 
 

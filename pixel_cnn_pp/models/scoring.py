@@ -69,9 +69,7 @@ def log_prob_in_batches(model, images, condition, reduce, batch_size):
         rows = np.minimum(np.arange(start, start + batch_size), num_images - 1)
         own = ops.take(images, rows, axis=0)
         inputs = own if condition is None else (own, ops.take(condition, rows, axis=0))
-        raw_params = keras.tree.map_structure(
-            ops.convert_to_tensor, model.predict_on_batch(inputs)
-        )
+        raw_params = keras.tree.map_structure(ops.convert_to_tensor, model.predict_on_batch(inputs))
         log_prob = model.log_prob_parts(raw_params, own, reduce)
         found.append(log_prob[: num_images - start])
     return ops.concatenate(found)
