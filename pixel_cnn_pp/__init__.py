@@ -11,6 +11,7 @@ from pixel_cnn_pp import registration
 __version__ = "0.1.0"
 
 _HOME = {
+    "ChainConfig": "config",
     "DataConfig": "config",
     "DiagonalBiLSTMConfig": "config",
     "GatedPixelCNNConfig": "config",
@@ -20,6 +21,7 @@ _HOME = {
     "RunConfig": "config",
     "TrainingConfig": "config",
     "DiscretizedLogisticMixture": "likelihoods.distributions",
+    "Chain": "models.chain",
     "DiagonalBiLSTM": "models.pixel_rnn",
     "GatedPixelCNN": "models.gated_pixel_cnn",
     "PixelCNN": "models.pixel_cnn",

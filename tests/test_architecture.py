@@ -16,6 +16,7 @@ ROOT = PACKAGE.parent
 # import each other, but not in a circle.
 FLOORS = {
     "files": -1,  # the cellar: how a file is written
+    "views": -1,  # and what the stages of a chain see of an image
     "config": 0,
     "likelihoods": 0,
     "layers": 0,
@@ -70,6 +71,8 @@ MAX_LINES = 400
 
 # Names that users' scripts are written against, and the files that define them.
 PUBLIC_NAMES = {
+    "Chain": "models.chain",
+    "ChainConfig": "config.chain",
     "DataConfig": "config.data",
     "DiagonalBiLSTM": "models.pixel_rnn",
     "DiagonalBiLSTMConfig": "config.pixel_rnn",

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import field
 
+from pixel_cnn_pp import views
 from pixel_cnn_pp.config.fields import about, check_fields
 
 
@@ -24,7 +25,8 @@ class DataConfig:
         default="cifar",
         metadata=about(
             "Name of the data set: digits, photos, mnist, fashion_mnist, binarized_mnist, cifar, "
-            "cifar100, imagenet32, imagenet64, celeba, or folder:PATH of pictures, or file:PATH of "
+            "cifar100, imagenet32, imagenet64, celeba, celeba128, "
+            "or folder:PATH of pictures, or file:PATH of "
             "arrays or an archive (npz:PATH is the same), or tfds:NAME of tensorflow-datasets",
             short_name="d",
         ),
@@ -101,5 +103,25 @@ class DataConfig:
             is_flag=False,
         ),
     )
+    view: str | None = field(
+        default=None,
+        metadata=about(
+            "The view of the images that a stage of a chain models, such as mean:2; None for the "
+            "images themselves",
+            is_flag=False,
+        ),
+    )
+    condition_view: str | None = field(
+        default=None,
+        metadata=about(
+            "The view of the images that a stage of a chain is conditioned on; None for no view",
+            is_flag=False,
+        ),
+    )
 
-    __post_init__ = check_fields
+    def __post_init__(self):
+        """Checks each field, and the names of the views."""
+        check_fields(self)
+        for name in (self.view, self.condition_view):
+            if name is not None:
+                views.parse(name)

@@ -3,7 +3,8 @@
 import dataclasses
 import typing
 
-from pixel_cnn_pp.config.fields import from_dict, message
+from pixel_cnn_pp.config.chain import ChainConfig
+from pixel_cnn_pp.config.fields import check_names, from_dict, message
 from pixel_cnn_pp.config.gated_pixel_cnn import GatedPixelCNNConfig
 from pixel_cnn_pp.config.pixel_cnn import PixelCNNConfig
 from pixel_cnn_pp.config.pixel_cnn_pp import ModelConfig
@@ -27,7 +28,7 @@ def model_config(values, prefix=""):
       prefix: The place of the fields in the file, such as "model.", for error messages.
 
     Returns:
-      An instance of one of `MODELS`.
+      An instance of one of `MODELS`, or a `ChainConfig` of such instances.
 
     Raises:
       ValueError: If the kind or a field is unknown, or a value breaks its rule.
@@ -42,6 +43,15 @@ def model_config(values, prefix=""):
             config = dataclasses.replace(config, min_log_scale=-7.0)
         return config
     kind = values["kind"]
+    if kind == ChainConfig.kind:
+        check_names(ChainConfig, values, prefix)
+        stages = values.get("stages")
+        if isinstance(stages, list | tuple):
+            stages = [
+                model_config(stage, f"{prefix}stages.{number}.")
+                for number, stage in enumerate(stages)
+            ]
+        return ChainConfig(stages, values.get("views"))
     if kind not in list(MODELS):
         rule = f"`{prefix}kind` must be one of {', '.join(MODELS)}; a newer version may have "
         raise ValueError(message(f"{rule}written it", f"{prefix}kind", kind))

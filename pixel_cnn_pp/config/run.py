@@ -4,6 +4,7 @@ import dataclasses
 import json
 import typing
 
+from pixel_cnn_pp.config.chain import ChainConfig
 from pixel_cnn_pp.config.data import DataConfig
 from pixel_cnn_pp.config.fields import check_names, checked, from_dict, message
 from pixel_cnn_pp.config.models import MODELS, AnyModelConfig, model_config, require_options_of
@@ -24,7 +25,7 @@ class RunConfig:
       True
     """
 
-    model: AnyModelConfig
+    model: AnyModelConfig | ChainConfig
     data: DataConfig
     training: TrainingConfig
 
@@ -128,7 +129,7 @@ def differences(a, b):
     if isinstance(a, RunConfig):
         return [line for name in PARTS for line in differences(getattr(a, name), getattr(b, name))]
     if type(a) is not type(b):
-        assert {type(a), type(b)} <= set(MODELS.values()), (a, b)
+        assert {type(a), type(b)} <= {*MODELS.values(), ChainConfig}, (a, b)
         return [f"kind: {a.kind!r} != {b.kind!r}"]
     pairs = [(item.name, getattr(a, item.name)) for item in dataclasses.fields(a)]
     return [

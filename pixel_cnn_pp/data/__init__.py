@@ -14,6 +14,7 @@
     arrays.py     the user's own files of arrays
     levels.py     levels from floats
     reading.py    all images of one file
+    viewed.py     views of the images, for the stages of a chain
     streams.py    the batches of a training epoch, and the batches of an evaluation
 
 To add a data set, write a file with a loader `(split, data_dir, image_size) -> store.StoredImages`,
@@ -26,9 +27,11 @@ from pixel_cnn_pp.data.levels import to_levels
 from pixel_cnn_pp.data.names import check_name, load, load_split, names
 from pixel_cnn_pp.data.reading import load_file
 from pixel_cnn_pp.data.streams import epoch_order, eval_batches, train_batches
+from pixel_cnn_pp.data.viewed import ViewedData
 
 __all__ = [
     "ImageData",
+    "ViewedData",
     "check_name",
     "class_numbers",
     "epoch_order",

@@ -65,6 +65,20 @@ class ImageData:
             )
 
     @property
+    def condition_levels(self):
+        """None: the labels are classes. See `viewed.ViewedData`."""
+        return None
+
+    @property
+    def source(self):
+        """The data whose images are read, cut and mirrored: these. See `viewed.ViewedData`."""
+        return self
+
+    def of_batch(self, images, rows):
+        """The images and labels of a batch of the images with these numbers."""
+        return images, None if self.labels is None else self.labels[rows]
+
+    @property
     def given_labels(self):
         """The labels as they were given, where they were numbers: the names of their classes."""
         return labels_of.given_labels(self.labels, self.class_names)

@@ -18,6 +18,7 @@ from pixel_cnn_pp.data import (
 )
 from pixel_cnn_pp.data import splits as splits_of
 from pixel_cnn_pp.data.images import ImageData, check_whole_number
+from pixel_cnn_pp.data.viewed import ViewedData
 
 # Name -> loader (split, image_size) -> ImageData.
 _EMBEDDED = {"digits": embedded.load_digits, "photos": embedded.load_photos}
@@ -31,6 +32,7 @@ _SETS = {
     "imagenet32": functools.partial(imagenet.load_imagenet, size=32),
     "imagenet64": functools.partial(imagenet.load_imagenet, size=64),
     "celeba": celeba.load_celeba,
+    "celeba128": celeba.load_celeba128,
 }
 # Prefix of a name with a path, or with a name of TensorFlow Datasets -> loader (path, split,
 # data_dir, splits.Options) -> store.StoredImages.
@@ -221,11 +223,12 @@ def load_split(settings, split, num_classes=None, **changes):
       num_classes: Number of classes of the run's model, if there is one.
       **changes: Arguments of `load`, such as `data_dir`, that replace those of `settings`.
     Returns:
-      `ImageData`, as in `load`.
+      `ImageData`, as in `load`; or `ViewedData` if `settings` name a view.
     Raises:
       ValueError, OSError: As in `load`.
     """
     options = {**dataclasses.asdict(settings), **changes}
+    view, condition_view = options.pop("view"), options.pop("condition_view")
     name = options.pop("data_set")
     if (
         options["class_names"] is None
@@ -234,4 +237,5 @@ def load_split(settings, split, num_classes=None, **changes):
     ):
         # In runs of earlier versions the labels are the numbers of the classes.
         options["class_names"] = tuple(map(str, range(num_classes)))
-    return load(name, split, **options)
+    found = load(name, split, **options)
+    return found if view is None else ViewedData(found, view, condition_view)

@@ -47,7 +47,7 @@ def train_batches(data, batch_size, seed, epoch, start_image=0, augment="none", 
     They are the same for every batch size and every number of workers.
 
     Args:
-      data: `ImageData` of at least `batch_size` images.
+      data: `ImageData` or `ViewedData` of at least `batch_size` images.
       batch_size: B of the global batch, over all replicas of all workers.
       seed: Whole number in [0, 2**32 - 1].
       epoch: Whole number in [0, 2**32 - 1].
@@ -59,7 +59,8 @@ def train_batches(data, batch_size, seed, epoch, start_image=0, augment="none", 
         contains the B / V neighbouring images that belong to this worker.
     Returns:
       `tf.data.Dataset` of `(images, labels)`, or of `images` if the data have no labels: images
-      [B / V, H, W, C] with the dtype of the data, labels int32 [B / V].
+      [B / V, H, W, C] with the dtype of the data, labels int32 [B / V], or pictures int32
+      [B / V, h, w, c] where the data have those.
     Raises:
       ValueError: If the images do not fill one batch, or a number is out of its range.
 
@@ -82,22 +83,23 @@ def train_batches(data, batch_size, seed, epoch, start_image=0, augment="none", 
         raise ValueError(f"`augment` must be one of none, flip. Received: augment={augment!r}")
     part = _part_of_batch(batch_size, worker)
     order = epoch_order(num_images, seed, epoch)[start_image:]
-    corners = None if data.uncropped is None else _crop_corners(data, seed, epoch)
+    source = data.source
+    corners = None if source.uncropped is None else _crop_corners(source, seed, epoch)
     is_flipped = _is_flipped(num_images, seed, epoch) if augment == "flip" else None
 
     def assemble(number):
         rows = order[number * batch_size : (number + 1) * batch_size][part]
         if corners is None:
-            images = np.asarray(data.images[rows])
+            images = np.asarray(source.images[rows])
         else:
-            height, width = data.images.shape[1:3]
+            height, width = source.images.shape[1:3]
             images = np.stack(
-                [data.uncropped.crop(row, *corners[row], height, width) for row in rows]
+                [source.uncropped.crop(row, *corners[row], height, width) for row in rows]
             )
         if is_flipped is not None:
             flipped = is_flipped[rows]
             images[flipped] = images[flipped, :, ::-1]
-        return images, _labels(data, rows)
+        return _seen(data, images, rows)
 
     specs = _specs(data, part)[:2]
     stream = _stream(len(order) // batch_size, assemble, specs)
@@ -110,7 +112,7 @@ def eval_batches(data, batch_size, worker=(0, 1)):
     The last batch is padded with copies of the last image.
 
     Args:
-      data: `ImageData`.
+      data: `ImageData` or `ViewedData`.
       batch_size: B of the global batch, over all replicas of all workers.
       worker: Pair (index of this worker, number of workers V). Of every global batch, the stream
         contains the B / V neighbouring images that belong to this worker.
@@ -135,7 +137,8 @@ def eval_batches(data, batch_size, worker=(0, 1)):
     def assemble(number):
         wanted = np.arange(number * batch_size, (number + 1) * batch_size)[part]
         rows = np.minimum(wanted, num_images - 1)
-        return np.asarray(data.images[rows]), _labels(data, rows), wanted < num_images
+        images = np.asarray(data.source.images[rows])
+        return *_seen(data, images, rows), wanted < num_images
 
     return _stream(num_batches, assemble, _specs(data, part))
 
@@ -170,10 +173,12 @@ def _crop_corners(data, seed, epoch):
     return (places * (sizes - np.array(data.images.shape[1:3]) + 1)).astype(np.int64)
 
 
-def _labels(data, rows):
-    if data.labels is None:
-        return np.zeros(len(rows), np.int32)
-    return data.labels[rows].astype(np.int32)
+def _seen(data, images, rows):
+    """The images of a batch as the data give them, and their labels: zeros if there are none."""
+    images, labels = data.of_batch(images, rows)
+    if labels is None:
+        labels = np.zeros(len(rows))
+    return images, labels.astype(np.int32)
 
 
 def _specs(data, part):
@@ -181,7 +186,7 @@ def _specs(data, part):
     size = part.stop - part.start
     return [
         tf.TensorSpec((size, *data.images.shape[1:]), data.images.dtype),
-        tf.TensorSpec((size,), tf.int32),
+        tf.TensorSpec((size, *(() if data.labels is None else data.labels.shape[1:])), tf.int32),
         tf.TensorSpec((size,), tf.bool),
     ]
 

@@ -16,12 +16,16 @@ masked_network     the network around the blocks of van den Oord et al. 2016a, i
 pixel_cnn          PixelCNN of that paper
 pixel_rnn          the Row LSTM and the Diagonal BiLSTM of that paper
 gated_pixel_cnn    Gated PixelCNN of van den Oord et al. 2016b
+stages             the stages of a model
+chain              chains of models, of Kolesnikov & Lampert 2017
 """
 
 import contextlib
 
 from pixel_cnn_pp import layers
+from pixel_cnn_pp.models import stages
 from pixel_cnn_pp.models.base import AutoregressiveModel
+from pixel_cnn_pp.models.chain import Chain
 from pixel_cnn_pp.models.gated_pixel_cnn import GatedPixelCNN
 from pixel_cnn_pp.models.pixel_cnn import PixelCNN
 from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
@@ -30,6 +34,7 @@ from pixel_cnn_pp.models.step import Step
 
 __all__ = [
     "AutoregressiveModel",
+    "Chain",
     "DiagonalBiLSTM",
     "GatedPixelCNN",
     "PixelCNN",
@@ -38,6 +43,7 @@ __all__ = [
     "Step",
     "checked",
     "make",
+    "stages",
 ]
 
 _CLASSES = {
@@ -46,6 +52,7 @@ _CLASSES = {
     "gated_pixel_cnn": GatedPixelCNN,
     "row_lstm": RowLSTM,
     "diagonal_bilstm": DiagonalBiLSTM,
+    "chain": Chain,
 }
 
 
@@ -63,7 +70,7 @@ def make(config, fresh=True, **kwargs):
     """Makes the model that a configuration describes.
 
     Args:
-      config: A configuration of `config.MODELS`.
+      config: A configuration of `config.MODELS`, or a `config.ChainConfig`.
       fresh: Whether to draw fresh weights. Without, all weights must be set before they are used.
       **kwargs: `dtype`, `recompute` and `name`, as for `AutoregressiveModel`.
 

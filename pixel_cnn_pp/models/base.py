@@ -6,11 +6,12 @@ from functools import partial, reduce
 import keras
 from keras import ops
 
-from pixel_cnn_pp import layers, likelihoods
+from pixel_cnn_pp import layers, likelihoods, views
 from pixel_cnn_pp.models import conditions, embedding, inputs, scoring
 from pixel_cnn_pp.models.blocks import BlockFunction
 from pixel_cnn_pp.models.gated_blocks import GatedBlocks, run_block
 from pixel_cnn_pp.models.keras_model import KerasModel
+from pixel_cnn_pp.models.stages import Stage
 
 
 class AutoregressiveModel(KerasModel):
@@ -122,6 +123,11 @@ class AutoregressiveModel(KerasModel):
 
     # The methods that follow from them
 
+    @property
+    def stages(self):
+        """The stages of the model, a tuple of `stages.Stage`. Only a chain has more than one."""
+        return (Stage("image", self, views.IMAGE),)
+
     @inputs.takes_labels
     def __call__(self, images, condition=None, **kwargs):
         """Checks the inputs, then runs `call`. Keras would add lines to an error inside `call`.
@@ -136,7 +142,9 @@ class AutoregressiveModel(KerasModel):
         raw_params = super().__call__(images, condition, **kwargs)
         # In a compiled function, this waits for the check. JAX cannot raise an error there: NaN is
         # seen, and wrong numbers are not.
-        return raw_params if is_right is None else ops.where(is_right, raw_params, math.nan)
+        if is_right is None:
+            return raw_params
+        return keras.tree.map_structure(lambda x: ops.where(is_right, x, math.nan), raw_params)
 
     def call(self, images, condition=None, training=False, seed=None, first_image=0):
         """Computes the raw parameters of images, see `conditionals`.
@@ -183,7 +191,7 @@ class AutoregressiveModel(KerasModel):
         """
         scoring.check(self.likelihood, reduce, batch_size)
         if batch_size is None:
-            return scoring.log_prob_of(self, self(images, condition), images, reduce)
+            return self.log_prob_parts(self(images, condition), images, reduce)
         self.check_inputs(images, condition)
         return scoring.log_prob_in_batches(self, images, condition, reduce, batch_size)
 
@@ -207,6 +215,21 @@ class AutoregressiveModel(KerasModel):
         self.check_inputs(images, condition)
         place = scoring.checked_place(images.shape[1:], row=row, column=column, channel=channel)
         return scoring.level_probabilities(self, images, place, condition)
+
+    def log_prob_parts(self, raw_params, images, reduce):
+        """Log-likelihood of images or of their parts, given their raw parameters.
+
+        Args:
+          raw_params: Float tensor [B, H, W, P], the result of `call`.
+          images: Tensor [B, H, W, C] as in `call`.
+          reduce: As in `log_prob`.
+
+        Returns:
+          As `log_prob`.
+        """
+        if reduce == "image":
+            return self.log_prob_of(raw_params, images)
+        return scoring.log_prob_parts(self, raw_params, images, reduce)
 
     def log_prob_of(self, raw_params, images, noise=None):
         """Log-likelihood of images, given their raw parameters.

@@ -3,6 +3,7 @@
 import math
 import numbers
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -35,20 +36,18 @@ def check(likelihood, reduce, batch_size):
         )
 
 
-def log_prob_of(model, raw_params, images, reduce):
-    """Log-likelihood of images, given their raw parameters.
+def log_prob_parts(model, raw_params, images, reduce):
+    """Log-likelihood of the pixels of images, or of their sub-pixels, given their raw parameters.
 
     Args:
       model: `AutoregressiveModel` with a likelihood.
       raw_params: Float tensor [B, H, W, P].
       images: Tensor [B, H, W, C] of whole numbers.
-      reduce: One of `REDUCTIONS`.
+      reduce: "pixel" or "channel".
 
     Returns:
-      Tensor [B], [B, H, W] or [B, H, W, C], nats.
+      Tensor [B, H, W] or [B, H, W, C], nats.
     """
-    if reduce == "image":
-        return model.log_prob_of(raw_params, images)
     images = ops.convert_to_tensor(images)
     if reduce == "pixel":
         return model.likelihood.log_prob(raw_params, images, model.noise(images))
@@ -63,15 +62,15 @@ def log_prob_of(model, raw_params, images, reduce):
 
 
 def log_prob_in_batches(model, images, condition, reduce, batch_size):
-    """As `log_prob_of`, for images that are computed a batch at a time by a compiled network."""
+    """As `AutoregressiveModel.log_prob`, a batch at a time, by a compiled network."""
     num_images, found = len(images), []
     for start in range(0, num_images, batch_size):
         # The last batch repeats its last image, because another size would be compiled again.
         rows = np.minimum(np.arange(start, start + batch_size), num_images - 1)
         own = ops.take(images, rows, axis=0)
         inputs = own if condition is None else (own, ops.take(condition, rows, axis=0))
-        raw_params = ops.convert_to_tensor(model.predict_on_batch(inputs))
-        log_prob = log_prob_of(model, raw_params, own, reduce)
+        raw_params = keras.tree.map_structure(ops.convert_to_tensor, model.predict_on_batch(inputs))
+        log_prob = model.log_prob_parts(raw_params, own, reduce)
         found.append(log_prob[: num_images - start])
     return ops.concatenate(found)
 

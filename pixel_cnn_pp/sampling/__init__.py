@@ -4,12 +4,14 @@ driver     the loop over the sub-pixels of a row; a function that it is given ch
 draw       compiled functions that compute images from a seed
 noise      the uniform random numbers of an image
 sample     the public function `sample`
+start      the canvas of each stage of a chain
 arguments  checks of the arguments of `sample`
 """
 
+from pixel_cnn_pp.sampling.arguments import MODES
 from pixel_cnn_pp.sampling.draw import make_draw_images, make_draw_rows
 from pixel_cnn_pp.sampling.driver import completes, draws, teacher_forces, walk_row
-from pixel_cnn_pp.sampling.sample import METHODS, MODES, sample
+from pixel_cnn_pp.sampling.sample import METHODS, sample, sample_stages
 
 __all__ = [
     "METHODS",
@@ -19,6 +21,7 @@ __all__ = [
     "make_draw_images",
     "make_draw_rows",
     "sample",
+    "sample_stages",
     "teacher_forces",
     "walk_row",
 ]

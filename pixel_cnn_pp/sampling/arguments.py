@@ -5,7 +5,8 @@ import numbers
 
 import numpy as np
 
-# The default values of the controls of `sampling.sample`.
+# The modes, and the default values of the controls of `sampling.sample`.
+MODES = ("sample", "map")
 DEFAULT_CONTROLS = {"temperature": 1.0, "log_scale_offset": 0.0, "mode": "sample"}
 
 
@@ -61,22 +62,66 @@ def canvas(model, num_samples, image_shape, init_images, known_mask):
     return np.where(known_mask[..., None], init_images, nothing), known_mask
 
 
-def check_controls(likelihood, **values):
-    """Checks that only controls that the likelihood has differ from their defaults.
+def controls(model, **values):
+    """Checks the controls of a drawing, and gives each stage its own.
 
     Args:
-      likelihood: `likelihoods.Likelihood`.
-      **values: {name of a control: its value}.
+      model: `models.AutoregressiveModel`.
+      **values: `temperature`, `log_scale_offset` and `mode`, as in `sampling.sample`.
+
+    Returns:
+      List of arrays [3], one for each stage, as `likelihoods.Likelihood.draw` takes them.
 
     Raises:
-      ValueError: If a control that the likelihood does not have differs from its default.
+      ValueError: If a value breaks its rule, or if no stage has the control, or not the stage for
+        which it is given.
     """
+    stages = model.stages
+    of_stages = [dict(DEFAULT_CONTROLS) for _ in stages]
     for name, value in values.items():
-        if name not in likelihood.controls and value != DEFAULT_CONTROLS[name]:
-            raise ValueError(
-                f"`{name}` must be left out: it has no meaning for a model of {likelihood.name}. "
-                f"Received: {name}={value!r}"
-            )
+        if isinstance(value, list | tuple):
+            if len(value) != len(stages):
+                raise ValueError(
+                    f"`{name}` must be one value, or one for each of the {len(stages)} stages. "
+                    f"Received: {name}={_in_one_line(value)}"
+                )
+            for stage, own, each in zip(stages, of_stages, value, strict=True):
+                _check_control(name, each)
+                _check_has_control(stage.model.likelihood, name, each)
+                own[name] = each
+            continue
+        _check_control(name, value)
+        _check_has_control(model.likelihood, name, value)
+        for stage, own in zip(stages, of_stages, strict=True):
+            if name in stage.model.likelihood.controls:
+                own[name] = value
+    return [
+        np.array(
+            [own["temperature"], own["log_scale_offset"], own["mode"] == "map"],
+            stage.model.variable_dtype,
+        )
+        for stage, own in zip(stages, of_stages, strict=True)
+    ]
+
+
+def _check_control(name, value):
+    """Checks one value of a control."""
+    if name == "mode":
+        check_choice(name, value, MODES)
+    elif name == "temperature":
+        smallest = np.finfo("float32").tiny
+        check_number(name, value, numbers.Real, "a number above 0", smallest)
+    else:
+        check_number(name, value, numbers.Real, "a number")
+
+
+def _check_has_control(likelihood, name, value):
+    """Checks that a control is known to a likelihood, unless its value is the default."""
+    if name not in likelihood.controls and value != DEFAULT_CONTROLS[name]:
+        raise ValueError(
+            f"`{name}` must be left out: it has no meaning for a model of {likelihood.name}. "
+            f"Received: {name}={value!r}"
+        )
 
 
 def check_choice(name, value, choices):

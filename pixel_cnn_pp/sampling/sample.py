@@ -5,12 +5,11 @@ import numbers
 import numpy as np
 from keras import ops
 
-from pixel_cnn_pp import likelihoods, models
+from pixel_cnn_pp import models
 from pixel_cnn_pp.models.inputs import takes_labels
-from pixel_cnn_pp.sampling import arguments, draw, noise
+from pixel_cnn_pp.sampling import arguments, draw, noise, start
 
 METHODS = ("cached", "naive")
-MODES = ("sample", "map")
 
 _MAX_SEED = 2**32 - 1
 
@@ -29,6 +28,8 @@ def sample(
     init_images=None,
     known_mask=None,
     progress=None,
+    given=None,
+    given_stage=None,
 ):
     """Draws images from a model, or completes images of which some pixels are known.
 
@@ -49,6 +50,9 @@ def sample(
     a softmax or Bernoulli likelihood, the logits are divided by the temperature, and there is no
     offset. A model that is trained with the energy distance has no temperature, offset or mode.
 
+    A chain draws its stages one after the other, each from noise of its own. Of known pixels, a
+    stage knows those that lie in them completely. It does not look at the others.
+
     Args:
       model: `models.AutoregressiveModel`.
       num_samples: N, the number of images.
@@ -63,7 +67,8 @@ def sample(
         compiled.
       image_shape: (H, W, C), where H and W may be any numbers. None for the
         shape of `init_images`, or for that of the model's configuration if there are none.
-      temperature: Number above 0.
+      temperature: Number above 0; or a list of one for each stage of a chain. So may be the next
+        two. One number holds for all stages whose likelihood knows the control.
       log_scale_offset: Any number.
       mode: "sample" or "map". With "map", a mixture component is drawn as usual, but then the mode
         of the component is taken instead of a draw from it. A softmax or Bernoulli likelihood takes
@@ -74,6 +79,10 @@ def sample(
         from `init_images`. All pixels after a known pixel depend on it.
       progress: Function (done, total), called from time to time with the number of drawn rows and
         the number of all rows, counted over all images. None for no calls.
+      given: For a chain, pictures of a stage, which is not drawn, nor are those before it: integers
+        [N, h, w, c], or [h, w, c] for all images. So a gray picture gets colours, and a small one
+        becomes larger.
+      given_stage: Name of the stage of `given`. None for the one whose pictures have this shape.
 
     Returns:
       NumPy array [N, H, W, C] of integers in [0, L - 1], uint8 for L <= 256.
@@ -91,9 +100,56 @@ def sample(
     >>> bool((completed[:, :4] == images[:, :4]).all())
     True
     """
+    *_, images = sample_stages(
+        model,
+        num_samples,
+        condition,
+        seed,
+        method,
+        image_shape,
+        temperature,
+        log_scale_offset,
+        mode,
+        init_images,
+        known_mask,
+        progress,
+        given,
+        given_stage,
+    ).values()
+    return images
+
+
+@takes_labels
+def sample_stages(
+    model,
+    num_samples,
+    condition=None,
+    seed=0,
+    method="cached",
+    image_shape=None,
+    temperature=1.0,
+    log_scale_offset=0.0,
+    mode="sample",
+    init_images=None,
+    known_mask=None,
+    progress=None,
+    given=None,
+    given_stage=None,
+):
+    """Draws images as `sample` does, and returns the pictures of all stages.
+
+    Args:
+      model, num_samples, ...: As in `sample`.
+
+    Returns:
+      Dict, name of a stage -> integer array [N, h, w, c], in the order of the stages, from the one
+      that is given. The last one is what `sample` returns.
+
+    Raises:
+      ValueError: As `sample` does.
+    """
     models.checked(model)
     arguments.check_choice("method", method, METHODS)
-    arguments.check_choice("mode", mode, MODES)
     arguments.check_number(
         "num_samples", num_samples, numbers.Integral, "a whole number of at least 1", 1
     )
@@ -104,20 +160,57 @@ def sample(
         )
     if progress is not None and not callable(progress):
         raise ValueError(f"`progress` must be a function or None. Received: progress={progress!r}")
-    smallest = np.finfo("float32").tiny
-    arguments.check_number("temperature", temperature, numbers.Real, "a number above 0", smallest)
-    arguments.check_number("log_scale_offset", log_scale_offset, numbers.Real, "a number")
-    controls = {"temperature": temperature, "log_scale_offset": log_scale_offset, "mode": mode}
-    arguments.check_controls(model.likelihood, **controls)
+    of_stages = arguments.controls(
+        model, temperature=temperature, log_scale_offset=log_scale_offset, mode=mode
+    )
+    first, pictures, image_shape = start.given_pictures(
+        model, num_samples, given, given_stage, image_shape
+    )
     images, known_mask = arguments.canvas(model, num_samples, image_shape, init_images, known_mask)
-    condition = None if condition is None else np.asarray(condition)
-    model.check_inputs(images, condition)
-    images = images.astype(likelihoods.level_dtype(model.config.num_levels))
-
-    controls = np.array([temperature, log_scale_offset, mode == "map"], model.variable_dtype)
-    seed = int(np.uint32(seed).astype(np.int32))  # TensorFlow's seeds are signed
+    if pictures is None:
+        condition = None if condition is None else np.asarray(condition)
+        model.check_inputs(images, condition)
+    else:
+        if condition is not None or init_images is not None:
+            raise ValueError(
+                "`condition` and `init_images` must be left out where a stage is given. "
+                "Received: both"
+            )
+        condition = pictures
+    canvases = start.canvases(model, images, known_mask)
+    if pictures is not None:
+        model.stages[first + 1].model.check_inputs(canvases[first + 1][0], pictures)
+    found = {} if pictures is None else {model.stages[first].name: pictures}
     draw_images = _draw_naive if method == "naive" else draw.draw_cached
-    return draw_images(model, images, known_mask, condition, seed, controls, progress)
+    report = _Report(progress, [mask for _, mask in canvases[first + 1 :]])
+    for number, (stage, canvas, controls) in enumerate(
+        zip(model.stages, canvases, of_stages, strict=True)
+    ):
+        if number > first:
+            own_seed = start.seed_of(seed, number)
+            condition = draw_images(
+                stage.model, *canvas, condition, own_seed, controls, report.of_next_stage()
+            )
+            found[stage.name] = condition
+    return found
+
+
+class _Report:
+    """Reports the progress of several stages as that of one drawing."""
+
+    def __init__(self, progress, masks):
+        """Keeps the function of `sample`, or None, and counts the rows of masks [N, h, w]."""
+        self._progress = progress
+        self._totals = [mask.shape[0] * mask.shape[1] for mask in masks]
+        self._number = -1
+
+    def of_next_stage(self):
+        """The function (done, total) of the next stage, or None."""
+        self._number += 1
+        if self._progress is None:
+            return None
+        before, total = sum(self._totals[: self._number]), sum(self._totals)
+        return lambda done, _: self._progress(before + done, total)
 
 
 def _draw_naive(model, images, known_mask, condition, seed, controls, progress):
