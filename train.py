@@ -116,11 +116,12 @@ def _train_chain(preset, stored):
         )
     given = config.explicit_values_from_flags(config.RunConfig, with_preset=False)
     wanted = names if FLAGS.stage is None else [FLAGS.stage]
-    resumed = {}
-    for name in wanted:
-        place = str(checkpoints.stage_directory(FLAGS.save_dir, name))
-        resumed[name] = config.resume(of_stages[name], {**given, "save_dir": place})
-    chains.train(resumed, train_data, test_data, strategy)
+    chains.train(
+        {name: chains.resumed(FLAGS.save_dir, name, of_stages[name], given) for name in wanted},
+        train_data,
+        test_data,
+        strategy,
+    )
 
 
 if __name__ == "__main__":
