@@ -174,7 +174,7 @@ def _crop_corners(data, seed, epoch):
 
 
 def _seen(data, images, rows):
-    """The images of a batch as the data give them, and their labels, which are zeros without any."""
+    """The images of a batch as the data give them, and their labels: zeros if there are none."""
     images, labels = data.of_batch(images, rows)
     if labels is None:
         labels = np.zeros(len(rows))

@@ -47,14 +47,14 @@ class Chain(AutoregressiveModel):
 
     With the views psi_1(X), ..., psi_n(X) = X of an image X,
 
-        log p(X) >= sum{ log p(psi_k(X) | psi_{k-1}(X)) : k }   (their equation 2, applied n - 1 times)
+        log p(X) >= sum{ log p(psi_k(X) | psi_{k-1}(X)) : k }
 
-    The right side is what this model calls `log_prob`. The difference is -log p(psi_{k-1}(X) |
+    (their equation 2, applied n - 1 times). The right side is what this model calls `log_prob`. The difference is -log p(psi_{k-1}(X) |
     psi_k(X)) under the model itself, summed over k, which is small if stage k follows its
     condition. Sampling draws stage after stage.
 
-    Grayscale PixelCNN is a chain of two stages, of a gray picture and of the image. Pyramid PixelCNN
-    is a chain of pictures that grow.
+    Grayscale PixelCNN is a chain of two stages, of a gray picture and of the image. Pyramid
+    PixelCNN is a chain of pictures that grow.
 
     The stages may be trained together by `fit`, or each alone, as `train.py` does.
 
@@ -192,8 +192,8 @@ class Chain(AutoregressiveModel):
             return self.log_prob_of(raw_params, images)
         if reduce == "channel":
             raise ValueError(
-                "`reduce` must be image or pixel for a chain, whose stages may have other channels. "
-                "Received: reduce='channel'"
+                "`reduce` must be image or pixel for a chain, whose stages may have other "
+                "channels. Received: reduce='channel'"
             )
         total = 0
         parts = stages.pictures(self, images, None)

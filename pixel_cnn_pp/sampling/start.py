@@ -83,7 +83,8 @@ def given_pictures(model, num_samples, given, given_stage, image_shape):
     names = [stage.name for stage in stages]
     if given_stage is not None and given_stage not in names:
         raise ValueError(
-            f"`given_stage` must be one of {', '.join(names)}. Received: given_stage={given_stage!r}"
+            f"`given_stage` must be one of {', '.join(names)}. "
+            f"Received: given_stage={given_stage!r}"
         )
     shape = model.config.image_shape if image_shape is None else image_shape
     fitting = [
