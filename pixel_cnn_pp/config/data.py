@@ -25,7 +25,8 @@ class DataConfig:
         default="cifar",
         metadata=about(
             "Name of the data set: digits, photos, mnist, fashion_mnist, binarized_mnist, cifar, "
-            "cifar100, imagenet32, imagenet64, celeba, or folder:PATH of pictures, or file:PATH of "
+            "cifar100, imagenet32, imagenet64, celeba, celeba128, "
+            "or folder:PATH of pictures, or file:PATH of "
             "arrays or an archive (npz:PATH is the same), or tfds:NAME of tensorflow-datasets",
             short_name="d",
         ),

@@ -32,6 +32,7 @@ _SETS = {
     "imagenet32": functools.partial(imagenet.load_imagenet, size=32),
     "imagenet64": functools.partial(imagenet.load_imagenet, size=64),
     "celeba": celeba.load_celeba,
+    "celeba128": celeba.load_celeba128,
 }
 # Prefix of a name with a path, or with a name of TensorFlow Datasets -> loader (path, split,
 # data_dir, splits.Options) -> store.StoredImages.

@@ -31,6 +31,9 @@ DEFAULTS_OF_SPECIMEN = (
     "condition_shape",
     "condition_levels",
     "num_resolutions",
+    "embedding_resnet",
+    "embedding_filters",
+    "embedding_resolutions",
 )
 
 

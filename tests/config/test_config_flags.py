@@ -80,6 +80,9 @@ NO_FLAGS = {
     "num_classes",
     "condition_shape",
     "condition_levels",
+    "embedding_resnet",
+    "embedding_filters",
+    "embedding_resolutions",
     "min_log_scale",
     "class_names",
 }

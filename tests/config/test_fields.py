@@ -60,6 +60,15 @@ BAD_VALUES = [
     (GatedPixelCNNConfig, "condition_levels", [1, 65537, 9.0, None]),
     *(
         (each, name, values)
+        for each in config.MODELS.values()
+        for name, values in {
+            "embedding_resnet": [-1, 1.0, None, True, 1],  # 1 without a picture
+            "embedding_filters": [0, 1.0, True, 100],
+            "embedding_resolutions": [0, 7, 2.0, None, 3],
+        }.items()
+    ),
+    *(
+        (each, name, values)
         for each in (RowLSTMConfig, DiagonalBiLSTMConfig)
         for name, values in {
             "kind": ["pixel_cnn", "pixel_rnn", "", None],
