@@ -5,7 +5,7 @@ from dataclasses import field
 
 from pixel_cnn_pp import views
 from pixel_cnn_pp.config import model_fields
-from pixel_cnn_pp.config.fields import about, message
+from pixel_cnn_pp.config.fields import about, checked, message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,7 @@ class ChainConfig:
 
     def __post_init__(self):
         """Checks the stages against their views, and against each other."""
+        checked(self.__dataclass_fields__["kind"], self.kind)
         for name in ("stages", "views"):
             value = getattr(self, name)
             if not isinstance(value, list | tuple):
