@@ -146,12 +146,12 @@ def test_fit_trains_all_stages_and_reports_the_bound(name):
     images, condition = inputs_of(model, 4)
     model.initialize(images, condition)
     before, expected = weights_of(model), model.bits_per_dim(images, condition).numpy().mean()
-    model.compile(keras.optimizers.Adamax(0.005), run_eagerly=True)
+    model.compile(keras.optimizers.Adamax(0.002), run_eagerly=True)
     # A mean of float32 numbers, see test_keras_model.py.
     found = model.evaluate(images, condition, batch_size=3, verbose=0)
     np.testing.assert_allclose(found, expected, rtol=40 * EPS)
-    losses = model.fit(images, condition, epochs=2, verbose=0).history["loss"]
-    assert losses[-1] < losses[0]
+    model.fit(images, condition, epochs=2, verbose=0)
+    assert model.bits_per_dim(images, condition).numpy().mean() < expected
     for stage in model.stages:
         names = {weight.path for weight in stage.model.trainable_weights}
         moved = {
