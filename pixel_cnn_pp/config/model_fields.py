@@ -52,23 +52,22 @@ def embedding_resnet():
         "that the model is conditioned on; with 0 there is no such network, and the model takes "
         "the picture itself (Kolesnikov & Lampert 2017, section 4)"
     )
-    return field(default=0, metadata=about(help_text, bounds=[(">=", 0)], is_flag=False))
+    return field(default=0, metadata=about(help_text, bounds=[(">=", 0)]))
 
 
 def embedding_filters():
     """The number of filters of the embedding network, or None."""
-    help_text = "Number of filters of this network; None for nr_filters"
-    return field(default=None, metadata=about(help_text, bounds=[(">=", 1)], is_flag=False))
+    help_text = "Number of filters of the embedding network; default: nr_filters"
+    return field(default=None, metadata=about(help_text, bounds=[(">=", 1)]))
 
 
 def embedding_resolutions():
     """The number of resolutions of the embedding network, from the picture's own one down."""
     help_text = (
-        "Number of resolutions of the first half of this network: that of the picture, and "
-        "further ones of half the sides each"
+        "Number of resolutions of the first half of the embedding network: that of the picture, "
+        "and further ones of half the sides each"
     )
-    bounds = [(">=", 1), ("<=", 6)]
-    return field(default=2, metadata=about(help_text, bounds=bounds, is_flag=False))
+    return field(default=2, metadata=about(help_text, bounds=[(">=", 1), ("<=", 6)]))
 
 
 def check_condition(config):
