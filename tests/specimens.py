@@ -11,6 +11,7 @@ import numpy as np
 
 from pixel_cnn_pp import likelihoods, models
 from pixel_cnn_pp.config import (
+    ChainConfig,
     DiagonalBiLSTMConfig,
     GatedPixelCNNConfig,
     ModelConfig,
@@ -217,6 +218,53 @@ SPECIMENS = {
     ),
 }  # fmt: skip
 
+# Chains: a gray picture and then colours; pictures of three sizes; and every second pixel, with
+# classes. Their stages are of several models, with dropout and without.
+CHAINS = {
+    "gray_and_colour": ChainConfig(
+        (
+            PixelCNNConfig(
+                (4, 6, 1), num_levels=4, nr_resnet=1, nr_filters=4, nr_output_filters=6
+            ),
+            ModelConfig(
+                (4, 6, 3), num_levels=16, nr_resnet=1, nr_filters=4, nr_logistic_mix=2,
+                dropout_p=0.25, num_resolutions=1, condition_shape=(4, 6, 1), condition_levels=4,
+            ),
+        ),
+        ("gray:4", "image"),
+    ),
+    "three_sizes": ChainConfig(
+        (
+            ModelConfig(
+                (2, 3, 1), nr_resnet=1, nr_filters=4, nr_logistic_mix=2, dropout_p=0.25,
+                num_resolutions=1,
+            ),
+            ModelConfig(
+                (4, 6, 1), nr_resnet=1, nr_filters=4, nr_logistic_mix=2, dropout_p=0.0,
+                num_resolutions=1, condition_shape=(2, 3, 1),
+            ),
+            ModelConfig(
+                (8, 12, 1), nr_filters=4, nr_logistic_mix=2, dropout_p=0.0,
+                receptive_field="11x5", condition_shape=(4, 6, 1),
+            ),
+        ),
+        ("mean:4", "mean:2", "image"),
+    ),
+    "every_second_pixel": ChainConfig(
+        (
+            PixelCNNConfig(
+                (3, 2, 2), num_levels=5, nr_resnet=1, nr_filters=6, nr_output_filters=8,
+                num_classes=3,
+            ),
+            GatedPixelCNNConfig(
+                (6, 4, 2), num_levels=5, nr_resnet=2, nr_filters=8, filter_size=3,
+                nr_output_filters=10, condition_shape=(3, 2, 2), condition_levels=5,
+            ),
+        ),
+        ("every:2", "image"),
+    ),
+}  # fmt: skip
+
 
 def _first_of_each(kind):
     found = {}
@@ -304,26 +352,27 @@ def fresh(config, **kwargs):
 
 @functools.cache
 def build(name):
-    """The specimen of this name; shared by all tests, so that none may change it."""
-    return fresh(SPECIMENS[name])
+    """The specimen or chain of this name; shared by all tests, so that none may change it."""
+    return fresh((SPECIMENS | CHAINS)[name])
 
 
 @functools.cache
 def opinionated(name, dtype="float64"):
-    """The specimen of this name, whose outputs depend on all that they may; shared, as `build`.
+    """As `build`, a specimen or chain whose outputs depend on all that they may; shared too.
 
     A fresh network is nearly the same for every image. The data-dependent initialisation mends
     that where there is one; where there is none, larger weights do.
     """
-    model = fresh(SPECIMENS[name], dtype=dtype)
+    model = fresh((SPECIMENS | CHAINS)[name], dtype=dtype)
     if dtype != "float64":
         model.set_weights(opinionated(name).get_weights())
         return model
-    if has_initialisation(name):
-        model.initialize(images(model.config, 8), labels(model.config, 8))
-    else:
-        rng = np.random.default_rng(1)
-        model.set_weights([0.5 * rng.normal(size=weight.shape) for weight in model.weights])
+    model.initialize(images(model.config, 8), labels(model.config, 8))
+    for stage in model.stages:
+        if not _initialises(stage.model):
+            rng = np.random.default_rng(1)
+            weights = [0.5 * rng.normal(size=weight.shape) for weight in stage.model.weights]
+            stage.model.set_weights(weights)
     return model
 
 
@@ -334,7 +383,11 @@ def has_dropout(name):
 
 def has_initialisation(name):
     """Whether the specimen of this name is initialised from data, beside an embedding network."""
-    return type(build(name)).initialize is not models.AutoregressiveModel.initialize
+    return _initialises(build(name))
+
+
+def _initialises(model):
+    return type(model).initialize is not models.AutoregressiveModel.initialize
 
 
 def initialised(model, name):

@@ -238,4 +238,6 @@ def load_split(settings, split, num_classes=None, **changes):
         # In runs of earlier versions the labels are the numbers of the classes.
         options["class_names"] = tuple(map(str, range(num_classes)))
     found = load(name, split, **options)
-    return found if view is None else ViewedData(found, view, condition_view)
+    if view is None and condition_view is None:
+        return found
+    return ViewedData(found, view, condition_view)

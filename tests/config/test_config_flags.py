@@ -77,6 +77,7 @@ OPTIONS = {
     "diagonal_bilstm": ["nr_resnet", "nr_filters", "nr_output_filters", *EMBEDDING],
     "gated_pixel_cnn": ["nr_resnet", "nr_filters", "filter_size", "nr_output_filters", *EMBEDDING],
 }
+FOLLOW_FROM_THE_DATA = ("class_names", "view", "condition_view")  # or from the stage of a chain
 # They follow from the data, from --model, or from the file that a model is read from.
 NO_FLAGS = {
     "kind",
@@ -86,7 +87,7 @@ NO_FLAGS = {
     "condition_shape",
     "condition_levels",
     "min_log_scale",
-    "class_names",
+    *FOLLOW_FROM_THE_DATA,
 }
 
 
@@ -119,7 +120,7 @@ def test_flags_without_defaults_tell_what_is_given_from_what_is_not():
 def test_every_field_is_a_flag_but_those_that_follow_from_something_else():
     others = [name for part, name, *_ in ORIGINAL_FLAGS if part is not ModelConfig]
     names = field_names(DataConfig, TrainingConfig)
-    assert others == [name for name in names if name != "class_names"]
+    assert others == [name for name in names if name not in FOLLOW_FROM_THE_DATA]
     for kind, options in OPTIONS.items():
         names = field_names(config.MODELS[kind])
         assert options == [name for name in names if name not in NO_FLAGS]

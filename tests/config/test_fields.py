@@ -93,6 +93,8 @@ BAD_VALUES = [
     (DataConfig, "convert", ["RGB", "", 1]),
     (DataConfig, "skip_odd", [1, "yes", None]),
     (DataConfig, "class_names", ["cat", 3, ["cat", ""], [1, 2]]),
+    (DataConfig, "view", ["", 2, "half", "mean:1"]),
+    (DataConfig, "condition_view", ["", 2, "half", ["mean:2"]]),
     (TrainingConfig, "save_dir", ["", None]),
     (TrainingConfig, "save_interval", [0, -1, 1.5]),
     (TrainingConfig, "save_minutes", [-1, float("nan"), float("inf"), "1", None]),
