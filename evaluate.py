@@ -1,5 +1,6 @@
 """Prints the exact bits/dim of images under a trained run: python evaluate.py save/digits."""
 
+import dataclasses
 import pathlib
 from typing import Any, NamedTuple
 
@@ -70,7 +71,7 @@ def main(run_dir):
     if FLAGS.background is not None:
         _check_background(run.model)
     models = _models(run_dir, all_weights)
-    if FLAGS.marginal and not any(_is_conditional(model) for _, model in models.values()):
+    if FLAGS.marginal and not any(_has_classes(model) for _, model in models.values()):
         raise ValueError(
             "`marginal` must be left out: the model is not class-conditional. "
             "Received: marginal=True"
@@ -92,13 +93,16 @@ def main(run_dir):
         print(scored.title)
         tables.append(_columns(scored))
         for title, (prefix, model) in models.items():
-            score = _score(model, scored.images, f"{scored.name}, {title}")
+            score, of_stages = _score(model, scored.images, f"{scored.name}, {title}")
             over_classes = ", over all classes" if _is_marginal(model) else ""
             print(f"{title}{over_classes}: {score}")
             if scored.images.num_levels == 2:  # whose scores papers give in nats
                 print(f"{title}{over_classes}: {score.in_nats}")
             tables[-1][f"{prefix}nats"] = score.nats
             tables[-1][f"{prefix}bits_per_dim"] = score.bits_per_dim
+            for name, own in of_stages.items():
+                tables[-1][f"{prefix}nats_{name}"] = own.nats
+                print(_describe_stage(model, name, own, scored.images.images.shape[1:]))
     if train_images is not None:
         _print_baselines(train_images, sets[0].images)
     if FLAGS.compare is not None:
@@ -178,7 +182,7 @@ def _draw_maps(run_dir, model, scored):
 
     images = np.asarray(scored.images.images[: FLAGS.num_maps])
     labels = None
-    if _is_conditional(model):
+    if model.is_conditional:
         labels = np.asarray(scored.images.labels[: FLAGS.num_maps])
     log_prob = model.log_prob(images, labels, reduce="pixel", batch_size=FLAGS.batch_size)
     bits = -np.asarray(log_prob) / np.log(2)
@@ -218,12 +222,22 @@ def _load_set(run, name, split):
         class_names = None
         if num_classes is not None:  # Labels of other data name the classes of the run.
             class_names = settings.class_names or tuple(map(str, range(num_classes)))
-        settings = config.DataConfig(name, settings.data_dir, class_names=class_names)
+        settings = config.DataConfig(
+            name,
+            settings.data_dir,
+            class_names=class_names,
+            view=settings.view,
+            condition_view=settings.condition_view,
+        )
     if ":" in name:  # The model says how many levels a user's own folder or file has.
         given.setdefault("num_levels", run.model.num_levels)
     splits = ["train", "test"] if split == "all" else [split]
     parts = [data.load_split(settings, part, num_classes, **given) for part in splits]
     images = parts[0]
+    if len(parts) > 1 and settings.view is not None:
+        raise ValueError(
+            "`split` must be train or test for a stage of a chain. Received: split=all"
+        )
     if len(parts) > 1:
         labels = None
         if images.labels is not None:
@@ -248,6 +262,11 @@ def _load_file(run, path, given):
     """All images of a file, in order."""
     from pixel_cnn_pp import data
 
+    if run.data.view is not None:
+        raise ValueError(
+            "The images of a file must be scored by the run of the whole chain: this is one of "
+            f"its stages. Received: {path}"
+        )
     model, known = run.model, ("data_set", "data_dir", "image_size", "channels_first")
     for name, value in given.items():
         if name not in known and not (name == "num_levels" and value == model.num_levels):
@@ -267,27 +286,28 @@ def _load_file(run, path, given):
     return _Set(path, f"{path}, all images", images, np.repeat("", len(images.images)))
 
 
-def _is_conditional(model):
+def _has_classes(model):
     return model.config.num_classes is not None
 
 
 def _is_marginal(model):
     """Whether images are scored over all classes."""
-    return FLAGS.marginal and _is_conditional(model)
+    return FLAGS.marginal and _has_classes(model)
 
 
 def _uses_labels(model):
-    """Whether images are scored by their own classes."""
-    return not FLAGS.marginal and _is_conditional(model)
+    """Whether images are scored by their own classes, or the pictures that they are given with."""
+    return model.is_conditional and not _is_marginal(model)
 
 
 def _score(model, images, name):
-    """Scores every image with its own class, or over all classes; shows the progress."""
+    """Scores every image with its own class, or over all classes; shows the progress.
+
+    Returns the Score, and {name of a stage: its Score} if there are several and their own classes.
+    """
     from pixel_cnn_pp import data, evaluation
 
-    log_prob = evaluation.compiled_log_prob(model)
-    if _is_marginal(model):
-        log_prob = evaluation.marginal_log_prob(log_prob, model.config.num_classes)
+    unit = model.likelihood.unit
 
     def batches():
         for batch in data.eval_batches(images, FLAGS.batch_size):
@@ -295,7 +315,27 @@ def _score(model, images, name):
             bar.update(int(np.sum(batch[2])))
 
     with _bar(len(images.images), name) as bar:
-        return evaluation.score(log_prob, batches(), _uses_labels(model), model.likelihood.unit)
+        if _is_marginal(model):
+            log_prob = evaluation.compiled_log_prob(model)
+            log_prob = evaluation.marginal_log_prob(log_prob, model.config.num_classes)
+            return evaluation.score(log_prob, batches(), False, unit), {}
+        log_probs = evaluation.compiled_log_probs(model)
+        parts = evaluation.score_parts(log_probs, batches(), _uses_labels(model), unit)
+    if len(parts) == 1:
+        return parts[0], {}
+    total = dataclasses.replace(parts[0], nats=sum(part.nats for part in parts))
+    return total, {stage.name: part for stage, part in zip(model.stages, parts, strict=True)}
+
+
+def _describe_stage(model, name, score, image_shape):
+    """A line with the score of a stage, for a sub-pixel of the image and for one of its own."""
+    (stage,) = (stage for stage in model.stages if stage.name == name)
+    own_dims = np.prod(stage.view.shape_of(image_shape))
+    own = dataclasses.replace(score, num_dims=own_dims, unit=stage.model.likelihood.unit)
+    return (
+        f"  stage {name}: {score.mean:.4f} bits/dim of the image, {own.mean:.4f} "
+        f"{own.unit} of its own {own_dims} sub-pixels"
+    )
 
 
 def _bar(num_images, name):

@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from pixel_cnn_pp import files, likelihoods
+from pixel_cnn_pp import files, likelihoods, models
 
 # Codecs and the options with which they save images. These give their strongest compression.
 _CODECS = {
@@ -71,7 +71,7 @@ def check_fits(name, images, model, uses_labels):
       name: Name of the set, for the message.
       images: ImageData.
       model: `models.AutoregressiveModel`.
-      uses_labels: Whether each image is scored given its own class.
+      uses_labels: Whether each image is scored given its own class, or its own picture.
 
     Raises:
       ValueError: If the channels, levels, size or labels do not fit the model, or if the model has
@@ -90,6 +90,13 @@ def check_fits(name, images, model, uses_labels):
                 f"Received: {received} {what} in {name}"
             )
     if not uses_labels:
+        return
+    if config.num_classes is None:
+        if images.condition_levels is None:
+            raise ValueError(
+                "Images must have the pictures or vectors that the model is conditioned on. "
+                f"Received: none in {name}"
+            )
         return
     if images.labels is None:
         raise ValueError(
@@ -118,6 +125,25 @@ def compiled_raw_params(model):
         return model.predict_on_batch(images if condition is None else (images, condition))
 
     return raw_params
+
+
+def compiled_log_probs(model):
+    """Makes a function that computes `log_prob` of each stage with a compiled network.
+
+    Args:
+      model: `models.AutoregressiveModel`.
+
+    Returns:
+      Function (images [B, H, W, C], condition of the B images or None) -> list of nats [B], one for
+      each stage.
+    """
+    of_stages = [compiled_log_prob(stage.model) for stage in model.stages]
+
+    def log_probs(images, condition):
+        parts = models.stages.pictures(model, images, condition)
+        return [log_prob(*part) for log_prob, part in zip(of_stages, parts, strict=True)]
+
+    return log_probs
 
 
 def compiled_log_prob(model):
@@ -178,23 +204,46 @@ def score(log_prob, batches, is_conditional, unit="bits/dim"):
       ValueError: If there is no image.
       FloatingPointError: If the loss of an image is not finite.
     """
+
+    def log_probs(images, labels):
+        return [log_prob(images, labels)]
+
+    (found,) = score_parts(log_probs, batches, is_conditional, unit)
+    return found
+
+
+def score_parts(log_probs, batches, is_conditional, unit="bits/dim"):
+    """Scores every image of a set exactly once, in parts whose sum is the score of the image.
+
+    Args:
+      log_probs: Function (images [B, H, W, C], labels [B] or None) -> list of nats [B].
+      batches, is_conditional, unit: As in `score`.
+
+    Returns:
+      List of Score, all per sub-pixel of the whole images.
+
+    Raises:
+      ValueError, FloatingPointError: As in `score`.
+    """
     found = []
     for images, labels, mask in batches:
         # As NumPy's arrays, because they may be tensors of TensorFlow on Keras's JAX backend.
         images, labels = np.asarray(images), np.asarray(labels)
-        nats = -np.asarray(log_prob(images, labels if is_conditional else None), np.float64)
+        parts = log_probs(images, labels if is_conditional else None)
         num_dims = math.prod(images.shape[1:])
-        found.append(nats[np.asarray(mask)])
+        found.append([-np.asarray(part, np.float64)[np.asarray(mask)] for part in parts])
     if not found:
         raise ValueError("There must be images to score. Received: none")
-    nats = np.concatenate(found)
-    wrong = np.flatnonzero(~np.isfinite(nats))
-    if len(wrong):
-        raise FloatingPointError(
-            f"The loss of every image must be finite. Received: {nats[wrong[0]]} nats for image "
-            f"{wrong[0]}, and {len(wrong)} of {len(nats)} images in all that are not finite"
-        )
-    return Score(nats, num_dims, unit)
+    all_nats = [np.concatenate(part) for part in zip(*found, strict=True)]
+    for nats in all_nats:
+        wrong = np.flatnonzero(~np.isfinite(nats))
+        if len(wrong):
+            raise FloatingPointError(
+                f"The loss of every image must be finite. Received: {nats[wrong[0]]} nats for "
+                f"image {wrong[0]}, and {len(wrong)} of {len(nats)} images in all that are not "
+                "finite"
+            )
+    return [Score(nats, num_dims, unit) for nats in all_nats]
 
 
 def auroc(inside, outside):

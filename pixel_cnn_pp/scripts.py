@@ -187,6 +187,8 @@ def _import_tensorflow():
         if keras.backend.backend() != "tensorflow":
             # TensorFlow then only reads data. It would take the memory of the GPU from Keras.
             tensorflow.config.set_visible_devices([], "GPU")
+        # Several stages or sizes are several functions of one name. It warns of retracing then.
+        tensorflow.get_logger().setLevel("ERROR")
         tensorflow.config.list_physical_devices()
 
 

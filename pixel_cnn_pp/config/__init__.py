@@ -9,6 +9,7 @@
     training.py   the options of the training
     run.py        the whole run, and its JSON file
     presets.py    the models of the papers
+    chain_presets.py  the chains of the papers
     flags.py      the options as flags of the command line
 
 The defaults are those of train.py in the original release. This package imports neither TensorFlow
@@ -16,8 +17,10 @@ nor Keras.
 """
 
 from pixel_cnn_pp.config.chain import ChainConfig
+from pixel_cnn_pp.config.chain_presets import CHAIN_PRESETS
 from pixel_cnn_pp.config.data import DataConfig
 from pixel_cnn_pp.config.flags import (
+    chain_preset_from_flags,
     define_flags,
     define_preset,
     explicit_values_from_flags,
@@ -34,6 +37,7 @@ from pixel_cnn_pp.config.run import RunConfig, differences, from_json, resume, t
 from pixel_cnn_pp.config.training import TrainingConfig
 
 __all__ = [
+    "CHAIN_PRESETS",
     "CHANNEL_GROUPS",
     "MODELS",
     "PRESETS",
@@ -47,6 +51,7 @@ __all__ = [
     "RowLSTMConfig",
     "RunConfig",
     "TrainingConfig",
+    "chain_preset_from_flags",
     "define_flags",
     "define_preset",
     "differences",

@@ -4,10 +4,11 @@ import dataclasses
 
 from absl import flags
 
+from pixel_cnn_pp.config.chain_presets import CHAIN_PRESETS
 from pixel_cnn_pp.config.data import DataConfig
 from pixel_cnn_pp.config.fields import checked
 from pixel_cnn_pp.config.models import MODELS, require_options_of
-from pixel_cnn_pp.config.presets import PRESETS
+from pixel_cnn_pp.config.presets import PRESETS, Preset
 from pixel_cnn_pp.config.run import PARTS, RunConfig
 from pixel_cnn_pp.config.training import TrainingConfig
 
@@ -78,12 +79,12 @@ def define_preset(flag_values=flags.FLAGS):
     described = "; ".join(
         f"{name} ({'' if preset.bits_per_dim is None else f'{preset.bits_per_dim} bits/dim, '}"
         f"{preset.source})"
-        for name, preset in PRESETS.items()
+        for name, preset in {**PRESETS, **CHAIN_PRESETS}.items()
     )
     flags.DEFINE_enum(
         "preset",
         None,
-        list(PRESETS),
+        [*PRESETS, *CHAIN_PRESETS],
         "A model of the papers, with its settings. A flag that is given too overrides the preset. "
         f"{described}",
         flag_values=flag_values,
@@ -180,12 +181,23 @@ def model_class_from_flags(flag_values=flags.FLAGS):
     return model_class
 
 
+def chain_preset_from_flags(flag_values=flags.FLAGS):
+    """The `ChainPreset` that --preset names, or None for another preset or none."""
+    return CHAIN_PRESETS.get(flag_values["preset"].value)
+
+
 def _preset(flag_values):
-    """The preset on the command line, or None. It must be of the same model as --model."""
+    """The preset on the command line, or None; of a chain, what all of its stages share.
+
+    It must be of the same model as --model.
+    """
     if "preset" not in flag_values or flag_values["preset"].value is None:
         return None
-    name = flag_values["preset"].value
-    preset, model = PRESETS[name], flag_values[_MODEL]
+    name, model = flag_values["preset"].value, flag_values[_MODEL]
+    preset = PRESETS.get(name)
+    if preset is None:
+        chain = CHAIN_PRESETS[name]
+        preset = Preset(chain.values, chain.bits_per_dim, chain.source)
     if model.present and model.value != preset.kind:
         raise ValueError(
             f"`model` must be left out, or be {preset.kind} for the preset {name}. "
@@ -194,7 +206,7 @@ def _preset(flag_values):
     return preset
 
 
-def values_from_flags(config_class, flag_values=flags.FLAGS):
+def values_from_flags(config_class, flag_values=flags.FLAGS, preset=None):
     """The values of all flags of a class.
 
     Each value is the one on the command line. If there is none, it is the value of the preset. If
@@ -203,6 +215,7 @@ def values_from_flags(config_class, flag_values=flags.FLAGS):
     Args:
       config_class: The class that `define_flags` was called with, or a part of it.
       flag_values: The parsed absl `FlagValues`.
+      preset: The `Preset` of a stage of a chain. None for that of --preset.
 
     Returns:
       A dict, field name -> value, without the fields that come from the data. For `RunConfig` it
@@ -220,7 +233,7 @@ def values_from_flags(config_class, flag_values=flags.FLAGS):
         for part in (model_class, DataConfig, TrainingConfig):
             values |= values_from_flags(part, flag_values)
         return values
-    preset = _preset(flag_values)
+    preset = _preset(flag_values) if preset is None else preset
     all_fields = _flag_fields(RunConfig)
     values = {}
     for name, by_class in _flag_fields(config_class).items():
@@ -236,7 +249,7 @@ def values_from_flags(config_class, flag_values=flags.FLAGS):
     return values
 
 
-def explicit_values_from_flags(config_class, flag_values=flags.FLAGS):
+def explicit_values_from_flags(config_class, flag_values=flags.FLAGS, with_preset=True):
     """The values that the user gave on the command line, as flags or by a preset.
 
     A value that the user gave is included even if it equals the default.
@@ -244,6 +257,7 @@ def explicit_values_from_flags(config_class, flag_values=flags.FLAGS):
     Args:
       config_class: The class that `define_flags` was called with, or a part of it.
       flag_values: The parsed absl `FlagValues`.
+      with_preset: Whether values of a preset count.
 
     Returns:
       A dict, field name -> value. For `RunConfig` it can hold options of all models, and it holds
@@ -252,7 +266,7 @@ def explicit_values_from_flags(config_class, flag_values=flags.FLAGS):
     Raises:
       ValueError: If --preset belongs to another model than --model.
     """
-    preset = _preset(flag_values)
+    preset = _preset(flag_values) if with_preset else None
     preset_values = {} if preset is None else preset.values
     values = {}
     if config_class is RunConfig:

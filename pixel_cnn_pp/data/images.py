@@ -65,6 +65,11 @@ class ImageData:
             )
 
     @property
+    def condition_levels(self):
+        """None: the labels are classes. See `viewed.ViewedData`."""
+        return None
+
+    @property
     def source(self):
         """The data whose images are read, cut and mirrored: these. See `viewed.ViewedData`."""
         return self

@@ -21,6 +21,7 @@ chain              chains of models, of Kolesnikov & Lampert 2017
 import contextlib
 
 from pixel_cnn_pp import layers
+from pixel_cnn_pp.models import stages
 from pixel_cnn_pp.models.base import AutoregressiveModel
 from pixel_cnn_pp.models.chain import Chain
 from pixel_cnn_pp.models.gated_pixel_cnn import GatedPixelCNN
@@ -40,6 +41,7 @@ __all__ = [
     "Step",
     "checked",
     "make",
+    "stages",
 ]
 
 _CLASSES = {

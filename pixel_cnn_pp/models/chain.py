@@ -46,9 +46,9 @@ class Chain(AutoregressiveModel):
 
         log p(X) >= sum{ log p(psi_k(X) | psi_{k-1}(X)) : k }
 
-    (their equation 2, applied n - 1 times). The right side is what this model calls `log_prob`. The difference is -log p(psi_{k-1}(X) |
-    psi_k(X)) under the model itself, summed over k, which is small if stage k follows its
-    condition. Sampling draws stage after stage.
+    (their equation 2, applied n - 1 times). The right side is what this model calls `log_prob`. The
+    difference is -log p(psi_{k-1}(X) | psi_k(X)) under the model itself, summed over k, which is
+    small if stage k follows its condition. Sampling draws stage after stage.
 
     Grayscale PixelCNN is a chain of two stages, of a gray picture and of the image. Pyramid
     PixelCNN is a chain of pictures that grow.

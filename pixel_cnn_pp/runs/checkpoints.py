@@ -1,6 +1,7 @@
 """The files of a run: its configuration and its checkpoints.
 
     RUN_DIR/config.json
+    RUN_DIR/stages/NAME/               of a chain: the run of a stage; it has no checkpoints itself
     RUN_DIR/checkpoints/step_000001234/state.json      progress of the training, and the model
                                        weights.npz     the weights
                                        averages.npz    their Polyak averages, under the same names
@@ -27,12 +28,15 @@ from pixel_cnn_pp.runs.stored import TrainingState, latest
 __all__ = [
     "TrainingState",
     "averages",
+    "data_of_stage",
     "latest",
     "load",
     "load_config",
+    "load_stages",
     "restore",
     "save",
     "save_config",
+    "stage_directory",
 ]
 
 
@@ -214,6 +218,16 @@ def load(run_dir, weights="ema"):
     if model_files.is_model_file(run_dir):
         return model_files.load(run_dir)
     run = load_config(run_dir)
+    if isinstance(run.model, config.ChainConfig):
+        names = load_stages(run_dir, run)
+        for name in names:
+            if latest(stage_directory(run_dir, name)) is None:
+                raise ValueError(
+                    f"All stages of a chain must be trained. Received: no checkpoint of stage "
+                    f"{name}; python train.py --save_dir {run_dir} --load_params trains it."
+                )
+        of_stages = [load(stage_directory(run_dir, name), weights) for name in names]
+        return models.Chain(of_stages, run.model.views)
 
     def read(checkpoint):
         # The sizes in a damaged configuration may be of no model that fits into the memory.
@@ -226,6 +240,50 @@ def load(run_dir, weights="ema"):
         return model
 
     return stored.read_latest(run_dir, read)
+
+
+def stage_directory(run_dir, name):
+    """The directory of the run of a stage of a chain."""
+    return pathlib.Path(run_dir) / "stages" / name
+
+
+def load_stages(run_dir, run=None):
+    """Reads the configurations of the runs of all stages of a chain.
+
+    Args:
+      run_dir: Path of the run of the chain.
+      run: RunConfig of the chain. None to read it.
+
+    Returns:
+      {name: RunConfig}, in the order of the stages.
+
+    Raises:
+      ValueError: If a stage is not there, cannot be read, or is of another chain.
+    """
+    run = load_config(run_dir) if run is None else run
+    found = {}
+    for number, name in enumerate(run.model.stage_names):
+        own = found[name] = load_config(stage_directory(run_dir, name))
+        differ = config.differences(own.model, run.model.stages[number])
+        # Where the data lie may differ from machine to machine.
+        expected = data_of_stage(run.data, run.model, number)
+        expected = dataclasses.replace(expected, data_dir=own.data.data_dir)
+        differ += config.differences(own.data, expected)
+        if differ:
+            raise ValueError(
+                f"Stage {name} must be that of the chain in {run_dir}. Received: another one, with "
+                f"{', '.join(differ)} (stage != chain)"
+            )
+    return found
+
+
+def data_of_stage(data_config, chain, number):
+    """The DataConfig of a stage: that of the chain, with the views of the stage."""
+    return dataclasses.replace(
+        data_config,
+        view=chain.views[number],
+        condition_view=None if number == 0 else chain.views[number - 1],
+    )
 
 
 def averages(model, optimizer):

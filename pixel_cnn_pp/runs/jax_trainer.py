@@ -49,7 +49,6 @@ class Trainer:
         self.graph = None
         self._seed = training.seed
         self._accumulate_steps = training.accumulate_steps
-        self._is_conditional = run.model.num_classes is not None
         with strategy.scope():
             keras.utils.set_random_seed(training.seed)
             self._model = models.make(run.model, recompute=training.recompute, dtype=training.dtype)
@@ -179,7 +178,7 @@ class Trainer:
         return evaluation.score(
             log_prob,
             data.eval_batches(images, batch_size),
-            self._is_conditional,
+            self._model.is_conditional,
             self._model.likelihood.unit,
         )
 
@@ -188,7 +187,7 @@ class Trainer:
         return True
 
     def _condition(self, labels):
-        return labels if self._is_conditional else None
+        return labels if self._model.is_conditional else None
 
     def _place(self, batch):
         """Divides a batch among the devices. None stays None."""

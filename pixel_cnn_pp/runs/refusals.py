@@ -75,18 +75,33 @@ def check_data(run, train_data, test_data):
     """
     model = run.model
     for name, images in (("train", train_data), ("test", test_data)):
-        found = dataclasses.replace(
-            model,
-            image_shape=images.images.shape[1:],
-            num_levels=images.num_levels,
-            num_classes=None if model.num_classes is None else images.num_classes,
-        )
+        changes = {
+            "image_shape": images.images.shape[1:],
+            "num_levels": images.num_levels,
+            "num_classes": None if model.num_classes is None else images.num_classes,
+        }
+        if getattr(model, "condition_shape", None) is not None:
+            _check_condition(model, name, images)
+        found = dataclasses.replace(model, **changes)
         if found != model:
             raise ValueError(
                 f"The {name} images must fit the model. Received: {found.image_shape}, "
                 f"{found.num_levels} levels, {found.num_classes} classes; the model has "
                 f"{model.image_shape}, {model.num_levels} levels, {model.num_classes} classes"
             )
+
+
+def _check_condition(model, name, images):
+    """Checks that the data have the pictures that the images of a model are conditioned on."""
+    found = None
+    if images.condition_levels is not None:
+        found = images.labels.shape[1:], images.condition_levels
+    expected = model.condition_shape, model.condition_levels
+    if found != expected:
+        raise ValueError(
+            f"The {name} images must have the conditions of the model, of shape {expected[0]} and "
+            f"{expected[1]} levels. Received: {found}"
+        )
 
 
 def check_progress(run, state, num_images):

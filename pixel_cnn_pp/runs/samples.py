@@ -29,9 +29,15 @@ class Pictures:
         self._run = run
         self._num_samples = run.training.num_samples * batch_size
         self._originals = np.asarray(test_data.images[:_NUM_COMPLETED])
-        self._labels = None
-        if run.model.num_classes is not None:
+        self._labels = self._drawn_labels = None
+        num_classes = run.model.num_classes
+        if num_classes is not None:
             self._labels = test_data.labels[:_NUM_COMPLETED]
+            self._drawn_labels = np.arange(self._num_samples) % num_classes
+        elif test_data.condition_levels is not None:  # pictures, of a stage of a chain
+            self._labels = test_data.labels[:_NUM_COMPLETED]
+            own = test_data.labels[: self._num_samples]
+            self._drawn_labels = own[np.arange(self._num_samples) % max(1, len(own))]
         self._model = None
 
     def write(self, trainer, epoch, monitor):
@@ -54,11 +60,13 @@ class Pictures:
         folder = pathlib.Path(self._run.training.save_dir) / "samples"
         seed = self._run.training.seed + epoch
 
-        labels = None if num_classes is None else np.arange(self._num_samples) % num_classes
+        labels = self._drawn_labels
         images = sampling.sample(self._model, self._num_samples, labels, seed)
         num_columns = math.isqrt(self._num_samples) if num_classes is None else num_classes
         picture = plots.image_grid(images, num_columns, num_levels, scale=scale)
-        arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
+        arrays = {"images": images}
+        if labels is not None:
+            arrays["labels" if num_classes is not None else "condition"] = labels
         plots.save_drawn(folder / f"epoch_{epoch:04d}", picture, arrays)
         monitor.write_picture("samples", picture, trainer.step)
 
@@ -66,7 +74,7 @@ class Pictures:
         completed = sampling.sample(
             self._model,
             len(self._originals) * _NUM_COMPLETED,
-            None if self._labels is None else np.repeat(self._labels, _NUM_COMPLETED),
+            None if self._labels is None else np.repeat(self._labels, _NUM_COMPLETED, axis=0),
             seed,
             init_images=np.repeat(self._originals, _NUM_COMPLETED, axis=0),
             known_mask=known_mask,

@@ -41,7 +41,6 @@ class Trainer:
         self._num_local_replicas = self.num_replicas // self.num_workers
         self._seed = training.seed
         self._accumulate_steps = training.accumulate_steps
-        self._is_conditional = run.model.num_classes is not None
         with strategy.scope():
             keras.utils.set_random_seed(training.seed)
             self.model = models.make(run.model, recompute=training.recompute, dtype=training.dtype)
@@ -158,7 +157,7 @@ class Trainer:
         return evaluation.score(
             log_prob,
             data.eval_batches(images, batch_size),
-            self._is_conditional,
+            self.model.is_conditional,
             self.model.likelihood.unit,
         )
 
@@ -174,7 +173,7 @@ class Trainer:
         return bool(tf.reduce_all(numbers() == number))
 
     def _condition(self, labels):
-        return labels if self._is_conditional else None
+        return labels if self.model.is_conditional else None
 
     def _split(self, batch):
         """Divides this worker's part of a batch among its replicas. None stays None."""
