@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from pixel_cnn_pp.codec import container, stages
+from pixel_cnn_pp.codec import container
 from pixel_cnn_pp.models import conditions, inputs
+from pixel_cnn_pp.models.stages import multiple
 
 
 def pictures_of(model, images):
@@ -34,11 +35,11 @@ def checked_tile_shape(model, tile_shape):
         raise ValueError(
             f"`tile_shape` must be (height, width), at least 1. Received: tile_shape={tile_shape!r}"
         )
-    multiple = stages.multiple(model)
-    if any(side % multiple for side in tile_shape):
+    factor = multiple(model)
+    if any(side % factor for side in tile_shape):
         raise ValueError(
-            f"`tile_shape` must have multiples of {multiple}, by which the first picture of this "
-            f"model is smaller. Received: tile_shape={tile_shape!r}"
+            f"`tile_shape` must be multiples of {factor}, by which the first picture of this model "
+            f"is smaller. Received: tile_shape={tile_shape!r}"
         )
     return tile_shape
 

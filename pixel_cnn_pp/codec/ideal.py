@@ -6,6 +6,7 @@ import numpy as np
 
 from pixel_cnn_pp import evaluation, likelihoods
 from pixel_cnn_pp.codec import plan, stages
+from pixel_cnn_pp.models.stages import multiple
 
 
 def bits(model, pictures, condition=None, tile_shape=None, batch_size=64, progress=None):
@@ -31,10 +32,10 @@ def bits(model, pictures, condition=None, tile_shape=None, batch_size=64, progre
     raw_params_of = [evaluation.compiled_raw_params(stage.model) for stage in model.stages]
     shapes = plan.grouped([picture.shape[:2] for picture in pictures])
     total = plan.num_tiles(shapes, tile_shape)
-    batch_size, multiple = min(batch_size, total), stages.multiple(model)
+    batch_size = min(batch_size, total)
     found, done = np.zeros(len(pictures)), 0
     for chunk in plan.make(shapes, tile_shape, batch_size):
-        chunk = plan.rounded_up(chunk, multiple)
+        chunk = plan.rounded_up(chunk, multiple(model))
         levels, sides = plan.canvas(chunk, batch_size, model.config.image_shape[-1])
         for index, tile in enumerate(chunk.tiles):
             levels[: tile.height, : tile.width, index] = tile.of(pictures[tile.picture])

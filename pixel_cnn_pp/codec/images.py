@@ -10,6 +10,7 @@ import numpy as np
 from pixel_cnn_pp import likelihoods
 from pixel_cnn_pp.codec import arguments, container, identity, plan, stages
 from pixel_cnn_pp.models import inputs
+from pixel_cnn_pp.models.stages import multiple
 from pixel_cnn_pp.sampling import draw
 
 
@@ -285,8 +286,7 @@ def _decode(model, header, number, chunk, condition, data, expected, report):
 
 def _chunks(model, header):
     """The chunks of a file, with canvases that all stages of the model can divide."""
-    multiple = stages.multiple(model)
-    return (plan.rounded_up(chunk, multiple) for chunk in header.plan())
+    return (plan.rounded_up(chunk, multiple(model)) for chunk in header.plan())
 
 
 def _check_chunks(model, header):

@@ -9,7 +9,6 @@ smaller picture is made of it. Of a picture of a stage, only that part is coded 
 reaches.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -40,11 +39,6 @@ class Pictures(NamedTuple):
                 levels[:height, width:, index] = levels[:height, width - 1 : width, index]
                 levels[height:, :, index] = levels[height - 1 : height, :, index]
         return self._replace(levels=levels)
-
-
-def multiple(model):
-    """The number of which the height and the width of a canvas are multiples."""
-    return math.lcm(*(stage.view.factor for stage in model.stages))
 
 
 def num_rows(model, height):

@@ -222,7 +222,7 @@ class Chain(AutoregressiveModel):
         channels, num_levels = self.config.image_shape[-1], self.config.num_levels
         found = [inputs.check_images(images, channels, num_levels)]
         shape = tuple(images.shape)
-        height, width = (1 if side is None else side for side in shape[1:3])
+        height, width = shape[1:3]  # None where it is not known yet
         for stage in self.stages:
             own = stage.view.factor
             stage.view.shape_of((height or own, width or own, channels))

@@ -187,7 +187,7 @@ def sample_stages(
         zip(model.stages, canvases, of_stages, strict=True)
     ):
         if number > first:
-            own_seed = start.seed_of(seed, number)
+            own_seed = int(start.seed_of(int(np.uint32(seed).astype(np.int32)), number))
             condition = draw_images(
                 stage.model, *canvas, condition, own_seed, controls, report.of_next_stage()
             )
