@@ -29,6 +29,7 @@ FLOORS = {
     "evaluation": 2,
     "codec": 3,  # it walks with the driver of `sampling`
     "runs": 3,
+    "signatures": 3,  # of what `export` writes
     "export": 4,
     "tf1_import": 4,
     "command": 5,  # runs a script of the roof
@@ -46,6 +47,7 @@ ON_TENSORFLOW = {
     "runs.refusals",
     "runs.trainer",
     "runs.updates",
+    "signatures",
     "tf1_import.checkpoint",
     "tf1_import.files",
     "tf1_import.run",
