@@ -92,6 +92,8 @@ def _train_chain(preset, stored):
             options.append((model_class, values, config.TrainingConfig(**training)))
         data_config = config.DataConfig(**config.values_from_flags(config.DataConfig))
     strategy = devices.make_strategy(FLAGS.nr_gpu, FLAGS.peer_timeout)
+    if devices.num_workers(strategy) > 1 and FLAGS.stage is None:
+        raise ValueError("`stage` must be given where several workers train. Received: stage=None")
     train_data, test_data = (data.load_split(data_config, split) for split in ("train", "test"))
     if preset is not None:
         if FLAGS.class_conditional and train_data.num_classes is None:
@@ -104,7 +106,8 @@ def _train_chain(preset, stored):
         if (pathlib.Path(FLAGS.save_dir) / "config.json").exists():
             of_stages = checkpoints.load_stages(FLAGS.save_dir, run)
         else:
-            chains.create(FLAGS.save_dir, run, new)
+            if devices.worker_index(strategy) == 0:
+                chains.create(FLAGS.save_dir, run, new)
             of_stages = new
     names = list(of_stages)
     if FLAGS.stage is not None and FLAGS.stage not in names:
@@ -113,11 +116,12 @@ def _train_chain(preset, stored):
         )
     given = config.explicit_values_from_flags(config.RunConfig, with_preset=False)
     wanted = names if FLAGS.stage is None else [FLAGS.stage]
-    resumed = {}
-    for name in wanted:
-        place = str(checkpoints.stage_directory(FLAGS.save_dir, name))
-        resumed[name] = config.resume(of_stages[name], {**given, "save_dir": place})
-    chains.train(resumed, train_data, test_data, strategy)
+    chains.train(
+        {name: chains.resumed(FLAGS.save_dir, name, of_stages[name], given) for name in wanted},
+        train_data,
+        test_data,
+        strategy,
+    )
 
 
 if __name__ == "__main__":

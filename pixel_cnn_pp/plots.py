@@ -94,6 +94,30 @@ def completion_grid(originals, known_mask, completed, num_levels, scale=1):
     return image_grid(shown, num_columns, num_levels, scale=scale)
 
 
+def stage_grid(columns, scale=1):
+    """Shows pictures of several sizes and levels side by side: a row each, a column for each kind.
+
+    Args:
+      columns: List of (integers [N, h, w, c], number of their levels). The last ones are the
+        largest, and sides of the others divide theirs.
+      scale: Whole number of at least 1, the side of the square that shows a pixel of the largest.
+    Returns:
+      uint8 array [H', W', 3], as `image_grid` returns.
+    Raises:
+      ValueError: As `image_grid` does.
+    """
+    height, width = columns[-1][0].shape[1:3]
+    shown = []
+    for pictures, num_levels in columns:
+        # One below the other, and without lines between them, they are one picture.
+        column = image_grid(pictures, 1, num_levels, padding=0)
+        own_height, own_width = pictures.shape[1:3]
+        column = column.repeat(height // own_height, axis=0).repeat(width // own_width, axis=1)
+        shown.append(column.reshape(len(pictures), height, width, 3))
+    cells = np.stack(shown, axis=1).reshape(-1, height, width, 3)
+    return image_grid(cells, len(columns), scale=scale)
+
+
 def save_png(path, picture):
     """Writes a picture to a PNG file. The file is complete or not written.
 

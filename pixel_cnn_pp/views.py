@@ -11,12 +11,16 @@ name is a text:
 """
 
 import dataclasses
+import math
 import re
 
 import numpy as np
 
-# The products of `gray` stay below 2^31.
-_MOST_GRAY = 2**21
+# What is computed of one pixel or of one block stays below 2^31: 1000 G L, and N^2 L.
+_MOST_GRAY = 2**31 // 1000
+_MOST_MEAN = 2**31
+# A gray picture has at most as many levels as the image, so that its own number has a limit too.
+_MOST_GRAY_LEVELS = math.isqrt(_MOST_GRAY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +46,7 @@ class View:
         return self.number if self.kind in ("mean", "every") else 1
 
     def shape_of(self, image_shape):
-        """The shape (h, w, c) of the view of images (H, W, C).
+        """The shape (h, w, c) of the view of images (H, W, C). A side is None if it is unknown.
 
         Raises:
           ValueError: If there is no such view of such images.
@@ -52,13 +56,14 @@ class View:
             raise ValueError(
                 f"Images must have 3 channels for the view {self.name}. Received: {channels}"
             )
-        if height % self.factor or width % self.factor:
+        if any(side is not None and side % self.factor for side in (height, width)):
             raise ValueError(
                 f"Height and width of images must be multiples of {self.factor} for the view "
                 f"{self.name}. Received: {height} x {width}"
             )
         channels = 1 if self.kind == "gray" else channels
-        return height // self.factor, width // self.factor, channels
+        height, width = (side and side // self.factor for side in (height, width))
+        return height, width, channels
 
     def levels_of(self, num_levels):
         """The number of levels of the view of images with L levels.
@@ -66,14 +71,17 @@ class View:
         Raises:
           ValueError: If there is no such view of such images.
         """
-        if self.kind != "gray":
-            return num_levels
-        if not self.number <= num_levels <= _MOST_GRAY // self.number:
+        lowest, highest = 2, num_levels
+        if self.kind == "gray":
+            lowest, highest = self.number, _MOST_GRAY // self.number
+        if self.kind == "mean":
+            highest = _MOST_MEAN // self.number**2
+        if not lowest <= num_levels <= highest:
             raise ValueError(
-                f"Images must have {self.number} to {_MOST_GRAY // self.number} levels for the "
-                f"view {self.name}. Received: {num_levels}"
+                f"Images must have {lowest} to {highest} levels for the view {self.name}. "
+                f"Received: {num_levels}"
             )
-        return self.number
+        return self.number if self.kind == "gray" else num_levels
 
     def of(self, images, num_levels):
         """Computes the view.
@@ -83,12 +91,16 @@ class View:
           num_levels: L.
 
         Returns:
-          Array or tensor [B, h, w, c] of whole numbers, see `shape_of` and `levels_of`. An array
-          has the least unsigned dtype for its levels, and a tensor has int32. The image itself is
-          returned as it is.
+          Array or tensor [B, h, w, c] of whole numbers, see `shape_of` and `levels_of`. Of "gray"
+          and "mean", an array has the least unsigned dtype for its levels, and a tensor has int32.
+          The other views keep the dtype, and the image itself is returned as it is.
+
+        Raises:
+          ValueError: If there is no such view of such images.
         """
         if self.kind == "image":
             return images
+        self.shape_of(tuple(images.shape[1:]))
         if self.kind == "every":
             return images[:, :: self.number, :: self.number]
         if isinstance(images, np.ndarray):
@@ -99,7 +111,7 @@ class View:
         return self._computed(ops.cast(images, "int32"), num_levels, ops)
 
     def known(self, mask):
-        """Where the view is known, if some pixels of the images are: where the whole block is.
+        """Where the view is known, if some pixels of the images are: where all are that it is of.
 
         Args:
           mask: Boolean array or tensor [B, H, W].
@@ -152,12 +164,13 @@ def parse(name):
       >>> parse("mean:4").shape_of((32, 32, 3))
       (8, 8, 3)
     """
-    found = re.fullmatch(r"(gray|mean|every):([1-9][0-9]{0,4})", str(name))
-    if name == IMAGE.name:
+    if isinstance(name, str) and name == IMAGE.name:
         return IMAGE
-    if found is None or int(found[2]) < 2:
+    found = re.fullmatch(r"(gray|mean|every):([1-9][0-9]{0,3})", str(name))
+    number = int(found[2]) if found else 0
+    if number < 2 or (found[1] == "gray" and number > _MOST_GRAY_LEVELS):
         raise ValueError(
-            "A view must be image, gray:G, mean:N or every:N, with whole numbers of at least 2. "
-            f"Received: {name!r}"
+            f"A view must be image, gray:G, mean:N or every:N, G from 2 to {_MOST_GRAY_LEVELS} "
+            f"and N from 2 to 9999. Received: {' '.join(repr(name).split())}"
         )
-    return View(found[1], int(found[2]))
+    return View(found[1], number)

@@ -71,9 +71,11 @@ SPECIMENS = {
         shortcuts=False,
         condition_shape=(8, 4, 2),
         condition_levels=16,
+        embedding_resnet=1,
+        embedding_resolutions=3,
     ),
     "two_resolutions": ModelConfig(
-        image_shape=(5, 6, 3),  # one is no multiple of 2
+        image_shape=(6, 10, 3),
         num_levels=32,
         nr_resnet=1,
         nr_filters=4,
@@ -81,15 +83,22 @@ SPECIMENS = {
         resnet_nonlinearity="elu",
         dropout_p=0.25,
         num_resolutions=2,
+        condition_shape=(3, 5, 1),  # no multiples of 2
+        condition_levels=32,
+        embedding_resnet=1,
+        embedding_filters=3,
     ),
     "one_resolution": ModelConfig(
-        image_shape=(6, 4, 1),
+        image_shape=(12, 4, 1),
         num_levels=9,
         nr_resnet=2,
         nr_filters=4,
         nr_logistic_mix=2,
         dropout_p=0.25,
         num_resolutions=1,
+        condition_shape=(3, 1, 2),  # a quarter of the sides
+        embedding_resnet=1,
+        embedding_resolutions=1,
     ),
     # PixelCNN++, the small receptive fields; the first of the list is one too.
     "four_channels": ModelConfig(
@@ -154,7 +163,7 @@ SPECIMENS = {
     ),
     "pixel_cnn_picture": PixelCNNConfig(
         image_shape=(4, 6, 2), num_levels=5, nr_resnet=1, nr_filters=6, nr_output_filters=8,
-        condition_shape=(2, 6, 3), condition_levels=9,
+        condition_shape=(2, 6, 3), condition_levels=9, embedding_resnet=1, embedding_filters=5,
     ),
     # Gated PixelCNN.
     "gated": GatedPixelCNNConfig(
@@ -167,7 +176,7 @@ SPECIMENS = {
     ),
     "gated_two": GatedPixelCNNConfig(
         image_shape=(4, 6, 2), num_levels=5, nr_resnet=2, nr_filters=13, filter_size=3,
-        nr_output_filters=14, condition_shape=(2, 3, 1),
+        nr_output_filters=14, condition_shape=(2, 3, 1), embedding_resnet=1, embedding_filters=3,
     ),
     "gated_vector": GatedPixelCNNConfig(
         image_shape=(6, 4, 1), num_levels=6, nr_resnet=2, nr_filters=6, filter_size=3,
@@ -373,12 +382,21 @@ def has_dropout(name):
 
 
 def has_initialisation(name):
-    """Whether the specimen of this name is initialised from data."""
+    """Whether the specimen of this name is initialised from data, beside an embedding network."""
     return _initialises(build(name))
 
 
 def _initialises(model):
     return type(model).initialize is not models.AutoregressiveModel.initialize
+
+
+def initialised(model, name):
+    """Whether each weight of a model, made as the specimen of this name, is set from data."""
+    own = model.weights if has_initialisation(name) else getattr(model.embedding, "weights", [])
+    return [
+        weight.name in ("g", "b") and any(weight is each for each in own)
+        for weight in model.weights
+    ]
 
 
 def with_sides(config, height, width):

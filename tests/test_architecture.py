@@ -58,6 +58,7 @@ BY_OTHERS = {"runs.loop", "tf1_import.run"}
 # Probability: imported when they are called.
 WHEN_CALLED = {
     ("sampling.draw", "compile_function"),
+    ("sampling.named_functions", "with_xla"),
     ("codec.identity", "_accelerator"),
     ("codec.walk", "_stop"),
     ("models.blocks", "_compile"),

@@ -5,7 +5,7 @@ from dataclasses import field
 
 from pixel_cnn_pp import views
 from pixel_cnn_pp.config import model_fields
-from pixel_cnn_pp.config.fields import about, message
+from pixel_cnn_pp.config.fields import about, checked, message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,7 @@ class ChainConfig:
 
     def __post_init__(self):
         """Checks the stages against their views, and against each other."""
+        checked(self.__dataclass_fields__["kind"], self.kind)
         for name in ("stages", "views"):
             value = getattr(self, name)
             if not isinstance(value, list | tuple):
@@ -49,13 +50,21 @@ class ChainConfig:
             if not hasattr(stage, "image_shape") or isinstance(stage, ChainConfig):
                 rule = "`stages` must be configurations of models that are no chains"
                 raise ValueError(message(rule, "stage", stage))
+            if getattr(stage, "energy_distance", False):
+                rule = "`stages` must have a likelihood, because log-likelihoods of stages add up"
+                raise ValueError(message(rule, "energy_distance", True))
         found = [views.parse(name) for name in self.views]
         if found[-1] != views.IMAGE:
             raise ValueError(message("`views` must end with image", "views", self.views))
+        if len(set(found)) < len(found):
+            raise ValueError(message("`views` must differ", "views", self.views))
         before = None
         for stage, view in zip(self.stages, found, strict=True):
             self._check_stage(stage, view, before)
             before = stage
+        if len(set(self.stage_names)) < len(self.stages):
+            rule = "`views` must be of different sizes, but for gray ones and the image"
+            raise ValueError(message(rule, "views", self.views))
 
     def _check_stage(self, stage, view, before):
         """Checks that a stage models its view, and is conditioned on the stage before it."""
@@ -67,7 +76,8 @@ class ChainConfig:
         if before is None:
             return
         expected = None, before.image_shape, before.num_levels
-        found = stage.num_classes, stage.condition_shape, stage.condition_levels
+        names = ("num_classes", "condition_shape", "condition_levels")
+        found = tuple(getattr(stage, name, None) for name in names)
         if found != expected:
             rule = "A stage after the first must be conditioned on the pictures of the stage before"
             words = "`num_classes`, `condition_shape` and `condition_levels`"
@@ -91,12 +101,12 @@ class ChainConfig:
     @property
     def condition_shape(self):
         """The shape of another condition of the first stage, or None."""
-        return self.stages[0].condition_shape
+        return getattr(self.stages[0], "condition_shape", None)
 
     @property
     def condition_levels(self):
         """The number of levels of a picture that the first stage is conditioned on."""
-        return self.stages[0].condition_levels
+        return getattr(self.stages[0], "condition_levels", None)
 
     @property
     def stage_names(self):
@@ -105,11 +115,12 @@ class ChainConfig:
         sizes = [
             str(height) if height == width else f"{height}x{width}" for height, width, _ in shapes
         ]
-        names = [
-            "gray" if views.parse(view).kind == "gray" else size
-            for view, size in zip(self.views, sizes, strict=True)
-        ]
-        return tuple(
-            "colour" if "gray" in names and sizes.count(name) > 1 and name != "gray" else name
-            for name in names
-        )
+        found = [views.parse(view) for view in self.views]
+        grays = [view for view in found if view.kind == "gray"]
+        names = []
+        for view, size in zip(found, sizes, strict=True):
+            if view.kind == "gray":
+                names.append("gray" if len(grays) == 1 else f"gray{view.number}")
+            else:
+                names.append("colour" if grays and view == views.IMAGE else size)
+        return tuple(names)

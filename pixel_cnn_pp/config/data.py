@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import field
 
 from pixel_cnn_pp import views
-from pixel_cnn_pp.config.fields import about, check_fields
+from pixel_cnn_pp.config.fields import about, check_fields, message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,8 @@ class DataConfig:
         default="cifar",
         metadata=about(
             "Name of the data set: digits, photos, mnist, fashion_mnist, binarized_mnist, cifar, "
-            "cifar100, imagenet32, imagenet64, celeba, or folder:PATH of pictures, or file:PATH of "
+            "cifar100, imagenet32, imagenet64, celeba, celeba128, "
+            "or folder:PATH of pictures, or file:PATH of "
             "arrays or an archive (npz:PATH is the same), or tfds:NAME of tensorflow-datasets",
             short_name="d",
         ),
@@ -121,6 +122,12 @@ class DataConfig:
     def __post_init__(self):
         """Checks each field, and the names of the views."""
         check_fields(self)
-        for name in (self.view, self.condition_view):
-            if name is not None:
-                views.parse(name)
+        for name in ("view", "condition_view"):
+            value = getattr(self, name)
+            try:
+                views.parse(views.IMAGE.name if value is None else value)
+            except ValueError as error:
+                rule, _, _ = str(error).partition(". Received")
+                raise ValueError(
+                    message(f"`{name}` must be None or a view. {rule}", name, value)
+                ) from None

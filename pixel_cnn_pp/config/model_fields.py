@@ -45,19 +45,49 @@ def condition_levels():
     return field(default=256, metadata=about(help_text, bounds=bounds, is_flag=False))
 
 
+def embedding_resnet():
+    """The number n of blocks of a group of the embedding network."""
+    help_text = (
+        "Number of residual blocks in each group of the network that makes features of the picture "
+        "that the model is conditioned on; with 0 there is no such network, and the model takes "
+        "the picture itself (Kolesnikov & Lampert 2017, section 4)"
+    )
+    return field(default=0, metadata=about(help_text, bounds=[(">=", 0)]))
+
+
+def embedding_filters():
+    """The number of filters of the embedding network, or None."""
+    help_text = "Number of filters of the embedding network; default: nr_filters"
+    return field(default=None, metadata=about(help_text, bounds=[(">=", 1)]))
+
+
+def embedding_resolutions():
+    """The number of resolutions of the embedding network, from the picture's own one down."""
+    help_text = (
+        "Number of resolutions of the first half of the embedding network: that of the picture, "
+        "and further ones of half the sides each"
+    )
+    return field(default=2, metadata=about(help_text, bounds=[(">=", 1), ("<=", 6)]))
+
+
 def check_condition(config):
     """Checks the fields of a condition against each other and against the image.
 
     Args:
-      config: Configuration of a model with `num_classes`, `condition_shape` and `condition_levels`.
+      config: Configuration of a model with all fields of a condition that this file describes.
 
     Raises:
       ValueError: If there are both classes and another condition, if the sides of a picture do not
-        divide those of the image, or if `condition_levels` is given without a picture.
+        divide those of the image, if `condition_levels` or an embedding network is given without a
+        picture, or if the sizes of the network are given without the network.
     """
     shape = config.condition_shape
     if shape is None or len(shape) == 1:
-        require_default(config, "condition_levels", "a `condition_shape` of a picture")
+        for name in ("condition_levels", "embedding_resnet"):
+            require_default(config, name, "a `condition_shape` of a picture")
+    if config.embedding_resnet == 0:
+        for name in ("embedding_filters", "embedding_resolutions"):
+            require_default(config, name, "an `embedding_resnet` of at least 1")
     if shape is None:
         return
     if config.num_classes is not None:

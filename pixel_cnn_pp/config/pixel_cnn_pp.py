@@ -135,6 +135,9 @@ class ModelConfig:
             bounds=[(">=", 1), ("<=", 3)],
         ),
     )
+    embedding_resnet: int = model_fields.embedding_resnet()
+    embedding_filters: int | None = model_fields.embedding_filters()
+    embedding_resolutions: int = model_fields.embedding_resolutions()
 
     def __post_init__(self):
         """Checks each field, and the fields that depend on each other."""

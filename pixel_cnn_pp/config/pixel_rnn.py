@@ -48,6 +48,9 @@ class _PixelRNNConfig:
     num_classes: int | None = model_fields.num_classes()
     condition_shape: tuple[int, ...] | None = model_fields.condition_shape()
     condition_levels: int = model_fields.condition_levels()
+    embedding_resnet: int = model_fields.embedding_resnet()
+    embedding_filters: int | None = model_fields.embedding_filters()
+    embedding_resolutions: int = model_fields.embedding_resolutions()
 
     def __post_init__(self):
         """Checks each field, and the fields that depend on each other."""

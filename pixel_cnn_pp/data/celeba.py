@@ -17,6 +17,10 @@ from pixel_cnn_pp.data import decoding, pictures, public_sets, store
 # central crop of 148 x 148" of Real NVP (Dinh et al., ICLR 2017), after Larsen et al. (ICML 2016).
 _CELEBA_SHAPE = (218, 178)
 _CELEBA_ROWS, _CELEBA_COLUMNS = slice(40, 188), slice(15, 163)
+# The crop of 128 x 128 of Kolesnikov & Lampert (ICML 2017), section 4.2: 50 rows are cut off at the
+# top and 40 at the bottom, 25 columns on each side. A twentieth of all images is the test split.
+_CELEBA128_ROWS, _CELEBA128_COLUMNS = slice(50, 178), slice(25, 153)
+_CELEBA128_TEST_PERCENT = 5
 # The numbers by which CelebA's list marks the training and the validation split.
 _CELEBA_SPLITS = {"train": 0, "test": 1}
 
@@ -53,8 +57,55 @@ def load_celeba(split, data_dir, image_size):
             f"`image_size` must lie in [1, {max_size}] for 'celeba'. "
             f"Received: image_size={image_size!r}"
         )
-    shape = (image_size, image_size, 3)
-    convert = functools.partial(_celeba_face, image_size)
+    part = "training" if split == "train" else "validation"
+    return _load(
+        "celeba",
+        split,
+        data_dir,
+        (image_size, image_size, 3),
+        functools.partial(_celeba_face, image_size),
+        _names_of_split,
+        {"tfds_split": "train" if split == "train" else "validation"},
+        f"the {part} split of CelebA",
+    )
+
+
+def load_celeba128(split, data_dir, image_size):
+    """Loads CelebA as Kolesnikov & Lampert (2017) do: crops of 128 x 128, without resizing.
+
+    The 202599 aligned images are divided at random: 5 per cent are the test split. The paper's own
+    division is not known. This one is always the same.
+
+    Args:
+      split: "train" or "test".
+      data_dir: As in `load_celeba`.
+      image_size: 128 or None.
+    Returns:
+      StoredImages, images uint8 [N, 128, 128, 3], without labels.
+    Raises:
+      ValueError: If `image_size` is another number, or the files are incomplete or damaged.
+      OSError: As in `load_celeba`.
+    """
+    public_sets.check_fixed_size("celeba128", image_size, 128)
+    train_percent = 100 - _CELEBA128_TEST_PERCENT
+    part = f"[:{train_percent}%]" if split == "train" else f"[{train_percent}%:]"
+    return _load(
+        "celeba128",
+        split,
+        data_dir,
+        (128, 128, 3),
+        _celeba128_face,
+        _names_at_random,
+        {
+            "tfds_split": "+".join(f"{each}{part}" for each in ("train", "validation", "test")),
+            "split": split,
+        },
+        f"{train_percent if split == 'train' else _CELEBA128_TEST_PERCENT} % of CelebA",
+    )
+
+
+def _load(name, split, data_dir, shape, convert, names_of, tfds_options, part):
+    """Loads a split from the files of CelebA, or from TensorFlow Datasets."""
     for root in (pathlib.Path(data_dir) / "celeba", pathlib.Path(data_dir)):
         partition, images = _celeba_files(root)
         if (partition is None) != (images is None):
@@ -64,22 +115,21 @@ def load_celeba(split, data_dir, image_size):
             )
         if partition is not None:
             source = str(images)
-            folder = _entry_of_celeba(partition, images, split, data_dir, shape, convert)
+            names = names_of(partition, split)
+            folder = _entry_of_celeba(name, names, images, split, data_dir, shape, convert)
             break
     else:
         source = "TensorFlow Datasets"
         folder = public_sets.tfds_entry(
             "celeb_a",
-            "train" if split == "train" else "validation",
-            data_dir,
-            shape,
-            convert,
-            "CelebA (list_eval_partition.txt and img_align_celeba)",
+            data_dir=data_dir,
+            shape=shape,
+            convert=convert,
+            title="CelebA (list_eval_partition.txt and img_align_celeba)",
+            **tfds_options,
         )
     stored = store.load_stored(folder, split)
-    part = "training" if split == "train" else "validation"
-    found = f"{stored.description}, the {part} split of CelebA, from {source}"
-    return dataclasses.replace(stored, description=found)
+    return dataclasses.replace(stored, description=f"{stored.description}, {part}, from {source}")
 
 
 def _celeba_files(root):
@@ -100,8 +150,8 @@ def _celeba_files(root):
     return tuple(next((path for path in paths if path.exists()), None) for paths in (lists, images))
 
 
-def _entry_of_celeba(partition, images, split, data_dir, shape, convert):
-    """The cache entry of one split of CelebA."""
+def _lines(partition):
+    """The lines of CelebA's list: [name of a file, number of its split]."""
     lines = [re.split(r"[\s,]+", line.strip()) for line in partition.read_text().splitlines()]
     lines = [line for line in lines if line != [""] and line != ["image_id", "partition"]]
     if any(len(line) != 2 or line[1] not in ("0", "1", "2") for line in lines):
@@ -109,7 +159,25 @@ def _entry_of_celeba(partition, images, split, data_dir, shape, convert):
             "CelebA's list must hold a file and 0, 1 or 2 a line. "
             f"Received: {partition} with other lines"
         )
-    names = [name for name, number in lines if number == str(_CELEBA_SPLITS[split])]
+    return lines
+
+
+def _names_of_split(partition, split):
+    """The names of the images of a split of CelebA's list."""
+    return [name for name, number in _lines(partition) if number == str(_CELEBA_SPLITS[split])]
+
+
+def _names_at_random(partition, split):
+    """The names of the images of a random split of all images of CelebA's list."""
+    names = sorted(name for name, _ in _lines(partition))
+    order = np.random.RandomState(0).permutation(len(names))
+    num_test = len(names) * _CELEBA128_TEST_PERCENT // 100
+    chosen = order[num_test:] if split == "train" else order[:num_test]
+    return [names[number] for number in sorted(chosen)]
+
+
+def _entry_of_celeba(entry_name, names, images, split, data_dir, shape, convert):
+    """The cache entry of one split of CelebA."""
     if images.is_dir():
         nested = images / images.name  # One archive has a folder in the folder.
         base = nested if nested.is_dir() else images
@@ -125,7 +193,7 @@ def _entry_of_celeba(partition, images, split, data_dir, shape, convert):
             return _zip_items(images, names)
 
     return public_sets.entry(
-        "celeba",
+        entry_name,
         [str(images.resolve()), states],
         split,
         data_dir,
@@ -149,11 +217,20 @@ def _zip_items(path, names):
 
 def _celeba_face(image_size, name, pixels, header):
     """Crops an aligned image and resizes it."""
+    face = _cropped(name, pixels, header, _CELEBA_ROWS, _CELEBA_COLUMNS)
+    face = Image.fromarray(np.ascontiguousarray(face))
+    return np.asarray(face.resize((image_size, image_size), Image.Resampling.BILINEAR))
+
+
+def _celeba128_face(name, pixels, header):
+    """Crops an aligned image to 128 x 128."""
+    return _cropped(name, pixels, header, _CELEBA128_ROWS, _CELEBA128_COLUMNS)
+
+
+def _cropped(name, pixels, header, rows, columns):
     if pixels.shape[:2] != _CELEBA_SHAPE:
         raise ValueError(
             "Images of CelebA must be the aligned ones, 218 x 178. "
             f"Received: {name} of {pixels.shape[0]} x {pixels.shape[1]}"
         )
-    face = public_sets.rgb(name, pixels, header)[_CELEBA_ROWS, _CELEBA_COLUMNS]
-    face = Image.fromarray(np.ascontiguousarray(face))
-    return np.asarray(face.resize((image_size, image_size), Image.Resampling.BILINEAR))
+    return public_sets.rgb(name, pixels, header)[rows, columns]

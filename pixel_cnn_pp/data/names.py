@@ -32,6 +32,7 @@ _SETS = {
     "imagenet32": functools.partial(imagenet.load_imagenet, size=32),
     "imagenet64": functools.partial(imagenet.load_imagenet, size=64),
     "celeba": celeba.load_celeba,
+    "celeba128": celeba.load_celeba128,
 }
 # Prefix of a name with a path, or with a name of TensorFlow Datasets -> loader (path, split,
 # data_dir, splits.Options) -> store.StoredImages.
@@ -237,4 +238,6 @@ def load_split(settings, split, num_classes=None, **changes):
         # In runs of earlier versions the labels are the numbers of the classes.
         options["class_names"] = tuple(map(str, range(num_classes)))
     found = load(name, split, **options)
-    return found if view is None else ViewedData(found, view, condition_view)
+    if view is None and condition_view is None:
+        return found
+    return ViewedData(found, view, condition_view)

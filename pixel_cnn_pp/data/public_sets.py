@@ -26,13 +26,22 @@ def check_fixed_size(name, image_size, fixed_size):
 
 
 def tfds_entry(
-    name, tfds_split, data_dir, shape, convert, title, num_classes=None, is_offered=True
+    name,
+    tfds_split,
+    data_dir,
+    shape,
+    convert,
+    title,
+    num_classes=None,
+    is_offered=True,
+    split=None,
 ):
     """Makes the cache entry of one split of a data set of TensorFlow Datasets, or finds it.
 
     Args:
       name: Name of the data set in TensorFlow Datasets.
-      tfds_split: "train", "test" or "validation". The cache calls a validation split "test".
+      tfds_split: "train", "test", "validation" or parts of them. The cache calls all but "train"
+        "test", unless `split` names it.
       data_dir: Folder of the data sets.
       shape: (H, W, C).
       convert: As in `pictures.decoder`.
@@ -40,6 +49,7 @@ def tfds_entry(
       num_classes: Number of classes, or None to store no labels.
       is_offered: Whether the data set can be downloaded. If not, it must already be prepared in
         `data_dir`.
+      split: "train" or "test", or None.
     Returns:
       Path of the folder of the entry.
     Raises:
@@ -67,8 +77,8 @@ def tfds_entry(
     states = [[path.name, *store.file_state(path)] for path in prepared]
     return entry(
         name.replace("/", "-"),
-        [builder.info.full_name, states],
-        "train" if tfds_split == "train" else "test",
+        [builder.info.full_name, states] + ([] if split is None else [tfds_split]),
+        split or ("train" if tfds_split == "train" else "test"),
         data_dir,
         shape,
         lambda writer: decoding.append_decoded(

@@ -38,8 +38,9 @@ class ViewedArray:
         return len(self._images)
 
     def __getitem__(self, rows):
-        """The views of some of the images, for a slice or an array of their numbers."""
-        return self.of(np.asarray(self._images[rows]))
+        """The views of some of the images, for a slice or an array of their numbers, or of one."""
+        images = np.asarray(self._images[rows])
+        return self.of(images[None])[0] if images.ndim == 3 else self.of(images)
 
     def __array__(self, dtype=None, copy=None):
         """All views. They must fit into the memory."""
@@ -69,13 +70,13 @@ class ViewedData:
 
         Args:
           source: `ImageData`.
-          view: Name of the view that the stage models, see `views`.
+          view: Name of the view that the stage models, see `views`. None for the images.
           condition_view: Name of the view that it is conditioned on, or None.
 
         Raises:
           ValueError: If there is no such view of such images.
         """
-        view = views.parse(view)
+        view = views.IMAGE if view is None else views.parse(view)
         self.source = source
         self.uncropped, self.class_names = source.uncropped, source.class_names
         self.images = ViewedArray(source.images, view, source.num_levels)

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from pixel_cnn_pp.layers.convolution import dropped
+from pixel_cnn_pp.layers.convolution import convolve, dropped
 from pixel_cnn_pp.layers.fresh import fresh
 
 _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
@@ -183,6 +183,9 @@ class WeightNormConv2D(_WeightNormConv):
 
     def linear(self, inputs, kernel, drop=None):
         """The convolution."""
+        if self.padding == "same" and self.strides == 1:
+            pads = [((size - 1) // 2, size // 2) for size in self.kernel_size]
+            return convolve(inputs, kernel, pads, drop=drop)
         return ops.conv(
             dropped(inputs, drop),
             kernel,

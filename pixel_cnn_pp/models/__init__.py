@@ -5,8 +5,10 @@ keras_model        what a model is for Keras
 scoring            log-likelihoods of images, pixels and sub-pixels
 step               the methods of a cached step
 conditions         what images are conditioned on, as a network takes it
+embedding          makes features of a picture that images are conditioned on
 inputs             checks of images and conditions
 blocks             traces blocks of the same form once
+gated_blocks       runs gated residual blocks on whole images, with their dropout
 pixel_cnn_pp       PixelCNN++ for whole images
 pixel_cnn_pp_images  what passes through PixelCNN++ for whole images
 pixel_cnn_pp_step  the cached step of PixelCNN++

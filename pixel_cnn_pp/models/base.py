@@ -1,13 +1,15 @@
 """The base class of all models: what a model defines, and what follows from it."""
 
-import functools
 import math
+from functools import partial, reduce
 
 import keras
 from keras import ops
 
 from pixel_cnn_pp import layers, likelihoods, views
-from pixel_cnn_pp.models import conditions, inputs, scoring
+from pixel_cnn_pp.models import conditions, embedding, inputs, scoring
+from pixel_cnn_pp.models.blocks import BlockFunction
+from pixel_cnn_pp.models.gated_blocks import GatedBlocks, run_block
 from pixel_cnn_pp.models.keras_model import KerasModel
 from pixel_cnn_pp.models.stages import Stage
 
@@ -29,6 +31,8 @@ class AutoregressiveModel(KerasModel):
       config: The configuration, one of the dataclasses of `config`.
       likelihood: `likelihoods.Likelihood`.
       recompute: Whether gradients compute parts of the network again to save memory.
+      embedding: `embedding.EmbeddingNetwork` of the picture that images are conditioned on, or
+        None.
       has_dropout: Whether training drops units, for which `conditionals` then needs a seed.
       reads_channels: Whether raw parameters depend on the earlier channels of their own pixel.
     """
@@ -66,6 +70,10 @@ class AutoregressiveModel(KerasModel):
         self.config = config
         self.recompute = recompute
         self._seed_generator = keras.random.SeedGenerator()
+        self.embedding = embedding.make(config, self.dtype_policy)
+        self._apply_embedding_block = BlockFunction(
+            partial(run_block, layers.apply, None), recompute
+        )
 
     # The methods that a model defines
 
@@ -94,7 +102,8 @@ class AutoregressiveModel(KerasModel):
     def initialize(self, images, condition=None, seed=0):
         """Data-dependent initialisation from one whole batch.
 
-        By default this only checks its arguments. A model with such an initialisation overrides it.
+        By default this checks its arguments and initialises the embedding network, if there is one.
+        A model with such an initialisation of its own layers overrides it.
 
         Under a distribution strategy, call this in the strategy's scope and not inside `run`.
         Inside `run`, every replica would get different weights.
@@ -108,6 +117,9 @@ class AutoregressiveModel(KerasModel):
           ValueError: If images or condition are not of the form that `call` asks for.
         """
         self.check_inputs(images, condition)
+        if self.embedding is not None:
+            run_on_block = partial(run_block, layers.initialize, None)
+            self.embed(condition, GatedBlocks(layers.initialize, run_on_block))
 
     # The methods that follow from them
 
@@ -336,16 +348,23 @@ class AutoregressiveModel(KerasModel):
         """Whether the images are conditioned on something."""
         return conditions.is_there(self.config)
 
-    def embed(self, condition):
+    def embed(self, condition, blocks=None):
         """Computes what the network takes of a condition. It is done once for a batch.
 
         Args:
           condition: As in `call`, or None.
+          blocks: `gated_blocks.GatedBlocks` for the embedding network. None applies it without
+            dropout.
 
         Returns:
-          `conditions.Condition`. A picture has its pixels repeated to the sides of the images.
+          `conditions.Condition`. A picture, or its features, has the sides of the images.
         """
-        return conditions.embed(condition, self.config, self.compute_dtype, self.variable_dtype)
+        network = None
+        if self.embedding is not None:
+            blocks = blocks or GatedBlocks(layers.apply, self._apply_embedding_block)
+            network = partial(self.embedding, blocks=blocks)
+        dtypes = self.compute_dtype, self.variable_dtype
+        return conditions.embed(condition, self.config, *dtypes, network)
 
     @inputs.takes_labels
     def check_inputs(self, images, condition=None):
@@ -370,4 +389,4 @@ class AutoregressiveModel(KerasModel):
             inputs.check_condition(condition, tuple(images.shape), self.config),
         ]
         checks = [is_right for is_right in checks if is_right is not None]
-        return functools.reduce(ops.logical_and, checks) if checks else None
+        return reduce(ops.logical_and, checks) if checks else None

@@ -11,6 +11,9 @@ from pixel_cnn_pp import views
 from pixel_cnn_pp.models import inputs, stages
 from pixel_cnn_pp.models.base import AutoregressiveModel
 
+# Seeds of neighbouring stages differ by this number, so that no other seed of a run is among them.
+_SPREAD = 1013904223
+
 
 class _Likelihood:
     """What the likelihoods of the stages have in common, see `likelihoods.Likelihood`."""
@@ -42,7 +45,7 @@ class _Likelihood:
 class Chain(AutoregressiveModel):
     """A chain of models with auxiliary variables (Kolesnikov & Lampert 2017).
 
-    With the views psi_1(X), ..., psi_n(X) = X of an image, each of which is a function of the next,
+    With the views psi_1(X), ..., psi_n(X) = X of an image X,
 
         log p(X) >= sum{ log p(psi_k(X) | psi_{k-1}(X)) : k }
 
@@ -78,12 +81,17 @@ class Chain(AutoregressiveModel):
             shapes: a gray picture with as many levels as the stage has, means of blocks for a
             smaller picture, and the image itself at the end.
           recompute: As in `AutoregressiveModel`, for a configuration.
-          **kwargs: As in `AutoregressiveModel`. The dtype of models is their own.
+          **kwargs: As in `AutoregressiveModel`. The dtype of models that are given is their own.
 
         Raises:
           ValueError: If the stages do not fit each other.
         """
         if isinstance(stages, configs.ChainConfig):
+            if views is not None:
+                raise ValueError(
+                    "`views` must be left out for a ChainConfig, which has its own. "
+                    f"Received: views={_in_one_line(views)}"
+                )
             from pixel_cnn_pp import models  # the room makes chains too
 
             config = stages
@@ -94,11 +102,15 @@ class Chain(AutoregressiveModel):
             ]
         else:
             of_stages = _checked(stages)
-            kwargs = {**kwargs, "dtype": of_stages[0].dtype_policy}
+            if "dtype" in kwargs:
+                raise ValueError(
+                    "`dtype` must be left out for models, which have their own. "
+                    f"Received: dtype={_in_one_line(kwargs['dtype'])}"
+                )
+            kwargs["dtype"] = of_stages[0].dtype_policy
+            recompute = recompute or any(model.recompute for model in of_stages)
             of_configs = tuple(model.config for model in of_stages)
-            config = configs.ChainConfig(
-                of_configs, _views(of_configs) if views is None else tuple(views)
-            )
+            config = configs.ChainConfig(of_configs, _views(of_configs) if views is None else views)
         super().__init__(config, recompute, **kwargs)
         self.stage_models = of_stages
         self.likelihood = _Likelihood([model.likelihood for model in of_stages])
@@ -140,8 +152,11 @@ class Chain(AutoregressiveModel):
         """Initialises each stage from its views of one whole batch. As in `AutoregressiveModel`."""
         self.check_inputs(images, condition)
         parts = stages.pictures(self, images, condition)
-        for stage, (pictures, condition_of_stage) in zip(self.stages, parts, strict=True):
-            stage.model.initialize(pictures, condition_of_stage, seed=seed)
+        for number, (stage, (pictures, condition_of_stage)) in enumerate(
+            zip(self.stages, parts, strict=True)
+        ):
+            own_seed = (seed + number * _SPREAD) % 2**31
+            stage.model.initialize(pictures, condition_of_stage, seed=own_seed)
 
     def loss_of(self, raw_params, images, noise=None):
         """The sum of the losses of the stages. As in `AutoregressiveModel`."""
@@ -221,15 +236,10 @@ class Chain(AutoregressiveModel):
         """Checks images, and the condition of the first stage. As in `AutoregressiveModel`."""
         channels, num_levels = self.config.image_shape[-1], self.config.num_levels
         found = [inputs.check_images(images, channels, num_levels)]
-        shape = tuple(images.shape)
-        height, width = shape[1:3]  # None where it is not known yet
-        for stage in self.stages:
-            own = stage.view.factor
-            stage.view.shape_of((height or own, width or own, channels))
-        first = self.stages[0]
-        sides = (side and side // first.view.factor for side in shape[1:3])
-        of_stage = (shape[0], *sides, first.model.config.image_shape[-1])
-        found.append(inputs.check_condition(condition, of_stage, first.model.config))
+        shape = tuple(images.shape)  # a side is None where it is unknown
+        shapes = [stage.view.shape_of(shape[1:]) for stage in self.stages]
+        first = self.stage_models[0].config
+        found.append(inputs.check_condition(condition, (shape[0], *shapes[0]), first))
         found = [is_right for is_right in found if is_right is not None]
         return functools.reduce(ops.logical_and, found) if found else None
 
@@ -253,8 +263,13 @@ def _dtype(kwargs):
 
 
 def _seed_of(seed, number):
-    """The seed [2] of a stage, another one for each number."""
-    return seed + ops.cast(np.array([number * 7919, 0]), seed.dtype)
+    """The seed [2] of a stage, another one for each number. The sum may wrap around."""
+    seed = ops.convert_to_tensor(seed)
+    return seed + ops.cast(np.array([number * _SPREAD % 2**31, 0], "int32"), seed.dtype)
+
+
+def _in_one_line(value):
+    return " ".join(repr(value).split())
 
 
 def _checked(of_stages):
@@ -284,9 +299,10 @@ def _views(of_configs):
     for each in others:
         own_height, own_width, own_channels = each.image_shape
         factor = height // own_height
+        times_larger = own_height * factor, own_width * factor, own_channels
         if (own_height, own_width, own_channels, channels) == (height, width, 1, 3):
             found.append(f"gray:{each.num_levels}")
-        elif (own_height * factor, own_width * factor, own_channels) == last.image_shape:
+        elif factor > 1 and times_larger == last.image_shape:
             found.append(f"mean:{factor}")
         else:
             raise ValueError(

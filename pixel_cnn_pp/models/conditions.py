@@ -35,7 +35,14 @@ def num_features(config):
     shape = shape_of(config)
     if shape is None:
         return None
+    if has_embedding(config):
+        return config.embedding_filters or config.nr_filters
     return shape[-1]
+
+
+def has_embedding(config):
+    """Whether a model has an embedding network for the picture that it is conditioned on."""
+    return getattr(config, "embedding_resnet", 0) > 0
 
 
 def shape_of(config):
@@ -47,6 +54,14 @@ def times_larger(config):
     """How many times the height and the width of an image are those of its picture, a pair."""
     (height, width, _), (own_height, own_width, _) = config.image_shape, config.condition_shape
     return height // own_height, width // own_width
+
+
+def num_doublings(config):
+    """How many times an embedding network doubles both sides of its picture."""
+    times, found = times_larger(config), 0
+    while all(each % 2 ** (found + 1) == 0 for each in times):
+        found += 1
+    return found
 
 
 def is_there(config):
@@ -81,7 +96,7 @@ def labels_of(labels, num_classes):
     return ops.where(is_one_hot, ops.cast(ops.argmax(labels, axis=1), "int32"), -1)
 
 
-def embed(condition, config, compute_dtype, variable_dtype):
+def embed(condition, config, compute_dtype, variable_dtype, network=None):
     """Computes what a network takes of a condition.
 
     Args:
@@ -89,10 +104,11 @@ def embed(condition, config, compute_dtype, variable_dtype):
       config: Configuration of the model.
       compute_dtype: The dtype of the result.
       variable_dtype: The dtype in which levels become floats.
+      network: Function that computes features of a picture [B, h, w, c], which is scaled to
+        [-1, 1]. It doubles the sides `num_doublings` times. None takes the picture itself.
 
     Returns:
-      `Condition`. A picture is scaled to [-1, 1], and its pixels are repeated to the sides of the
-      images.
+      `Condition`. The features of a picture are repeated to the sides of the images.
     """
     if config.num_classes is not None:
         labels = labels_of(condition, config.num_classes)
@@ -105,7 +121,11 @@ def embed(condition, config, compute_dtype, variable_dtype):
         return Condition(ops.cast(condition, compute_dtype))
     x = likelihoods.to_unit_scale(condition, config.condition_levels, variable_dtype)
     x = ops.cast(x, compute_dtype)
+    doubled = 1
+    if network is not None:
+        x, doubled = network(x), 2 ** num_doublings(config)
     for axis, times in enumerate(times_larger(config), start=1):
+        times //= doubled
         if times > 1:
             x = ops.repeat(x, times, axis=axis)
     return Condition(picture=x)

@@ -21,7 +21,8 @@ from pixel_cnn_pp.layers import (
 from pixel_cnn_pp.models import conditions, inputs
 from pixel_cnn_pp.models.base import AutoregressiveModel
 from pixel_cnn_pp.models.blocks import BlockFunction
-from pixel_cnn_pp.models.pixel_cnn_pp_images import WholeImages, num_dropped, run_block
+from pixel_cnn_pp.models.gated_blocks import GatedBlocks, num_dropped, run_block
+from pixel_cnn_pp.models.pixel_cnn_pp_images import WholeImages
 from pixel_cnn_pp.models.pixel_cnn_pp_step import PixelCNNPPStep
 
 
@@ -192,8 +193,9 @@ class PixelCNNPP(AutoregressiveModel):
         """As in `AutoregressiveModel`."""
         bits = None
         if training and self.has_dropout:
-            bits = self._draw_dropout(images, seed, first_image)
-        return self._forward(layers.apply, images, condition, bits)
+            bits = self._draw_dropout(images, condition, seed, first_image)
+        blocks = GatedBlocks(layers.apply, self._apply_block, self._dropout, bits)
+        return self._forward(blocks, images, condition)
 
     @inputs.takes_labels
     def initialize(self, images, condition=None, seed=0):
@@ -216,8 +218,10 @@ class PixelCNNPP(AutoregressiveModel):
         """
         self.check_inputs(images, condition)
         seed = ops.convert_to_tensor([seed, 0], dtype=self._seed_generator.state.dtype)
-        bits = self._draw_dropout(images, seed) if self.has_dropout else None
-        raw_params = self._forward(layers.initialize, images, condition, bits)
+        bits = self._draw_dropout(images, condition, seed) if self.has_dropout else None
+        run_on_block = partial(run_block, layers.initialize, self._dropout)
+        blocks = GatedBlocks(layers.initialize, run_on_block, self._dropout, bits)
+        raw_params = self._forward(blocks, images, condition)
         if self.head is not None:
             noise = self.noise(ops.convert_to_tensor(images), seed)
             self.head.initialize(raw_params[:, None], 2 * noise - 1)
@@ -275,20 +279,18 @@ class PixelCNNPP(AutoregressiveModel):
         assert not (skips and resolution.decoder), "a short-cut leads nowhere"
         return x
 
-    def embed(self, condition):
+    def embed(self, condition, blocks=None):
         """As in `AutoregressiveModel`. A picture is there at each resolution, the finest first."""
-        vector, picture = super().embed(condition)
+        vector, picture = super().embed(condition, blocks)
         if picture is None:
             return conditions.Condition(vector)
         picture = layers.pad_sides(picture, self.side_multiple)
         num_resolutions = self.config.num_halvings + 1
         return conditions.Condition(picture=conditions.at_resolutions(picture, num_resolutions))
 
-    def _forward(self, run, images, condition, bits):
-        """One pass through the network.
-
-        `run` is `layers.apply` or `layers.initialize`. `bits` are those of the dropout, or None.
-        """
+    def _forward(self, blocks, images, condition):
+        """One pass through the network. `blocks` is `gated_blocks.GatedBlocks`."""
+        run = blocks.run
         height, width = ops.shape(images)[1:3]
         # Zeros, also in the channel of ones: what lies outside of the image looks like this.
         x = layers.pad_sides(self.scale(images), self.side_multiple)
@@ -296,13 +298,9 @@ class PixelCNNPP(AutoregressiveModel):
         right = layers.down_shift(run(self.input_row_above, x)) + layers.right_shift(
             run(self.input_left, x)
         )
-        apply_block = self._apply_block
-        if run is layers.initialize:
-            apply_block = partial(run_block, run, self._dropout)
-        vector, pictures = self.embed(condition)
+        vector, pictures = self.embed(condition, blocks)
         h = pictures or [vector] * (self.config.num_halvings + 1)
-        whole_images = WholeImages(run, apply_block, h, self._dropout, bits)
-        _, right = self.walk(whole_images, (down, right))
+        _, right = self.walk(WholeImages(blocks, h), (down, right))
         right = layers.crop_sides(right, height, width)
         return self.output(partial(run, self.output_layer), right)
 
@@ -319,16 +317,19 @@ class PixelCNNPP(AutoregressiveModel):
             finer.append(Resolution(own, halve, double, others))
         return [*finer, Resolution(encoder, None, None, decoder)]
 
-    def _draw_dropout(self, images, seed, first_image=0):
+    def _draw_dropout(self, images, condition, seed, first_image=0):
         """The bits of the dropout for one pass of images [B, H, W, C], see `layers.Dropout`."""
         num_images, *sides, _ = ops.shape(images)
         height, width = (side + -side % self.side_multiple for side in sides)
-        num_bytes = sum(
-            self._dropout.num_bytes(num_dropped(block, height // 2**level, width // 2**level))
+        num_units = [
+            num_dropped(block, height // 2**level, width // 2**level)
             for level, resolution in enumerate(self.resolutions())
             for pair in (*resolution.encoder, *resolution.decoder)
             for block in pair
-        )
+        ]
+        if self.embedding is not None:
+            num_units += self.embedding.num_dropped(*ops.shape(condition)[1:3])
+        num_bytes = sum(map(self._dropout.num_bytes, num_units))
         return self._dropout.draw(seed, num_images, num_bytes, first_image)
 
 

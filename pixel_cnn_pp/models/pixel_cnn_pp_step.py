@@ -85,7 +85,9 @@ class PixelCNNPPStep(Step):
 
     def weights(self):
         """As in `Step`."""
-        return {layer.name: layer.step_weights() for layer in self._model.layers}
+        model = self._model
+        layers = [layer for layer in model.layers if layer is not model.embedding]
+        return {layer.name: layer.step_weights() for layer in layers}
 
     def initial_state(self, batch_size, width, condition=None):
         """As in `Step`. The row is padded to the width that the coarsest layers need."""

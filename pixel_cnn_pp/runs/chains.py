@@ -73,6 +73,27 @@ def create(run_dir, run, of_stages):
     checkpoints.save_config(run_dir, run)
 
 
+def resumed(run_dir, name, run, given):
+    """The configuration of a stage that is trained with these flags.
+
+    Args:
+      run_dir: Path of the run of the chain.
+      name: Name of the stage.
+      run: The stored RunConfig of the stage.
+      given: {field: value} that the user gives, for all stages.
+
+    Returns:
+      RunConfig, whose `save_dir` is the directory of the stage.
+
+    Raises:
+      ValueError: As in `config.resume`.
+    """
+    if run.model.embedding_resnet == 0:  # the first stage has no picture to embed
+        given = {key: x for key, x in given.items() if not key.startswith("embedding_")}
+    place = str(checkpoints.stage_directory(run_dir, name))
+    return config.resume(run, {**given, "save_dir": place})
+
+
 def is_done(run):
     """Whether the training of a stage has reached its last epoch or minute."""
     if checkpoints.latest(run.training.save_dir) is None:

@@ -5,7 +5,7 @@ import numbers
 import numpy as np
 from keras import ops
 
-from pixel_cnn_pp import models
+from pixel_cnn_pp import likelihoods, models
 from pixel_cnn_pp.models.inputs import takes_labels
 from pixel_cnn_pp.sampling import arguments, draw, noise, start
 
@@ -176,22 +176,27 @@ def sample_stages(
                 "`condition` and `init_images` must be left out where a stage is given. "
                 "Received: both"
             )
-        condition = pictures
-    canvases = start.canvases(model, images, known_mask)
+    stages = model.stages[first + 1 :]
+    canvases = start.canvases(model, stages, images, known_mask)
+    found = {}
     if pictures is not None:
-        model.stages[first + 1].model.check_inputs(canvases[first + 1][0], pictures)
-    found = {} if pictures is None else {model.stages[first].name: pictures}
+        stages[0].model.check_inputs(canvases[0][0], pictures)
+        given_to = model.stages[first]
+        condition = pictures.astype(likelihoods.level_dtype(given_to.model.config.num_levels))
+        found[given_to.name] = condition
     draw_images = _draw_naive if method == "naive" else draw.draw_cached
-    report = _Report(progress, [mask for _, mask in canvases[first + 1 :]])
-    for number, (stage, canvas, controls) in enumerate(
-        zip(model.stages, canvases, of_stages, strict=True)
-    ):
-        if number > first:
-            own_seed = int(start.seed_of(int(np.uint32(seed).astype(np.int32)), number))
-            condition = draw_images(
-                stage.model, *canvas, condition, own_seed, controls, report.of_next_stage()
-            )
-            found[stage.name] = condition
+    report = _Report(progress, [mask for _, mask in canvases])
+    signed = int(np.uint32(seed).astype(np.int32))  # TensorFlow's seeds are signed
+    for number, (stage, canvas) in enumerate(zip(stages, canvases, strict=True), start=first + 1):
+        condition = draw_images(
+            stage.model,
+            *canvas,
+            condition,
+            int(start.seed_of(signed, number)),
+            of_stages[number],
+            report.of_next_stage(),
+        )
+        found[stage.name] = condition
     return found
 
 

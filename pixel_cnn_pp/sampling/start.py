@@ -23,22 +23,26 @@ def seed_of(seed, number):
     return layers.words(ops.stack(own)[None], 1)[0, 0]
 
 
-def canvases(model, images, known_mask):
-    """The known pixels of each stage, from those of the whole images.
+def canvases(model, stages, images, known_mask):
+    """The known pixels of stages, from those of the whole images.
 
     A pixel of a smaller picture is known if all pixels are that it stands for.
 
     Args:
       model: `models.AutoregressiveModel`.
+      stages: Those of its stages that are to be drawn.
       images: Integer array [N, H, W, C] with the known pixels.
       known_mask: Boolean array [N, H, W].
 
     Returns:
-      List of (pictures [N, h, w, c], mask [N, h, w]), one for each stage.
+      List of (pictures [N, h, w, c], mask [N, h, w]), one for each of these stages.
+
+    Raises:
+      ValueError: If a stage has no pictures of images of these sides.
     """
     num_levels = model.config.num_levels
     found = []
-    for stage in model.stages:
+    for stage in stages:
         levels = stage.model.config.num_levels
         pictures = stage.view.of(images, num_levels).astype(likelihoods.level_dtype(levels))
         found.append((pictures, stage.view.known(known_mask)))
@@ -82,7 +86,7 @@ def given_pictures(model, num_samples, given, given_stage, image_shape):
             f"`given_stage` must be one of {', '.join(names)}. "
             f"Received: given_stage={given_stage!r}"
         )
-    shape = image_shape or model.config.image_shape
+    shape = model.config.image_shape if image_shape is None else image_shape
     fitting = [
         number
         for number, stage in enumerate(stages)
@@ -91,10 +95,8 @@ def given_pictures(model, num_samples, given, given_stage, image_shape):
     if given_stage is not None and not fitting and image_shape is None:
         stage = stages[names.index(given_stage)]
         height, width, channels = given.shape[1:]
-        if (
-            channels == stage.model.config.image_shape[-1]
-        ):  # the images have as many times its sides
-            factor = stage.view.factor
+        if channels == stage.model.config.image_shape[-1]:
+            factor = stage.view.factor  # the images have so many times its sides
             shape = (height * factor, width * factor, shape[-1])
             fitting = [names.index(given_stage)]
     if len(fitting) != 1:

@@ -31,6 +31,9 @@ DEFAULTS_OF_SPECIMEN = (
     "condition_shape",
     "condition_levels",
     "num_resolutions",
+    "embedding_resnet",
+    "embedding_filters",
+    "embedding_resolutions",
 )
 
 
@@ -48,7 +51,19 @@ def specimen(kind="pixel_cnn_pp"):
     return RunConfig(
         models[kind],
         DataConfig(
-            "folder:é", "/data/é", 8, "random", 0.25, 17, 300, True, "grey", True, ("é", "2")
+            "folder:é",
+            "/data/é",
+            8,
+            "random",
+            0.25,
+            17,
+            300,
+            True,
+            "grey",
+            True,
+            ("é", "2"),
+            "mean:2",
+            "gray:4",
         ),
         TrainingConfig(
             save_dir="runs/a",

@@ -60,6 +60,15 @@ BAD_VALUES = [
     (GatedPixelCNNConfig, "condition_levels", [1, 65537, 9.0, None]),
     *(
         (each, name, values)
+        for each in config.MODELS.values()
+        for name, values in {
+            "embedding_resnet": [-1, 1.0, None, True, 1],  # 1 without a picture
+            "embedding_filters": [0, 1.0, True, 100],
+            "embedding_resolutions": [0, 7, 2.0, None, 3],
+        }.items()
+    ),
+    *(
+        (each, name, values)
         for each in (RowLSTMConfig, DiagonalBiLSTMConfig)
         for name, values in {
             "kind": ["pixel_cnn", "pixel_rnn", "", None],
@@ -84,6 +93,8 @@ BAD_VALUES = [
     (DataConfig, "convert", ["RGB", "", 1]),
     (DataConfig, "skip_odd", [1, "yes", None]),
     (DataConfig, "class_names", ["cat", 3, ["cat", ""], [1, 2]]),
+    (DataConfig, "view", ["", 2, "half", "mean:1"]),
+    (DataConfig, "condition_view", ["", 2, "half", ["mean:2"]]),
     (TrainingConfig, "save_dir", ["", None]),
     (TrainingConfig, "save_interval", [0, -1, 1.5]),
     (TrainingConfig, "save_minutes", [-1, float("nan"), float("inf"), "1", None]),

@@ -119,6 +119,9 @@ def test_the_defaults_of_pixel_cnn_are_the_papers_network_for_cifar10():
         None,
         None,
         256,
+        0,
+        None,
+        2,
     )
 
 

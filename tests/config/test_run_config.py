@@ -29,7 +29,7 @@ def test_a_run_takes_parts_of_their_classes_only():
     message = error_of(RunConfig, ModelConfig(), TrainingConfig(), TrainingConfig())
     assert message.startswith("`data` must be a DataConfig. Received: data=TrainingConfig(")
     message = error_of(RunConfig, DataConfig(), DataConfig(), TrainingConfig())
-    names = " or ".join(each.__name__ for each in config.MODELS.values())
+    names = " or ".join(each.__name__ for each in (*config.MODELS.values(), config.ChainConfig))
     assert message.startswith(f"`model` must be a {names}. Received: model=")
 
 
@@ -38,7 +38,7 @@ def test_the_room_imports_neither_tensorflow_nor_keras_nor_another_room(run_pyth
     modules = run_python(code).split()
     assert not {name.split(".")[0] for name in modules} & {"tensorflow", "keras", "tf_keras", "jax"}
     rooms = {name.split(".")[1] for name in modules if name.startswith("pixel_cnn_pp.")}
-    assert rooms == {"config", "registration"}
+    assert rooms == {"config", "registration", "views"}
 
 
 # JSON
@@ -179,6 +179,9 @@ MAY_NOT_CHANGE = {
     "num_classes": None,
     "condition_shape": (3,),
     "condition_levels": 16,
+    "embedding_resnet": 3,
+    "embedding_filters": 100,
+    "embedding_resolutions": 3,
     "likelihood": "dequantized",
     "receptive_field": "full",
     "small_variant": "plain",
@@ -197,6 +200,8 @@ MAY_NOT_CHANGE = {
     "convert": None,
     "skip_odd": False,
     "class_names": None,
+    "view": None,
+    "condition_view": "mean:2",
     "class_conditional": False,
     "optimizer": "adamax",
 }

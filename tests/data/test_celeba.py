@@ -128,3 +128,20 @@ def test_a_celeba_that_is_not_whole_is_one_line(tmp_path):
     )
     with pytest.raises(ValueError, match=message):
         celeba.load_celeba("train", tmp_path, None)
+
+
+def test_celeba128_is_cut_out_and_a_twentieth_of_all_images_is_for_the_test(tmp_path):
+    pixels = write_celeba(tmp_path / "celeba", "official")
+    train, test = load_both(celeba.load_celeba128, tmp_path)
+    assert (len(train.images), len(test.images)) == (29, 1)
+    found = {image.tobytes() for part in (train, test) for image in np.asarray(part.images)}
+    # 50 rows above, 40 below, 25 columns on each side.
+    assert found == {face[50:-40, 25:-25].tobytes() for face in pixels.values()}
+    # The same size of the usual crop is another entry of the cache.
+    usual = celeba.load_celeba("train", tmp_path, 128)
+    assert len(usual.images) == 10 and usual.images.shape == (10, 128, 128, 3)
+
+
+def test_celeba128_has_one_size(tmp_path):
+    with pytest.raises(ValueError, match="`image_size` must be 128 for 'celeba128'"):
+        celeba.load_celeba128("train", tmp_path, 64)

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 def test_the_known_names_are_these():
     sets = (
         *("digits", "photos", "mnist", "fashion_mnist", "binarized_mnist"),
-        *("cifar", "cifar100", "imagenet32", "imagenet64", "celeba"),
+        *("cifar", "cifar100", "imagenet32", "imagenet64", "celeba", "celeba128"),
     )
     assert data.names() == (*sets, "folder:PATH", "npz:PATH", "file:PATH", "tfds:NAME")
 

@@ -9,6 +9,8 @@ import tensorflow as tf
 from comparisons import EPS
 from specimens import SPECIMENS
 
+from pixel_cnn_pp.models import conditions
+
 ALL = pytest.mark.parametrize("name", SPECIMENS)
 WITH_LIKELIHOOD = pytest.mark.parametrize("name", specimens.WITH_LIKELIHOOD)
 
@@ -124,6 +126,10 @@ def test_rows_below_are_nothing_to_the_rows_above(name):
     if labels is not None and labels.ndim == 4:  # a picture becomes taller too
         labels_below[:, : labels.shape[1]] = labels
         labels = labels_below
+    if conditions.has_embedding(model.config):  # all of a picture may count everywhere
+        others = specimens.images(taller, 2, 2)
+        others[:, :height] = images
+        expected = np.asarray(model(others, labels))[:, :height]
     outputs = np.asarray(model(below, labels))[:, :height]
     # A convolution of another size may add up in another order: some EPS for about 40 layers.
     tolerance = 40 * np.finfo("float64").eps * np.abs(expected).max()

@@ -43,6 +43,21 @@ def inputs_of(name, n=2):
             "`condition_levels` must be 256 but for a `condition_shape` of a picture. "
             "Received: condition_levels=16",
         ),
+        (
+            {"condition_shape": (3,), "embedding_resnet": 1},
+            "`embedding_resnet` must be 0 but for a `condition_shape` of a picture. "
+            "Received: embedding_resnet=1",
+        ),
+        (
+            {"condition_shape": (4, 4, 1), "embedding_filters": 8},
+            "`embedding_filters` must be None but for an `embedding_resnet` of at least 1. "
+            "Received: embedding_filters=8",
+        ),
+        (
+            {"condition_shape": (4, 4, 1), "embedding_resolutions": 3},
+            "`embedding_resolutions` must be 2 but for an `embedding_resnet` of at least 1. "
+            "Received: embedding_resolutions=3",
+        ),
     ],
 )
 def test_a_condition_that_cannot_be_is_one_line(values, message):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import slow_embedding
 import slow_gated
 import specimens
 from fields import field_of_view
@@ -11,18 +12,16 @@ from pixel_cnn_pp import models
 from pixel_cnn_pp.config import GatedPixelCNNConfig, PixelCNNConfig
 
 
-def as_layers_take_it(config, condition, i):
+def as_layers_take_it(model, condition, i):
     """The condition of image i, from what a user gives: [D], [H, W, D] or None."""
+    config = model.config
     if config.num_classes is not None:
         return np.eye(config.num_classes)[condition[i]]
     if config.condition_shape is None:
         return None
     if len(config.condition_shape) == 1:
         return condition[i].astype("float64")
-    # Every pixel of the picture stands for a block of pixels of the image.
-    c = 2 * condition[i].astype("float64") / (config.condition_levels - 1) - 1
-    times = [side // own for side, own in zip(config.image_shape[:2], c.shape[:2], strict=True)]
-    return np.kron(c, np.ones((*times, 1)))
+    return slow_embedding.of_condition(model, condition[i])
 
 
 @pytest.mark.parametrize("name", [name for name in SPECIMENS if name.startswith("gated")])
@@ -36,7 +35,7 @@ def test_the_network_is_that_of_its_equations(name):
     ]
     raw_params = np.asarray(model(images, condition))
     for i, image in enumerate(images):
-        c = as_layers_take_it(config, condition, i)
+        c = as_layers_take_it(model, condition, i)
         expected = slow_gated.network(image, c, layers, head, config.num_levels)
         np.testing.assert_allclose(raw_params[i], expected, rtol=1e-10, atol=1e-10)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import slow_embedding
 import specimens
 from fields import field_of_view
 from specimens import SPECIMENS
@@ -45,10 +46,7 @@ def network(model, image, condition):
         if condition is not None and condition.ndim == 0:
             h = h + np.asarray(block.class_bias)[condition]
         elif condition is not None:
-            times = np.array(image.shape) // condition.shape
-            picture = condition.repeat(times[0], axis=0).repeat(times[1], axis=1)
-            scaled = 2 * picture / (config.condition_levels - 1) - 1
-            h = h + np.einsum("hwe,ef->hwf", scaled, np.asarray(block.class_bias))
+            h = h + slow_embedding.of_condition(model, condition) @ np.asarray(block.class_bias)
         x = x + masked_conv(relu(h), block.up, 1, "B", c)
     for layer in model.hidden:
         x = masked_conv(relu(x), layer, 1, "B", c)
