@@ -40,11 +40,9 @@ def test_three_sizes_are_scored_drawn_and_continued_from_each_stage(three_sizes,
 
 
 def test_a_class_is_asked_for_where_the_first_stage_is_drawn_and_nowhere_else():
-    model = specimens.build("every_second_pixel")
-    takes = {
-        name: set(arguments)
-        for name, (_, arguments) in signatures._Endpoints(model, False).signatures().items()
-    }
+    model = specimens.opinionated("every_second_pixel")
+    endpoints = signatures._Endpoints(model, False)
+    takes = {name: set(arguments) for name, (_, arguments) in endpoints.signatures().items()}
     controls = {"temperature", "mode"}  # a softmax has no offset
     drawn, completed = {"num_samples", "seed", "labels"}, {"images", "mask", "seed", "labels"}
     assert takes == {
@@ -57,6 +55,12 @@ def test_a_class_is_asked_for_where_the_first_stage_is_drawn_and_nowhere_else():
         "sample_from_3x2_with_controls": {"pictures", "seed"} | controls,
         "config": set(),
     }
+    labels = specimens.labels(model.config, 3)
+    drawn = endpoints.sample(tf.constant(3), tf.constant(7), tf.constant(labels))["images"]
+    expected = sampling.sample(model, 3, labels, seed=7, method="naive")
+    np.testing.assert_array_equal(drawn, expected)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"labels must .* \[0, 2\]"):
+        endpoints.sample(tf.constant(1), tf.constant(7), tf.constant([3]))
 
 
 @pytest.mark.parametrize(
