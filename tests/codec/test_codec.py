@@ -404,13 +404,16 @@ sys.modules["tensorflow"] = None
 import numpy as np
 import pixel_cnn_pp as pcnn
 from pixel_cnn_pp import config, models
-model = models.make(config.PixelCNNConfig(
-    (2, 3, 1), num_levels=300, nr_resnet=1, nr_filters=4, nr_output_filters=4
-))
-images = np.random.default_rng(0).integers(0, 300, (3, 2, 3, 1))
+size = {"num_levels": 300, "nr_resnet": 1, "nr_filters": 4, "nr_output_filters": 4}
+condition = {"condition_shape": (2, 3, 1), "condition_levels": 300}
+model = pcnn.Chain([
+    models.make(config.PixelCNNConfig((2, 3, 1), **size)),
+    models.make(config.PixelCNNConfig((4, 6, 1), **size, **condition)),
+])
+images = np.random.default_rng(0).integers(0, 300, (3, 4, 6, 1))
 print((pcnn.decompress(model, pcnn.compress(model, images, batch_size=2)) == images).all())
 """
 
 
-def test_jax_gives_back_what_it_was_given(run_python):
+def test_jax_gives_back_what_it_was_given_also_by_two_stages(run_python):
     assert run_python(ON_JAX, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu") == "True\n"
