@@ -27,8 +27,10 @@ FLOORS = {
     "models": 1,
     "sampling": 2,
     "evaluation": 2,
+    "picture_codecs": 2,
     "codec": 3,  # it walks with the driver of `sampling`
     "runs": 3,
+    "signatures": 3,  # of what `export` writes
     "export": 4,
     "tf1_import": 4,
     "command": 5,  # runs a script of the roof
@@ -40,22 +42,25 @@ ON_TENSORFLOW = {
     "data.tfds_sets",
     "export",
     "likelihoods.distributions",
+    "runs.chains",
     "runs.devices",
     "runs.loop",
     "runs.monitoring",
     "runs.refusals",
     "runs.trainer",
     "runs.updates",
+    "signatures",
     "tf1_import.checkpoint",
     "tf1_import.files",
     "tf1_import.run",
 }
 # Of these, the ones that import TensorFlow by way of others only.
-BY_OTHERS = {"runs.loop", "tf1_import.run"}
+BY_OTHERS = {"runs.chains", "runs.loop", "tf1_import.run"}
 # Compiling a function, calling one within a graph, and handing out a distribution of TensorFlow
 # Probability: imported when they are called.
 WHEN_CALLED = {
     ("sampling.draw", "compile_function"),
+    ("sampling.named_functions", "with_xla"),
     ("codec.identity", "_accelerator"),
     ("codec.walk", "_stop"),
     ("models.blocks", "_compile"),

@@ -151,9 +151,13 @@ def test_the_snippets_of_the_page_on_python_make_models_of_ones_own():
     assert lines and set(lines) <= set(readme_lines)
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
     names = {"pcnn": pcnn}
+    names |= {"images": images, "pictures": images[:, ::2, ::2]}
     for snippet in others:
-        exec(compile(snippet.replace("28, 28, 1", "8, 8, 1"), "python.md", "exec"), names)
-        assert names["model"](images).shape[:3] == (2, 8, 8)
+        snippet = snippet.replace("28, 28, 1", "8, 8, 1").replace("14, 14, 1", "4, 4, 1")
+        exec(compile(snippet, "python.md", "exec"), names)
+        model = names["model"]
+        condition = names["pictures"] if model.is_conditional else None
+        assert model(images, condition).shape[:3] == (2, 8, 8)
 
 
 def test_the_two_workers_train_together(tmp_path):

@@ -1,7 +1,7 @@
 """What happens where a walk stops: the level of a sub-pixel is written, or read.
 
 A chunk of images is coded by one range coder, sub-pixel after sub-pixel in raster order, and at
-each sub-pixel image after image.
+each sub-pixel image after image. The stages of a model share the range coder.
 """
 
 import abc
@@ -17,6 +17,21 @@ from pixel_cnn_pp.codec import frequencies
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
 
 
+def writer():
+    """A range coder that writes."""
+    return constriction.stream.queue.RangeEncoder()
+
+
+def written(writer):
+    """What a range coder has written: little-endian words of 32 bits, as bytes."""
+    return writer.get_compressed().astype("<u4").tobytes()
+
+
+def reader(data):
+    """A range coder that reads these bytes."""
+    return constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4"))
+
+
 class Canvas(abc.ABC):
     """The levels of a chunk of images, and a coder. A walk calls it at each of its stops.
 
@@ -29,10 +44,11 @@ class Canvas(abc.ABC):
       seconds: How long the coder has worked.
     """
 
-    def __init__(self, levels, heights, widths, num_levels):
+    def __init__(self, range_coder, levels, heights, widths, num_levels):
         """Makes a canvas.
 
         Args:
+          range_coder: The `writer` or the `reader` of the chunk.
           levels: int32 array [H, W, B, C]. Only those inside of the images are used.
           heights: Integer array [B], at most H. 0 for an image that is not there.
           widths: Integer array [B], at most W.
@@ -41,6 +57,7 @@ class Canvas(abc.ABC):
         self.levels = levels
         self.error = None
         self.seconds = 0.0
+        self._range_coder = range_coder
         self._heights, self._widths = np.asarray(heights), np.asarray(widths)
         self._is_full = bool(
             (self._heights == levels.shape[0]).all() and (self._widths == levels.shape[1]).all()
@@ -105,15 +122,10 @@ class Canvas(abc.ABC):
 class Encoder(Canvas):
     """Writes the levels of the images."""
 
-    def __init__(self, levels, heights, widths, num_levels):
+    def __init__(self, writer, levels, heights, widths, num_levels):
         """As `Canvas`."""
-        super().__init__(levels, heights, widths, num_levels)
-        self._coder = constriction.stream.queue.RangeEncoder()
+        super().__init__(writer, levels, heights, widths, num_levels)
         self._bits = np.zeros(levels.shape[2])
-
-    def data(self):
-        """The bytes of the chunk: little-endian words of 32 bits."""
-        return self._coder.get_compressed().astype("<u4").tobytes()
 
     def bits(self):
         """Floats [B], the sum of -log2(frequency / 2^24) over what is coded of each image."""
@@ -121,7 +133,7 @@ class Encoder(Canvas):
 
     def _code(self, table, parts):
         if len(parts):
-            self._coder.encode(parts, _FAMILY, table)
+            self._range_coder.encode(parts, _FAMILY, table)
             counts = table[np.arange(len(parts)), parts] + 1.0
             self._bits[self._inside] += frequencies.PRECISION - np.log2(counts)
         return parts
@@ -130,10 +142,5 @@ class Encoder(Canvas):
 class Decoder(Canvas):
     """Reads the levels of the images."""
 
-    def __init__(self, data, levels, heights, widths, num_levels):
-        """As `Canvas`, with the bytes of the chunk."""
-        super().__init__(levels, heights, widths, num_levels)
-        self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4"))
-
     def _code(self, table, parts):
-        return self._coder.decode(_FAMILY, table) if len(parts) else parts
+        return self._range_coder.decode(_FAMILY, table) if len(parts) else parts

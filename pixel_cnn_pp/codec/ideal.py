@@ -5,11 +5,14 @@ import math
 import numpy as np
 
 from pixel_cnn_pp import evaluation, likelihoods
-from pixel_cnn_pp.codec import plan
+from pixel_cnn_pp.codec import plan, stages
+from pixel_cnn_pp.models.stages import multiple
 
 
 def bits(model, pictures, condition=None, tile_shape=None, batch_size=64, progress=None):
-    """-log2 p(picture) of pictures, as the sum over their tiles. The whole network computes it.
+    """-log2 p(picture) of pictures, as the sum over their tiles. The whole networks compute it.
+
+    For a chain it is the sum over its stages.
 
     Args:
       model: `models.AutoregressiveModel` with a likelihood.
@@ -26,25 +29,30 @@ def bits(model, pictures, condition=None, tile_shape=None, batch_size=64, progre
       ValueError: If the model has no likelihood.
     """
     model.likelihood.require_log_prob()
-    raw_params_of = evaluation.compiled_raw_params(model)
+    raw_params_of = [evaluation.compiled_raw_params(stage.model) for stage in model.stages]
     shapes = plan.grouped([picture.shape[:2] for picture in pictures])
     total = plan.num_tiles(shapes, tile_shape)
     batch_size = min(batch_size, total)
-    dtype = likelihoods.level_dtype(model.config.num_levels)
     found, done = np.zeros(len(pictures)), 0
     for chunk in plan.make(shapes, tile_shape, batch_size):
-        levels, _ = plan.canvas(chunk, batch_size, model.config.image_shape[-1])
+        chunk = plan.rounded_up(chunk, multiple(model))
+        levels, sides = plan.canvas(chunk, batch_size, model.config.image_shape[-1])
         for index, tile in enumerate(chunk.tiles):
             levels[: tile.height, : tile.width, index] = tile.of(pictures[tile.picture])
-            # The coder's model sees the last column repeated too. What is below has no influence.
-            levels[:, tile.width :, index] = levels[:, tile.width - 1 : tile.width, index]
-        levels = np.moveaxis(levels, 2, 0).astype(dtype)  # [B, H, W, C]
-        raw_params = raw_params_of(levels, plan.condition_of(chunk, batch_size, condition))
-        log_prob = model.likelihood.log_prob(raw_params, levels, model.noise(levels))
-        log_prob = np.asarray(log_prob, np.float64)  # [B, H, W]
-        for index, tile in enumerate(chunk.tiles):
-            nats = -log_prob[index, : tile.height, : tile.width].sum()
-            found[tile.picture] += nats / math.log(2)
+        own = plan.condition_of(chunk, batch_size, condition)
+        # The coder's model sees the last columns repeated too. What is below has no influence.
+        of_stages = stages.pictures(model, levels, sides)
+        for stage, raw_params, each in zip(model.stages, raw_params_of, of_stages, strict=True):
+            dtype = likelihoods.level_dtype(stage.model.config.num_levels)
+            images = each.as_images().astype(dtype)  # [B, h, w, c]
+            log_prob = stage.model.likelihood.log_prob(
+                raw_params(images, own), images, stage.model.noise(images)
+            )
+            log_prob = np.asarray(log_prob, np.float64)  # [B, h, w]
+            for index, tile in enumerate(chunk.tiles):
+                nats = -log_prob[index, : each.heights[index], : each.widths[index]].sum()
+                found[tile.picture] += nats / math.log(2)
+            own = images
         done += len(chunk.tiles)
         if progress is not None:
             progress(done, total)

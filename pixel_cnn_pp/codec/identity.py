@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from pixel_cnn_pp.codec import frequencies
+from pixel_cnn_pp.models import conditions
 from pixel_cnn_pp.sampling import draw
 
 # Instructions that change how a CPU rounds sums and products.
@@ -86,11 +87,17 @@ def of(model):
 def _options(config):
     """The options that differ from their defaults: an option that is new changes nothing.
 
-    The size of the images is left out, because weights and steps do not depend on it.
+    The size of the images is left out, because weights and steps do not depend on it. Of a picture
+    that they are conditioned on, only the ratio of the sizes counts. A chain has the options of its
+    stages.
     """
     options = {"kind": config.kind, "channels": config.image_shape[-1]}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if field.name == "stages":
+            value = [_options(stage) for stage in value]
+        if field.name == "condition_shape" and value is not None and len(value) == 3:
+            value = (*conditions.times_larger(config), value[-1])
         if field.name != "image_shape" and value != field.default:
             options[field.name] = value
     return options

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pixel_cnn_pp import likelihoods
-from pixel_cnn_pp.codec import coder, container, identity, plan, walk
-from pixel_cnn_pp.models import conditions, inputs
+from pixel_cnn_pp.codec import arguments, container, identity, plan, stages
+from pixel_cnn_pp.models import inputs
+from pixel_cnn_pp.models.stages import multiple
 from pixel_cnn_pp.sampling import draw
 
 
@@ -62,7 +63,8 @@ def compress(
         Pictures need an array of images, and no tiles. None for an unconditional model. `labels=`
         is another name for it.
       tile_shape: (height, width). Larger images are divided into tiles of this size, which are
-        coded independently. None codes whole images, at the length that `model.log_prob` says.
+        coded independently. None codes whole images, at the length that `model.log_prob` says. For
+        a chain, both must be multiples of the factor by which its first picture is smaller.
       batch_size: Number of images or tiles that are coded side by side. None for a number that
         suits the machine. A last batch that is not full takes as long as a full one.
       verify: Whether to decode everything, to make sure. It takes twice as long.
@@ -96,10 +98,10 @@ def compress_and_report(
     """As `compress`. Returns the bytes and a Report."""
     start = time.perf_counter()
     model.likelihood.require_log_prob()
-    pictures, is_array = checked_pictures(model, images)
+    pictures, is_array = arguments.pictures_of(model, images)
     shapes = plan.grouped([picture.shape[:2] for picture in pictures])
-    tile_shape = _checked_tile_shape(tile_shape)
-    condition = _checked_condition(model, condition, shapes, is_array, tile_shape)
+    tile_shape = arguments.checked_tile_shape(model, tile_shape)
+    condition = arguments.condition_of(model, condition, shapes, is_array, tile_shape)
     config = model.config
     if batch_size is None:
         batch_size = draw.batching(plan.num_tiles(shapes, tile_shape))
@@ -116,14 +118,13 @@ def compress_and_report(
         batch_size,
         tile_shape,
         shapes,
-        _labels_of(model, condition),
-        _condition_digest(model, condition),
+        arguments.labels_of(model, condition),
+        arguments.condition_digest(model, condition),
         [],
     )
-    for chunk in header.plan():
-        container.check_chunk(chunk, batch_size, header.num_channels)
+    _check_chunks(model, header)
     passes = 2 if verify else 1
-    report = _reporter(header, progress, passes)
+    report = _reporter(model, header, progress, passes)
 
     def encode(numbered):
         number, chunk = numbered
@@ -131,18 +132,17 @@ def compress_and_report(
         levels, sides = plan.canvas(chunk, batch_size, header.num_channels)
         for index, tile in enumerate(chunk.tiles):
             levels[: tile.height, : tile.width, index] = tile.of(pictures[tile.picture])
-        encoder = coder.Encoder(levels, *sides, header.num_levels)
-        walk.walk(model, encoder, own, report)
+        data, chunk_bits, chunk_seconds = stages.encode(model, levels, sides, own, report)
         pixels = _pixels(header, chunk, levels)
         num_sub_pixels = sum(map(len, pixels)) // _bytes_per_level(header)
-        data = container.padded(encoder.data(), num_sub_pixels)
+        data = container.padded(data, num_sub_pixels)
         digest = container.pixels_digest(number, pixels)
         if verify:
             _decode(model, header, number, chunk, own, data, digest, report)
-        return data, (container.bytes_digest(number, data), digest), encoder.bits(), encoder.seconds
+        return data, (container.bytes_digest(number, data), digest), chunk_bits, chunk_seconds
 
     bits, chunks, seconds = np.zeros(len(pictures)), [], 0.0
-    numbered = enumerate(header.plan())
+    numbered = enumerate(_chunks(model, header))
     for chunk, coded in zip(header.plan(), _in_parallel(encode, numbered), strict=True):
         data, digests, chunk_bits, chunk_seconds = coded
         header.chunks.append((len(data), *digests))
@@ -226,14 +226,15 @@ def _decoded(model, header, chunks, condition, progress, allow_damage=False):
         )
     if condition is None and header.labels is not None:
         condition = np.array(header.labels, np.int64)
-    condition = _checked_condition(
+    condition = arguments.condition_of(
         model, condition, header.shapes, header.is_array, header.tile_shape
     )
-    if header.condition != _condition_digest(model, condition):
+    if header.condition != arguments.condition_digest(model, condition):
         raise ValueError(
             "The condition must be the one that the images were compressed with. Received: another"
         )
-    report = _reporter(header, progress, 1)
+    _check_chunks(model, header)
+    report = _reporter(model, header, progress, 1)
 
     def decode(planned):
         number, (chunk, data) = planned
@@ -251,7 +252,7 @@ def _decoded(model, header, chunks, condition, progress, allow_damage=False):
     sides = [sides[:2] for sides in header.shapes for _ in range(sides[-1])]
     pictures, lost, reasons = [None] * len(sides), set(), []
     dtype = likelihoods.level_dtype(header.num_levels)
-    planned = enumerate(zip(header.plan(), chunks, strict=True))
+    planned = enumerate(zip(_chunks(model, header), chunks, strict=True))
     for chunk, levels in zip(header.plan(), _in_parallel(decode, planned), strict=True):
         if isinstance(levels, str):
             reasons.append(levels)
@@ -269,80 +270,29 @@ def _decoded(model, header, chunks, condition, progress, allow_damage=False):
 def _decode(model, header, number, chunk, condition, data, expected, report):
     """The levels [H, W, B, C] of a chunk, whose pixels must have the expected digest."""
     levels, sides = plan.canvas(chunk, header.batch_size, header.num_channels)
-    decoder = coder.Decoder(data, levels, *sides, header.num_levels)
     try:
-        walk.walk(model, decoder, condition, report)
+        fits = stages.decode(model, data, levels, sides, condition, report)
     except AssertionError:  # of constriction, for bytes that no encoder writes
         found = "bytes that do not fit"
     else:
-        if container.pixels_digest(number, _pixels(header, chunk, levels)) == expected:
+        if fits and container.pixels_digest(number, _pixels(header, chunk, levels)) == expected:
             return levels
-        found = "others"
+        found = "others" if fits else "pictures of the stages that contradict each other"
     raise ValueError(
         f"The pixels of chunk {number} must be those that were compressed; the numbers of this "
         f"machine may be rounded otherwise. Received: {found}"
     )
 
 
-def checked_pictures(model, images):
-    """List of arrays [H, W, C], and whether the images are one array."""
-    channels, num_levels = model.config.image_shape[-1], model.config.num_levels
-    is_array = hasattr(images, "shape")
-    if is_array:
-        images = np.asarray(images)
-        inputs.check_images(images, channels, num_levels)
-        return list(images), True
-    if not isinstance(images, list | tuple) or not images:
-        raise ValueError(
-            "images must be an array [N, H, W, C] or a list of at least one array [H, W, C]. "
-            f"Received: {type(images).__name__}"
-        )
-    pictures = [np.asarray(image) for image in images]
-    for picture in pictures:
-        inputs.check_images(picture[np.newaxis], channels, num_levels)
-    return pictures, False
+def _chunks(model, header):
+    """The chunks of a file, with canvases that all stages of the model can divide."""
+    return (plan.rounded_up(chunk, multiple(model)) for chunk in header.plan())
 
 
-def _checked_condition(model, condition, shapes, is_array, tile_shape):
-    """The condition of pictures as an array, or None."""
-    num_pictures = sum(number for _, _, number in shapes)
-    if model.config.num_classes is not None:
-        condition = conditions.labels_of(condition, model.config.num_classes)
-    condition = None if condition is None else np.asarray(condition)
-    height, width, _ = shapes[0]
-    if condition is not None and condition.ndim == 4 and (not is_array or tile_shape is not None):
-        raise ValueError(
-            "Images that are conditioned on pictures must be an array, without tiles. "
-            "Received: others"
-        )
-    shape = (num_pictures, height, width, model.config.image_shape[-1])
-    inputs.check_condition(condition, shape, model.config)
-    return condition
-
-
-def _labels_of(model, condition):
-    """The labels that a file keeps, a tuple, or None."""
-    if condition is None or model.config.num_classes is None:
-        return None
-    return tuple(int(label) for label in condition)
-
-
-def _condition_digest(model, condition):
-    """Digest of a condition that a file does not keep, or b""."""
-    if condition is None or model.config.num_classes is not None:
-        return b""
-    return container.pixels_digest(0, [np.ascontiguousarray(condition.astype("<f8")).tobytes()])
-
-
-def _checked_tile_shape(tile_shape):
-    if tile_shape is None:
-        return None
-    tile_shape = tuple(tile_shape)
-    if len(tile_shape) != 2 or not all(isinstance(x, int) and x >= 1 for x in tile_shape):
-        raise ValueError(
-            f"`tile_shape` must be (height, width), at least 1. Received: tile_shape={tile_shape!r}"
-        )
-    return tile_shape
+def _check_chunks(model, header):
+    """Checks that no chunk is too large for the memory."""
+    for chunk in _chunks(model, header):
+        container.check_chunk(chunk, header.batch_size, header.num_channels)
 
 
 def _bytes_per_level(header):
@@ -358,11 +308,11 @@ def _pixels(header, chunk, levels):
     ]
 
 
-def _reporter(header, progress, passes):
+def _reporter(model, header, progress, passes):
     """Function (number of rows), which sums them up and calls `progress`."""
     if progress is None:
         return None
-    total = passes * sum(chunk.height for chunk in header.plan())
+    total = passes * sum(stages.num_rows(model, chunk.height) for chunk in _chunks(model, header))
     done = []
 
     def report(num_rows):

@@ -115,6 +115,16 @@ def _tiles(shapes, tile_shape, canvas_width):
             picture += 1
 
 
+def rounded_up(chunk, multiple):
+    """A chunk whose canvas has the least sides that hold the tiles and are multiples of a number.
+
+    >>> rounded_up(Chunk([], 5, 8), 4)
+    Chunk(tiles=[], height=8, width=8)
+    """
+    sides = (-(-side // multiple) * multiple for side in (chunk.height, chunk.width))
+    return Chunk(chunk.tiles, *sides)
+
+
 def canvas(chunk, batch_size, num_channels):
     """An empty canvas for a chunk.
 

@@ -28,11 +28,8 @@ _NUMBERS = itertools.count()
 def walk(model, canvas, condition, report=None):
     """Walks through the images of a chunk. At each sub-pixel it calls `canvas.stop`.
 
-    A chain of models walks through its stages one after the other. One coder can code all of them,
-    because it only takes the tables as they come.
-
     Args:
-      model: `models.AutoregressiveModel` with a likelihood.
+      model: `models.AutoregressiveModel` with a likelihood, of one stage.
       canvas: `coder.Canvas` of B images.
       condition: NumPy array of what the B images are conditioned on, such as labels [B]; or None.
       report: Function (number of rows), called after some rows. None for no calls.

@@ -41,7 +41,7 @@ from pixel_cnn_pp.layers.noise import (
     image_uniforms,
     round_up_to_8,
 )
-from pixel_cnn_pp.layers.random_bits import uniforms
+from pixel_cnn_pp.layers.random_bits import uniforms, words
 from pixel_cnn_pp.layers.sample_head import SampleHead
 from pixel_cnn_pp.layers.shifted import (
     DownRightShiftedConv2D,
@@ -99,4 +99,5 @@ __all__ = [
     "round_up_to_8",
     "uniforms",
     "without_fresh_weights",
+    "words",
 ]

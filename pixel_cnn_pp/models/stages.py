@@ -1,5 +1,6 @@
 """The stages of a model: an ordinary model has one, and a chain has several."""
 
+import math
 from typing import Any, NamedTuple
 
 from pixel_cnn_pp import views
@@ -17,6 +18,11 @@ class Stage(NamedTuple):
     name: str
     model: Any
     view: views.View
+
+
+def multiple(model):
+    """The number of which height and width of images are multiples, if all stages are to fit."""
+    return math.lcm(*(stage.view.factor for stage in model.stages))
 
 
 def pictures(model, images, condition):

@@ -12,6 +12,7 @@ from pixel_cnn_pp.sampling.arguments import MODES
 from pixel_cnn_pp.sampling.draw import make_draw_images, make_draw_rows
 from pixel_cnn_pp.sampling.driver import completes, draws, teacher_forces, walk_row
 from pixel_cnn_pp.sampling.sample import METHODS, sample, sample_stages
+from pixel_cnn_pp.sampling.start import seed_of
 
 __all__ = [
     "METHODS",
@@ -22,6 +23,7 @@ __all__ = [
     "make_draw_rows",
     "sample",
     "sample_stages",
+    "seed_of",
     "teacher_forces",
     "walk_row",
 ]

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from pixel_cnn_pp.sampling import driver
+from pixel_cnn_pp.sampling import driver, named_functions
 from pixel_cnn_pp.sampling.noise import row_uniforms
 
 # Largest number of images in a batch. Larger batches need more memory and are not faster.
@@ -184,16 +184,19 @@ def _functions_of(model):
     return _COMPILED[model]
 
 
-# {what functions depend on: _SharedFunctions}, the last used ones at the end.
-_SHARED = collections.OrderedDict()
+# {what functions depend on: _SharedFunctions}. They are kept as long as one of their models.
+_SHARED = weakref.WeakValueDictionary()
+# {model: {what functions depend on: _SharedFunctions}}, for the models that live.
+_USED = weakref.WeakKeyDictionary()
+# The keys of `_SHARED`, the last used ones at the end.
+_LAST_USED = collections.OrderedDict()
 _SHARED_LOCK = threading.Lock()
 
 
 def _shared_functions(model, with_xla, batch_size, width):
     """The compiled function `draw_rows` for all models of a configuration, and one batch shape.
 
-    TensorFlow keeps what XLA has compiled until the process ends, also when the function is gone.
-    So a model that is loaded again must find the function again.
+    It is freed with the last model that uses it, or when too many others were used after it.
     """
     key = (
         type(model),
@@ -202,12 +205,17 @@ def _shared_functions(model, with_xla, batch_size, width):
         (with_xla, batch_size, width),
     )
     with _SHARED_LOCK:
-        if key not in _SHARED:
-            _SHARED[key] = _SharedFunctions(with_xla)
-        _SHARED.move_to_end(key)
-        while len(_SHARED) > _MOST_COMPILED:
-            _SHARED.popitem(last=False)
-        return _SHARED[key]
+        functions = _SHARED.get(key)
+        if functions is None:
+            functions = _SHARED[key] = _SharedFunctions(with_xla)
+        _USED.setdefault(model, {})[key] = functions
+        _LAST_USED[key] = None
+        _LAST_USED.move_to_end(key)
+        while len(_LAST_USED) > _MOST_COMPILED:
+            oldest, _ = _LAST_USED.popitem(last=False)
+            for used in list(_USED.values()):
+                used.pop(oldest, None)
+        return functions
 
 
 class _SharedFunctions:
@@ -386,4 +394,5 @@ def compile_function(function, with_xla):
     # TensorFlow is imported here, because this package also runs on other backends without it.
     import tensorflow as tf
 
-    return tf.function(function, jit_compile=with_xla, autograph=False)
+    function = named_functions.with_xla(function) if with_xla else function
+    return tf.function(function, autograph=False)

@@ -186,12 +186,13 @@ def sample_stages(
         found[given_to.name] = condition
     draw_images = _draw_naive if method == "naive" else draw.draw_cached
     report = _Report(progress, [mask for _, mask in canvases])
+    signed = int(np.uint32(seed).astype(np.int32))  # TensorFlow's seeds are signed
     for number, (stage, canvas) in enumerate(zip(stages, canvases, strict=True), start=first + 1):
         condition = draw_images(
             stage.model,
             *canvas,
             condition,
-            start.seed_of(seed, number),
+            int(start.seed_of(signed, number)),
             of_stages[number],
             report.of_next_stage(),
         )

@@ -1,26 +1,26 @@
 """What a drawing starts from: the canvas of each stage, or a picture of a stage that is given."""
 
-import hashlib
-
 import numpy as np
+from keras import ops
 
-from pixel_cnn_pp import likelihoods
+from pixel_cnn_pp import layers, likelihoods
 
 
 def seed_of(seed, number):
     """The seed of a stage. Stages must not draw from the same noise.
 
     Args:
-      seed: Whole number in [0, 2^32 - 1].
+      seed: Integer or int32 tensor [], signed 32 bits.
       number: Number of the stage. The first one, 0, has the seed itself.
 
     Returns:
-      Python integer, signed 32 bits as TensorFlow takes them.
+      The seed, or int32 tensor [].
     """
-    if number > 0:
-        digest = hashlib.blake2b(f"{seed} {number}".encode(), digest_size=4).digest()
-        seed = int.from_bytes(digest, "little")
-    return int(np.uint32(seed).astype(np.int32))
+    if number == 0:
+        return seed
+    # Rows draw their noise with the seed and a number that is not negative.
+    own = [ops.convert_to_tensor(each, "int32") for each in (seed, -number)]
+    return layers.words(ops.stack(own)[None], 1)[0, 0]
 
 
 def canvases(model, stages, images, known_mask):

@@ -11,7 +11,7 @@ from comparisons import one_line
 
 import pixel_cnn_pp as pcnn
 from pixel_cnn_pp import codec, sampling
-from pixel_cnn_pp.codec import container, ideal, identity, walk
+from pixel_cnn_pp.codec import coder, container, ideal, identity, walk
 from pixel_cnn_pp.config import ModelConfig, PixelCNNConfig
 
 # The smallest networks that have all that the codec asks of one: classes, and channels that are
@@ -146,12 +146,12 @@ def test_verify_decodes_and_says_what_differs(free_model, monkeypatch):
         free_model, images, batch_size=2, verify=True, progress=lambda *x: steps.append(x)
     )
     assert steps[-1] == (6, 6)  # 3 rows there and 3 back
-    decode = codec.images.coder.Decoder._code
+    decode = coder.Decoder._code
 
     def wrong(self, table, parts):
         return decode(self, table, parts)[::-1].copy()
 
-    monkeypatch.setattr(codec.images.coder.Decoder, "_code", wrong)
+    monkeypatch.setattr(coder.Decoder, "_code", wrong)
     with one_line("The pixels of chunk 0 must be those that were compressed"):
         codec.compress(free_model, images, batch_size=2, verify=True)
 

@@ -30,6 +30,9 @@ ORIGINAL_FLAGS = [
     (ModelConfig, "shortcuts", None, True, "bool"),
     (ModelConfig, "energy_distance", "ed", False, "bool"),
     (ModelConfig, "num_resolutions", None, 3, "int"),
+    (ModelConfig, "embedding_resnet", None, 0, "int"),
+    (ModelConfig, "embedding_filters", None, None, "int"),
+    (ModelConfig, "embedding_resolutions", None, 2, "int"),
     (DataConfig, "data_set", "d", "cifar", "string"),
     (DataConfig, "data_dir", "i", "data", "string"),
     (DataConfig, "image_size", None, None, "int"),
@@ -64,13 +67,15 @@ ORIGINAL_FLAGS = [
     (TrainingConfig, "profile", None, None, "string"),
     (TrainingConfig, "seed", "s", 1, "int"),
 ]
+# Options of the network for a picture, which all models have.
+EMBEDDING = ["embedding_resnet", "embedding_filters", "embedding_resolutions"]
 # {kind: its options, as flags}, in the order of declaration.
 OPTIONS = {
     "pixel_cnn_pp": [name for part, name, *_ in ORIGINAL_FLAGS if part is ModelConfig],
-    "pixel_cnn": ["nr_resnet", "nr_filters", "nr_output_filters"],
-    "row_lstm": ["nr_resnet", "nr_filters", "nr_output_filters"],
-    "diagonal_bilstm": ["nr_resnet", "nr_filters", "nr_output_filters"],
-    "gated_pixel_cnn": ["nr_resnet", "nr_filters", "filter_size", "nr_output_filters"],
+    "pixel_cnn": ["nr_resnet", "nr_filters", "nr_output_filters", *EMBEDDING],
+    "row_lstm": ["nr_resnet", "nr_filters", "nr_output_filters", *EMBEDDING],
+    "diagonal_bilstm": ["nr_resnet", "nr_filters", "nr_output_filters", *EMBEDDING],
+    "gated_pixel_cnn": ["nr_resnet", "nr_filters", "filter_size", "nr_output_filters", *EMBEDDING],
 }
 FOLLOW_FROM_THE_DATA = ("class_names", "view", "condition_view")  # or from the stage of a chain
 # They follow from the data, from --model, or from the file that a model is read from.
@@ -81,9 +86,6 @@ NO_FLAGS = {
     "num_classes",
     "condition_shape",
     "condition_levels",
-    "embedding_resnet",
-    "embedding_filters",
-    "embedding_resolutions",
     "min_log_scale",
     *FOLLOW_FROM_THE_DATA,
 }
@@ -224,7 +226,8 @@ def test_without_a_flag_the_model_is_pixel_cnn_pp():
 def test_a_flag_that_models_share_is_given_to_the_chosen_one_also_where_it_is_a_default():
     flag_values = parsed("--model=pixel_cnn", "-q", "2", "--nr_filters=160")
     values = config.values_from_flags(PixelCNNConfig, flag_values)
-    assert values == {"nr_resnet": 2, "nr_filters": 160, "nr_output_filters": 1024}
+    own = {name: value for name, value in values.items() if name not in EMBEDDING}
+    assert own == {"nr_resnet": 2, "nr_filters": 160, "nr_output_filters": 1024}
     flag_values = parsed("--model=pixel_cnn")
     flag_values.nr_filters = 160
     assert config.values_from_flags(PixelCNNConfig, flag_values)["nr_filters"] == 160

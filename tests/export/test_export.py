@@ -170,7 +170,7 @@ SMALL = {"nr_resnet": 2, "receptive_field": "11x5"}
     ("name", "fields", "missing"),
     [
         ("small_nin", SMALL, {"log_scale_offset"}),  # conditioned on a vector
-        ("four_channels", {}, set()),  # conditioned on a picture
+        ("one_resolution", {}, set()),  # conditioned on a picture, through an embedding network
         ("energy", SMALL, {"log_prob", "sample_with_controls", "complete_with_controls"}),
         ("digits", {}, set()),
     ],

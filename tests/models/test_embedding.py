@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import slow_embedding
 import specimens
+import tensorflow as tf
 from comparisons import assert_close
 from specimens import SPECIMENS
 
 from pixel_cnn_pp import layers, models
 from pixel_cnn_pp.config import PixelCNNConfig
-from pixel_cnn_pp.models import conditions
+from pixel_cnn_pp.models import base, conditions, gated_blocks
 from pixel_cnn_pp.models.embedding import EmbeddingNetwork
 
 # Pictures as large as the image, of half the sides, of a quarter, and of half the rows.
@@ -144,6 +145,25 @@ def test_initialised_layers_have_mean_0_and_the_deviation_that_is_asked_of_them(
         # 1e-10 is added to a variance. That of kernels of norm 1 is not below 0.01.
         assert_close(outputs.mean(axis=(0, 1, 2)), 0, 1e-12)
         assert_close(outputs.std(axis=(0, 1, 2)), layer.init_scale, 1e-8)
+
+
+def test_its_blocks_are_traced_once_for_each_resolution_and_half(monkeypatch):
+    traced = []
+
+    def counted(run, dropout, block, x, a, h, bits):
+        traced.append((tuple(x.shape[1:3]), len(a)))
+        return gated_blocks.run_block(run, dropout, block, x, a, h, bits)
+
+    monkeypatch.setattr(base, "run_block", counted)
+    config = PixelCNNConfig(
+        (16, 8, 1), nr_resnet=1, nr_filters=2, nr_output_filters=1,
+        condition_shape=(8, 4, 1), embedding_resnet=3,
+    )  # fmt: skip
+    model = models.make(config)
+    embed = tf.function(lambda condition: model.embed(condition).picture, autograph=False)
+    embed(specimens.labels(config, 2))
+    own, lower, target = (8, 4), (4, 2), (16, 8)
+    assert traced == [(own, 0), (lower, 0), (lower, 1), (own, 1), (target, 0)]
 
 
 def test_its_features_have_the_compute_dtype():

@@ -1,6 +1,5 @@
 """How images are drawn: compiled functions, batches, noise, and what a call costs."""
 
-import collections
 import gc
 import weakref
 
@@ -52,8 +51,13 @@ def traces(monkeypatch):
         return compile_function(traced, with_xla)
 
     monkeypatch.setattr(draw, "compile_function", compile_and_note)
-    monkeypatch.setattr(draw, "_SHARED", collections.OrderedDict())  # as in a new process
+    as_in_a_new_process(monkeypatch)
     return names
+
+
+def as_in_a_new_process(monkeypatch):
+    for name in ("_SHARED", "_USED", "_LAST_USED"):
+        monkeypatch.setattr(draw, name, type(getattr(draw, name))())
 
 
 def test_it_compiles_once_for_a_shape_whatever_the_values(traces):
@@ -84,32 +88,44 @@ def test_it_compiles_once_for_a_shape_whatever_the_values(traces):
     assert (before == naive).mean() > 0.9
 
 
-def test_models_of_one_configuration_share_what_is_compiled_and_none_is_kept(traces):
+def test_models_of_one_configuration_share_what_is_compiled_and_it_is_freed_with_the_last(traces):
     config = specimens.SPECIMENS["pixel_cnn_binary"]
-    kept, drawn = [], []
-    for seed in (1, 2, 3):
+    models, drawn = [], []
+    for seed in (1, 2):
         model = specimens.fresh(config)
         rng = np.random.default_rng(seed)
         for weight in model.trainable_variables:
             weight.assign(rng.normal(size=weight.shape))
         drawn.append(sampling.sample(model, 2))
         np.testing.assert_array_equal(drawn[-1], sampling.sample(model, 2, method="naive"))
-        kept += [weakref.ref(model), *map(weakref.ref, model.trainable_variables)]
-        del model, weight
-    assert sorted(traces) == ["draw_row", "draw_rows", "prepare", "prepare", "prepare"]
+        models.append(model)
+    assert sorted(traces) == ["draw_row", "draw_rows", "prepare", "prepare"]
     assert not np.array_equal(drawn[0], drawn[1])
+    # Of another dtype it is another function.
+    models.append(specimens.fresh(config, dtype="float64"))
+    sampling.sample(models[-1], 2)
+    assert traces[4:] == ["prepare", "draw_rows", "draw_row"]
+    of_float32 = next(iter(draw._SHARED.values()))
+    kept = [weakref.ref(x) for model in models for x in (model, *model.trainable_variables)]
+    kept += [weakref.ref(functions) for functions in draw._SHARED.values()]
+    kept.append(weakref.ref(of_float32._draw_rows))
+    # A model that is left keeps the functions, and draws with them.
+    del models[0], models[1], model, weight
+    gc.collect()
+    assert list(draw._SHARED.values()) == [of_float32]
+    np.testing.assert_array_equal(sampling.sample(models[0], 2), drawn[1])
+    assert len(traces) == 7
+    del models[0], of_float32
     gc.collect()
     assert [found for found in kept if found() is not None] == []
-    # Of another dtype it is another function.
-    sampling.sample(specimens.fresh(config, dtype="float64"), 2)
-    assert traces[5:] == ["prepare", "draw_rows", "draw_row"]
+    assert len(draw._SHARED) == 0
 
 
 def test_few_sizes_of_batches_are_compiled_and_a_bounded_number_of_functions_is_kept(
     monkeypatch,
 ):
-    monkeypatch.setattr(draw, "_SHARED", collections.OrderedDict())
-    model = specimens.build("relu")
+    as_in_a_new_process(monkeypatch)
+    model = specimens.fresh(specimens.SPECIMENS["relu"])
     for num_workers in (1, 2, 16):
         sizes = [draw._batch_size(number, num_workers) for number in range(1, 2000)]
         assert len(set(sizes)) <= 11
@@ -120,8 +136,10 @@ def test_few_sizes_of_batches_are_compiled_and_a_bounded_number_of_functions_is_
     for width in range(4, 4 * 50, 4):
         for _ in range(2):
             draw._shared_functions(model, True, 1, width)
+    gc.collect()
     assert len(draw._SHARED) == draw._MOST_COMPILED
-    assert [key[-1][-1] for key in draw._SHARED][-1] == 196
+    widths = {key[-1][-1] for key in draw._SHARED}
+    assert widths == set(range(200 - 4 * draw._MOST_COMPILED, 200, 4))
 
 
 def test_an_image_does_not_depend_on_how_many_are_drawn_nor_on_the_batches(monkeypatch):
