@@ -15,9 +15,7 @@ from pixel_cnn_pp.runs import checkpoints
 
 def mean_alone(images, codec):
     """Mean bits/dim of the images, each in a file of its own."""
-    return np.mean(
-        [codec_bits_per_dim(image[np.newaxis], codec) for image in images]
-    )
+    return np.mean([codec_bits_per_dim(image[np.newaxis], codec) for image in images])
 
 
 def test_evaluate_prints_the_scores_of_both_weights_and_of_the_baselines(trained_run):
