@@ -117,7 +117,7 @@ def test_the_pages_name_every_script_and_the_readme_those_that_a_newcomer_needs(
     assert {command.split()[1] for command in COMMANDS} == scripts
     in_readme = {line.split()[1] for line in shell_commands(README) if line.startswith("python ")}
     assert in_readme >= {"train.py", "evaluate.py", "sample.py"}
-    assert set(MAKE_TARGETS) == {"demo", "demo-photos", "experiments", "mnist"}
+    assert set(MAKE_TARGETS) == {"demo", "demo-photos", "demo-chains", "experiments", "mnist"}
 
 
 def test_the_readme_is_one_page():
