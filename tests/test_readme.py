@@ -190,6 +190,19 @@ def test_the_vae_of_the_page_on_python_trains_its_encoder_through_its_decoder(mo
     assert own > other + 1
 
 
+def test_the_snippet_of_the_page_on_chains_scores_draws_and_enlarges(monkeypatch):
+    (snippet,) = code_blocks("python", DOCS["chains.md"])
+    whole = sampling.draw.compile_function
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
+    names = {"images": images}
+    assert snippet.count("nr_resnet=2") == 2  # the same with fewer blocks
+    exec(compile(snippet.replace("nr_resnet=2", "nr_resnet=1"), "chains.md", "exec"), names)
+    assert names["bits_per_dim"].shape == names["of_large"].shape == (8,)
+    assert names["drawn"].shape == names["larger"].shape == (2, 8, 8, 3)
+    assert not np.array_equal(names["drawn"], names["larger"])
+
+
 def test_the_two_workers_train_together(tmp_path):
     (example,) = [block for block in code_blocks("sh", DOCS["training.md"]) if "TF_CONFIG" in block]
     for number in ("12345", "12346"):
