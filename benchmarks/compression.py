@@ -19,7 +19,12 @@ from pixel_cnn_pp.config import ModelConfig
 # The networks of the demos, one with the filters of the release, and one for a try.
 MODELS = {
     "digits": {"image_shape": (8, 8, 1), "num_levels": 17, "nr_resnet": 1, "nr_filters": 32},
-    "photos": {"image_shape": (32, 32, 3), "nr_resnet": 1, "nr_filters": 24},
+    "photos": {
+        "image_shape": (32, 32, 3),
+        "receptive_field": "15x8",
+        "small_variant": "nin",
+        "nr_filters": 24,
+    },
     "160 filters": {"image_shape": (32, 32, 3), "nr_resnet": 5, "nr_filters": 160},
     "tiny": {"image_shape": (4, 4, 1), "nr_filters": 4, "receptive_field": "11x5"},
 }

@@ -367,6 +367,20 @@ def test_the_bytes_of_a_file_are_those_of_the_documentation(model):
     assert report.alone_header_bytes[0] == len(data) - size
 
 
+def test_the_header_of_a_file_of_one_photograph_has_36_bytes():
+    own = identity.Identity(
+        model="PixelCNN++", configuration="0123", weights="01234567", dtype="float32",
+        backend="tensorflow 2.21.0, keras 3.12.4", executor="XLA",
+        device="cpu x86_64 fma avx2 avx512f avx512_bf16 2 threads",
+        coder="constriction 0.5.0 range coder of 24 bits, perfect=False",
+    )  # fmt: skip
+    chunks = [(1200, b"1234", b"123456")]
+    header = container.Header(own, 3, 256, False, 1, None, [(32, 32, 1)], None, b"", chunks)
+    assert len(container.pack(header, [])) == 36
+    other = dataclasses.replace(header, identity=dataclasses.replace(own, model="Another model"))
+    assert len(container.pack(other, [])) < 36 + len("Another model")
+
+
 def test_numbers_of_a_header_have_at_most_32_bits():
     for number in (0, 1, 127, 128, 300, 2**32 - 1):
         assert container._Reader(container._varint(number)).number() == number
