@@ -296,4 +296,4 @@ def _refuse(*names, reason):
 
 
 if __name__ == "__main__":
-    scripts.run(main, ["RUN_DIR", "[PICTURES...]"])
+    scripts.run(main, ["RUN_DIR", "[PICTURES...]"], keeps_compiled=True)

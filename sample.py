@@ -215,4 +215,4 @@ def _refuse(*names, reason):
 
 
 if __name__ == "__main__":
-    scripts.run(main, ["RUN_DIR"])
+    scripts.run(main, ["RUN_DIR"], keeps_compiled=True)

@@ -16,6 +16,7 @@ ROOT = PACKAGE.parent
 # import each other, but not in a circle.
 FLOORS = {
     "files": -1,  # the cellar: how a file is written
+    "compiled_files": -1,
     "config": 0,
     "likelihoods": 0,
     "layers": 0,

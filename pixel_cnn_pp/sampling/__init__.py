@@ -7,7 +7,8 @@ sample     the public function `sample`
 arguments  checks of the arguments of `sample`
 """
 
-from pixel_cnn_pp.sampling.draw import make_draw_images, make_draw_rows
+from pixel_cnn_pp.sampling.draw import make_draw_rows
+from pixel_cnn_pp.sampling.draw_images import make_draw_images
 from pixel_cnn_pp.sampling.driver import completes, draws, teacher_forces, walk_row
 from pixel_cnn_pp.sampling.sample import METHODS, MODES, sample
 
