@@ -124,6 +124,7 @@ def measure_case(case):
 def _in_fresh_process(checkout, case, kept):
     """{part: seconds} of a process that imports the package from a checkout."""
     environment = {"PYTHONPATH": str(checkout), "PIXEL_CNN_PP_CACHE": kept}
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"  # as `sample.py` sets it
     return measure.in_new_process(__file__, {**case, "started": time.time()}, **environment)
 
 

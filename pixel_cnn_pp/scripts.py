@@ -1,12 +1,13 @@
 """Code that the scripts share: a quiet start, positional arguments and errors of one line."""
 
 import contextlib
-import importlib.util
+import importlib
 import os
 import re
 import signal
 import sys
 import threading
+from importlib import util
 
 from absl import app, flags, logging
 
@@ -102,8 +103,11 @@ class _Interrupt:
     def __enter__(self):
         """Sets the handler, unless Ctrl-C is ignored or handled by others."""
         is_main = threading.current_thread() is threading.main_thread()
-        if is_main and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-            self._previous = signal.signal(signal.SIGINT, self._handle)
+        handler = signal.getsignal(signal.SIGINT)
+        is_of_script = getattr(handler, "__module__", None) == "__main__"  # until now
+        if is_main and (handler == signal.default_int_handler or is_of_script):
+            signal.signal(signal.SIGINT, self._handle)
+            self._previous = signal.default_int_handler
         return self
 
     def __exit__(self, *exception):
@@ -185,7 +189,7 @@ def _import_tensorflow(keeps_compiled=False):
     is_quiet = keeps_compiled or os.environ.get("TF_CONFIG")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if is_quiet else "2")
     if keeps_compiled:
-        compiled_files.keep(importlib.util.find_spec("tensorflow").origin)
+        compiled_files.keep(util.find_spec("tensorflow").origin)
     # By default TensorFlow uses oneDNN on the newest CPUs only, but it is faster on older ones too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _silent_stderr(), _hidden("matplotlib", "sklearn"):
