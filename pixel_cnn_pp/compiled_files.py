@@ -66,7 +66,7 @@ def _machine(tensorflow):
         processor = [line for line in lines if line.split("\t")[0].strip() in of_interest]
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     settings = [f"{name}={os.environ.get(name)}" for name in ("XLA_FLAGS", "TF_XLA_FLAGS")]
-    version = tensorflow, os.stat(tensorflow).st_mtime_ns
+    version = os.path.realpath(tensorflow), os.stat(tensorflow).st_mtime_ns
     everything = repr((version, platform.machine(), processor, cores, settings))
     return hashlib.sha256(everything.encode()).hexdigest()[:32]
 
