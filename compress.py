@@ -1,6 +1,13 @@
 """Compresses pictures without loss: python compress.py save/photos a.png b.png --out two.pcn."""
 
 import os
+import signal
+
+# Ctrl-C while the rest is imported. Later, `scripts.run` takes care of it.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    LINE = b"compress.py: stopped by Ctrl-C\n"
+    signal.signal(signal.SIGINT, lambda *_: (os.write(2, LINE), os._exit(130)))
+
 import pathlib
 
 import numpy as np
@@ -296,4 +303,4 @@ def _refuse(*names, reason):
 
 
 if __name__ == "__main__":
-    scripts.run(main, ["RUN_DIR", "[PICTURES...]"])
+    scripts.run(main, ["RUN_DIR", "[PICTURES...]"], keeps_compiled=True)

@@ -1,5 +1,13 @@
 """Prints the exact bits/dim of images under a trained run: python evaluate.py save/digits."""
 
+import os
+import signal
+
+# Ctrl-C while the rest is imported. Later, `scripts.run` takes care of it.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    LINE = b"evaluate.py: stopped by Ctrl-C\n"
+    signal.signal(signal.SIGINT, lambda *_: (os.write(2, LINE), os._exit(130)))
+
 import dataclasses
 import pathlib
 from typing import Any, NamedTuple

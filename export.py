@@ -1,5 +1,13 @@
 """Writes a trained run as a SavedModel for TensorFlow Serving: python export.py save/digits OUT."""
 
+import os
+import signal
+
+# Ctrl-C while the rest is imported. Later, `scripts.run` takes care of it.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    LINE = b"export.py: stopped by Ctrl-C\n"
+    signal.signal(signal.SIGINT, lambda *_: (os.write(2, LINE), os._exit(130)))
+
 import pathlib
 import time
 

@@ -1,5 +1,13 @@
 """Turns a checkpoint of the release into a run: python import_release.py CKPT RUN_DIR."""
 
+import os
+import signal
+
+# Ctrl-C while the rest is imported. Later, `scripts.run` takes care of it.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    LINE = b"import_release.py: stopped by Ctrl-C\n"
+    signal.signal(signal.SIGINT, lambda *_: (os.write(2, LINE), os._exit(130)))
+
 from absl import flags
 
 from pixel_cnn_pp import config, scripts

@@ -1,5 +1,13 @@
 """Draws or completes images from a trained run: python sample.py save/digits --num_samples 100."""
 
+import os
+import signal
+
+# Ctrl-C while the rest is imported. Later, `scripts.run` takes care of it.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    LINE = b"sample.py: stopped by Ctrl-C\n"
+    signal.signal(signal.SIGINT, lambda *_: (os.write(2, LINE), os._exit(130)))
+
 import math
 import pathlib
 import sys
@@ -398,4 +406,4 @@ def _refuse(*names, reason):
 
 
 if __name__ == "__main__":
-    scripts.run(main, ["RUN_DIR"])
+    scripts.run(main, ["RUN_DIR"], keeps_compiled=True)

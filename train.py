@@ -1,5 +1,13 @@
 """Trains a model on a data set: python train.py --data_set digits --nr_gpu 0."""
 
+import os
+import signal
+
+# Ctrl-C while the rest is imported. Later, `scripts.run` takes care of it.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    LINE = b"train.py: stopped by Ctrl-C\n"
+    signal.signal(signal.SIGINT, lambda *_: (os.write(2, LINE), os._exit(130)))
+
 import dataclasses
 import pathlib
 

@@ -7,8 +7,11 @@ import re
 import signal
 import sys
 import threading
+from importlib import util
 
 from absl import app, flags, logging
+
+from pixel_cnn_pp import compiled_files
 
 # The file descriptor at which the terminal is, also while file descriptor 2 is another file.
 _terminal = 2
@@ -29,7 +32,7 @@ def called(name):
         _called = None
 
 
-def run(main, arguments=(), on_tensorflow=True):
+def run(main, arguments=(), on_tensorflow=True, keeps_compiled=False):
     """Parses the command line and calls `main`; flags may stand before or after the arguments.
 
     A ValueError, OSError or FloatingPointError becomes one line and exit status 1; its traceback
@@ -41,6 +44,7 @@ def run(main, arguments=(), on_tensorflow=True):
         there may be any number of it.
       on_tensorflow: Whether the script uses TensorFlow. If so, it is imported quietly before
         `main`; if not, it need not be installed.
+      keeps_compiled: Whether TensorFlow keeps what XLA compiles on the disk, for the next start.
     """
     script = _called or os.path.basename(sys.argv[0])
     interrupt = _Interrupt(f"{script}: stopped by Ctrl-C")
@@ -55,7 +59,7 @@ def run(main, arguments=(), on_tensorflow=True):
             sys.exit(f"{usage}  ({program} --help lists the flags). Received: {given}")
         try:
             if on_tensorflow:
-                _import_tensorflow()
+                _import_tensorflow(keeps_compiled)
             if not flags.FLAGS["verbosity"].present:
                 logging.set_verbosity(logging.WARNING)
             with interrupt.raised():
@@ -99,8 +103,11 @@ class _Interrupt:
     def __enter__(self):
         """Sets the handler, unless Ctrl-C is ignored or handled by others."""
         is_main = threading.current_thread() is threading.main_thread()
-        if is_main and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-            self._previous = signal.signal(signal.SIGINT, self._handle)
+        handler = signal.getsignal(signal.SIGINT)
+        is_of_script = getattr(handler, "__module__", None) == "__main__"  # until now
+        if is_main and (handler == signal.default_int_handler or is_of_script):
+            signal.signal(signal.SIGINT, self._handle)
+            self._previous = signal.default_int_handler
         return self
 
     def __exit__(self, *exception):
@@ -172,14 +179,17 @@ def parse_image_size(text):
     return int(height), int(width or height)
 
 
-def _import_tensorflow():
+def _import_tensorflow(keeps_compiled=False):
     """Imports TensorFlow and lets it find its devices, without the notes that it prints.
 
     The notes come from C++ before any log level is read. Without a GPU they look like errors.
     """
     # If one of several workers is lost, the others raise an exception. What C++ prints before it is
-    # not needed.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if os.environ.get("TF_CONFIG") else "2")
+    # not needed. And TensorFlow prints errors that are none when it reads a file of XLA.
+    is_quiet = keeps_compiled or os.environ.get("TF_CONFIG")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if is_quiet else "2")
+    if keeps_compiled:
+        compiled_files.keep(util.find_spec("tensorflow").origin)
     # By default TensorFlow uses oneDNN on the newest CPUs only, but it is faster on older ones too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _silent_stderr(), _hidden("matplotlib", "sklearn"):

@@ -16,6 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 # As the scripts have it on every CPU: their runs are compared with those of this process, exactly.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# Scripts in processes of their own leave nothing in the user's folders.
+os.environ["PIXEL_CNN_PP_CACHE"] = ""
 # A shell starts what runs in its background with this signal ignored, and some tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,6 +17,7 @@ ROOT = PACKAGE.parent
 FLOORS = {
     "files": -1,  # the cellar: how a file is written
     "views": -1,  # and what the stages of a chain see of an image
+    "compiled_files": -1,
     "config": 0,
     "likelihoods": 0,
     "layers": 0,

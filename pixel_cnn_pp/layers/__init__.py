@@ -14,6 +14,7 @@ is [B, F].
 
     random_bits  random numbers of a seed, the same on every backend
     fresh        fresh weights, and models without them
+    gradients    functions with a gradient of their own, and networks that need none
     noise        dropout and noise of an image, as functions of seeds
     convolution  convolutions with a gradient that is fast on TensorFlow's CPUs
     weight_norm  weight-normalised layers
@@ -31,6 +32,7 @@ from pixel_cnn_pp.layers.blocks import NONLINEARITIES, GatedResidualBlock, conca
 from pixel_cnn_pp.layers.channel_block import AutoregressiveChannelBlock
 from pixel_cnn_pp.layers.fresh import fresh, without_fresh_weights
 from pixel_cnn_pp.layers.gated_stacks import GatedStacks, RowsConv2D
+from pixel_cnn_pp.layers.gradients import gradients_are_taken, without_gradients
 from pixel_cnn_pp.layers.lstm import DiagonalBiLSTMLayer, DiagonalLSTMLayer, RowLSTMLayer
 from pixel_cnn_pp.layers.masked import MaskedConv2D
 from pixel_cnn_pp.layers.noise import (
@@ -89,6 +91,7 @@ __all__ = [
     "crop_sides",
     "down_shift",
     "fresh",
+    "gradients_are_taken",
     "image_digests",
     "image_seeds",
     "image_uniforms",
@@ -99,5 +102,6 @@ __all__ = [
     "round_up_to_8",
     "uniforms",
     "without_fresh_weights",
+    "without_gradients",
     "words",
 ]

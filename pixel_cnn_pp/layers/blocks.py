@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from pixel_cnn_pp.layers.fresh import fresh
+from pixel_cnn_pp.layers.gradients import custom_gradient
 from pixel_cnn_pp.layers.weight_norm import (
     KERNEL_STDDEV,
     WeightNormDense,
@@ -30,7 +31,7 @@ def _concat_elu_for_xla(x):
     """
     dtype = keras.backend.standardize_dtype(x.dtype)
 
-    @ops.custom_gradient
+    @custom_gradient
     def compute(x):
         signed = x[..., None, :] * ops.convert_to_tensor([[1], [-1]], dtype)
         signed = ops.reshape(signed, (*ops.shape(x)[:-1], 2 * x.shape[-1]))

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from pixel_cnn_pp.layers.gradients import custom_gradient
+
 
 def convolve(x, kernel, pads, strides=1, drop=None):
     """Convolves images with zeros around them.
@@ -65,7 +67,7 @@ def _pad_for_xla(x, pads):
     is_inside = (rows == np.clip(rows, 0, height - 1))[:, None, None]
     is_inside = is_inside & (columns == np.clip(columns, 0, width - 1))[:, None]
 
-    @ops.custom_gradient
+    @custom_gradient
     def pad(x):
         read = ops.take(x, np.clip(rows, 0, height - 1), axis=1)
         read = ops.take(read, np.clip(columns, 0, width - 1), axis=2)
@@ -97,7 +99,7 @@ def _convolve_on_cpu(x, kernel, pads, drop=None):
     kernel_height, kernel_width, in_features, features = kernel.shape
     (top, bottom), (left, right) = pads
 
-    @ops.custom_gradient
+    @custom_gradient
     def convolve(x, kernel):
         padded = _pad(dropped(x, drop), pads)
         outputs = ops.conv(padded, kernel, padding="valid", data_format="channels_last")

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from pixel_cnn_pp.layers.fresh import fresh
+from pixel_cnn_pp.layers.gradients import custom_gradient
 from pixel_cnn_pp.layers.masked import MaskedConv2D, of_group
 from pixel_cnn_pp.layers.recurrence import lstm, recurrence
 from pixel_cnn_pp.layers.shifted import down_shift
@@ -326,7 +327,7 @@ def skew(x):
     A column of the result has what was a diagonal of x (van den Oord et al. 2016a, figure 3).
     """
 
-    @ops.custom_gradient
+    @custom_gradient
     def run(x):
         return _skew(x), _unskew  # TensorFlow's gradient of a slice takes several times as long
 
@@ -336,7 +337,7 @@ def skew(x):
 def unskew(x):
     """Undoes `skew`: [B, H, W + H - 1, F] -> [B, H, W, F]."""
 
-    @ops.custom_gradient
+    @custom_gradient
     def run(x):
         return _unskew(x), _skew
 

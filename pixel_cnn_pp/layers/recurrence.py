@@ -9,6 +9,7 @@
 
 from keras import ops
 
+from pixel_cnn_pp.layers.gradients import custom_gradient
 from pixel_cnn_pp.layers.weight_norm import project
 
 
@@ -59,7 +60,7 @@ def recurrence(gates, kernel, hidden, cell, edge, offsets, is_delayed):
     """
     num_features = kernel.shape[1]
 
-    @ops.custom_gradient
+    @custom_gradient
     def run(gates, kernel, hidden, cell, edge):
         num_steps, num_positions, batch_size, _ = ops.shape(gates)
         first = [

@@ -265,7 +265,9 @@ class AutoregressiveModel(KerasModel):
         def loss(raw_params):
             return self.likelihood.loss(raw_params, images, noise)
 
-        return keras.remat(loss)(raw_params) if self.recompute else loss(raw_params)
+        if self.recompute and layers.gradients_are_taken():
+            return keras.remat(loss)(raw_params)
+        return loss(raw_params)
 
     def noise(self, images, seed=None, first_image=0):
         """Draws the noise that the loss of images needs.

@@ -6,6 +6,8 @@ traced, a user would wait for minutes before the first step.
 
 import keras
 
+from pixel_cnn_pp import layers
+
 
 class BlockFunction:
     """A function of a block and its inputs. It is traced once for all blocks of the same form.
@@ -25,7 +27,7 @@ class BlockFunction:
         """
         self._function = function
         self._recompute = recompute
-        self._compiled = {}  # {form of a block: function of its weights and the inputs}
+        self._compiled = {}  # {(form of a block, whether gradients are taken): function}
 
     def __call__(self, block, *inputs):
         """Computes the function.
@@ -41,7 +43,7 @@ class BlockFunction:
         weights = [_tensor(weight) for weight in block.weights]
         if not _is_traced():
             return self._of_weights(block)(weights, *inputs)
-        form = _form(block)
+        form = _form(block), layers.gradients_are_taken()
         if form not in self._compiled:
             self._compiled[form] = _compile(self._of_weights(block))
         return self._compiled[form](weights, *inputs)
@@ -54,7 +56,7 @@ class BlockFunction:
             with keras.StatelessScope(state_mapping=mapping):
                 return self._function(block, *inputs)
 
-        return _recomputed(run) if self._recompute else run
+        return _recomputed(run) if self._recompute and layers.gradients_are_taken() else run
 
 
 def _recomputed(function):

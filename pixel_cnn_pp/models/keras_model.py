@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from pixel_cnn_pp import config
+from pixel_cnn_pp import config, layers
 from pixel_cnn_pp.likelihoods import whole_numbers
 from pixel_cnn_pp.models import inputs, scoring
 
@@ -77,12 +77,14 @@ class KerasModel(keras.Model):
     def test_step(self, *args):
         """One step of `evaluate`."""
         *state, data = args
-        return super().test_step(*state, self._as_inputs(data))
+        with layers.without_gradients():
+            return super().test_step(*state, self._as_inputs(data))
 
     def predict_step(self, *args):
         """One step of `predict`. Returns raw parameters."""
         *state, data = args
-        return super().predict_step(*state, self._as_inputs(data))
+        with layers.without_gradients():
+            return super().predict_step(*state, self._as_inputs(data))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean bits/dim of a batch, weighted by `sample_weight` if it is given."""

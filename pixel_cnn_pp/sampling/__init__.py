@@ -9,7 +9,8 @@ arguments  checks of the arguments of `sample`
 """
 
 from pixel_cnn_pp.sampling.arguments import MODES
-from pixel_cnn_pp.sampling.draw import make_draw_images, make_draw_rows
+from pixel_cnn_pp.sampling.draw import make_draw_rows
+from pixel_cnn_pp.sampling.draw_images import make_draw_images
 from pixel_cnn_pp.sampling.driver import completes, draws, teacher_forces, walk_row
 from pixel_cnn_pp.sampling.sample import METHODS, sample, sample_stages
 from pixel_cnn_pp.sampling.start import seed_of

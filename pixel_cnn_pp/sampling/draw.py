@@ -16,7 +16,7 @@ from pixel_cnn_pp.sampling.noise import row_uniforms
 # Largest number of images in a batch. Larger batches need more memory and are not faster.
 _MAX_BATCH_SIZE = 64
 # A batch has one of these sizes, or the largest. Each is compiled for itself, which takes seconds,
-# and on TensorFlow some 80 MB that are never given back.
+# and on TensorFlow some 60 MB that are never given back.
 _BATCH_SIZES = (1, 2, 4, 8, 16, 24, 32, 40, 48, 56)
 # Most pairs of compiled functions that are kept, over all models and shapes.
 _MOST_COMPILED = 32
@@ -139,10 +139,10 @@ def num_workers():
 
 def batching(num_images):
     """Number of images in a batch: all cores are busy, but batches are not too large."""
-    return _batch_size(num_images, num_workers())
+    return batch_size_of(num_images, num_workers())
 
 
-def _batch_size(num_images, workers):
+def batch_size_of(num_images, workers):
     """Number of images in a batch: the images of a worker, rounded up to one of the sizes.
 
     `sample` and an exported function use the same rule. In batches of another size, products may be
@@ -179,9 +179,24 @@ def _functions_of(model):
             return model_proxy.embed(condition)
 
         if keras.backend.backend() == "tensorflow":  # JAX would make the weights constants
-            prepare, embed = (compile_function(each, False) for each in (prepare, embed))
+            prepare, embed = _compiled_when_repeated(prepare), compile_function(embed, False)
         _COMPILED[model] = prepare, embed
     return _COMPILED[model]
+
+
+def _compiled_when_repeated(function):
+    """A function that is compiled at its second call. It has no arguments.
+
+    To compile the effective weights of a big network takes ten times as long as to compute them.
+    Both compute the same numbers, operation by operation.
+    """
+    compiled = compile_function(function, False)
+    is_first = [True]
+
+    def call():
+        return function() if is_first and is_first.pop() else compiled()
+
+    return call
 
 
 # {what functions depend on: _SharedFunctions}. They are kept as long as one of their models.
@@ -323,66 +338,6 @@ def make_draw_rows(model, compile_step):
         return state, images
 
     return draw_rows
-
-
-def make_draw_images(model, compile_step):
-    """Makes the function that draws any number of images. An export traces this function.
-
-    The function does the same as `sample` after its checks, with the batch sizes of this machine.
-    The graph executor decides how many batches are drawn at the same time.
-
-    Args:
-      model: `models.AutoregressiveModel`.
-      compile_step: As in `make_draw_rows`.
-
-    Returns:
-      Function (images [N, H, W, C], known_mask [N, H, W], condition of the N images or None, seed,
-      controls) -> images. Apart from the condition, the arguments are as in `make_draw_rows`. N may
-      be unknown when it is traced.
-    """
-    draw_rows = make_draw_rows(model, compile_step)
-    workers = num_workers()
-
-    def draw_images(images, known_mask, condition, seed, controls):
-        num_wanted, height, width, _ = ops.shape(images)
-        batch_size = _batch_size(num_wanted, workers)
-        num_images = ops.maximum(num_wanted, batch_size)
-        # As in `draw_cached`, the last image is repeated if there are not enough for a batch.
-        rows = ops.minimum(ops.arange(num_images), num_wanted - 1)
-        images, known_mask = (ops.take(x, rows, axis=0) for x in (images, known_mask))
-        if condition is not None:
-            condition = ops.take(condition, rows, axis=0)
-        step = model.cached_step
-        weights = step.weights()
-
-        def draw_batch(first, drawn):
-            # The last batch may start earlier, as in `draw_cached`.
-            start = ops.minimum(first, num_images - batch_size)
-            numbers = start + ops.arange(batch_size)
-            embedded = None
-            if condition is not None:
-                embedded = model.embed(ops.take(condition, numbers, axis=0))
-            _, batch = draw_rows(
-                weights,
-                step.initial_state(batch_size, width, embedded),
-                ops.transpose(ops.take(images, numbers, axis=0), (1, 2, 0, 3)),
-                ops.transpose(ops.take(known_mask, numbers, axis=0), (1, 2, 0)),
-                embedded,
-                controls,
-                seed,
-                start,
-                ops.convert_to_tensor(0),
-                ops.convert_to_tensor(height),
-            )
-            batch = ops.transpose(batch, (2, 0, 1, 3))
-            return first + batch_size, ops.scatter_update(drawn, numbers[:, None], batch)
-
-        _, drawn = ops.while_loop(
-            lambda first, _: first < num_images, draw_batch, (ops.convert_to_tensor(0), images)
-        )
-        return drawn[:num_wanted]
-
-    return draw_images
 
 
 def compile_function(function, with_xla):

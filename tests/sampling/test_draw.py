@@ -66,7 +66,7 @@ def test_it_compiles_once_for_a_shape_whatever_the_values(traces):
     images = specimens.images(config, 4)
     known_mask = np.zeros((4, 8, 12), bool)
     sampling.sample(model, 4, [0, 1, 2, 0])
-    assert sorted(traces) == ["draw_row", "draw_rows", "embed", "prepare"]
+    assert sorted(traces) == ["draw_row", "draw_rows", "embed"]
     for arguments in (
         {"seed": 5},
         {"temperature": 0.5, "log_scale_offset": 1},
@@ -79,7 +79,8 @@ def test_it_compiles_once_for_a_shape_whatever_the_values(traces):
     for weight in model.trainable_variables:
         weight.assign(weight * 0.9)
     before = sampling.sample(model, 4, [2, 1, 1, 0])
-    assert len(traces) == 4
+    # One call computes the weights in less time than it takes to compile that.
+    assert traces[3:] == ["prepare"]
     # More rows are more rounds of a loop, around the same step.
     sampling.sample(model, 4, [2, 1, 1, 0], image_shape=(16, 12, 1))
     assert traces[4:] == ["draw_rows"]
@@ -99,12 +100,12 @@ def test_models_of_one_configuration_share_what_is_compiled_and_it_is_freed_with
         drawn.append(sampling.sample(model, 2))
         np.testing.assert_array_equal(drawn[-1], sampling.sample(model, 2, method="naive"))
         models.append(model)
-    assert sorted(traces) == ["draw_row", "draw_rows", "prepare", "prepare"]
+    assert sorted(traces) == ["draw_row", "draw_rows"]
     assert not np.array_equal(drawn[0], drawn[1])
     # Of another dtype it is another function.
     models.append(specimens.fresh(config, dtype="float64"))
     sampling.sample(models[-1], 2)
-    assert traces[4:] == ["prepare", "draw_rows", "draw_row"]
+    assert traces[2:] == ["draw_rows", "draw_row"]
     of_float32 = next(iter(draw._SHARED.values()))
     kept = [weakref.ref(x) for model in models for x in (model, *model.trainable_variables)]
     kept += [weakref.ref(functions) for functions in draw._SHARED.values()]
@@ -114,7 +115,7 @@ def test_models_of_one_configuration_share_what_is_compiled_and_it_is_freed_with
     gc.collect()
     assert list(draw._SHARED.values()) == [of_float32]
     np.testing.assert_array_equal(sampling.sample(models[0], 2), drawn[1])
-    assert len(traces) == 7
+    assert traces[4:] == ["prepare"]
     del models[0], of_float32
     gc.collect()
     assert [found for found in kept if found() is not None] == []
@@ -127,7 +128,7 @@ def test_few_sizes_of_batches_are_compiled_and_a_bounded_number_of_functions_is_
     as_in_a_new_process(monkeypatch)
     model = specimens.fresh(specimens.SPECIMENS["relu"])
     for num_workers in (1, 2, 16):
-        sizes = [draw._batch_size(number, num_workers) for number in range(1, 2000)]
+        sizes = [draw.batch_size_of(number, num_workers) for number in range(1, 2000)]
         assert len(set(sizes)) <= 11
         for number, size in enumerate(sizes, start=1):
             # At most twice as many as there are for a worker, and 64 from there on.
@@ -188,7 +189,7 @@ def test_an_export_draws_the_batches_that_a_call_draws(monkeypatch, num_workers)
 
     monkeypatch.setattr(draw, "make_draw_rows", make_draw_rows)
     model = specimens.build("relu")
-    draw_images = draw.make_draw_images(model, None)
+    draw_images = sampling.make_draw_images(model, None)
     for num_images in (1, 2, 3, 6, 9):
         images = ops.zeros((num_images, *model.config.image_shape), "uint8")
         batches.clear()

@@ -8,7 +8,7 @@ import types
 import keras
 import pytest
 import specimens
-from processes import assert_one_line, run, run_script
+from processes import ROOT, assert_one_line, run, run_in_new_process, run_script
 
 from pixel_cnn_pp import models, scripts
 from pixel_cnn_pp.runs import checkpoints
@@ -96,6 +96,29 @@ def test_ctrl_c_is_one_line_and_status_130(script, prepare, copied_run, tmp_path
     done = run(tmp_path, *script.format(copied_run).split(), where, prepare=prepare)
     assert done.returncode == 130
     assert done.stderr == f"{script.split()[0]}: stopped by Ctrl-C\n" and done.stdout == ""
+
+
+# Ctrl-C at the first import that takes time.
+AT_ONCE = """
+import builtins, os, runpy, signal, sys
+original = builtins.__import__
+
+def interrupted(name, *others):
+    if name.split(".")[0] in ("absl", "numpy", "pixel_cnn_pp"):
+        os.kill(os.getpid(), signal.SIGINT)
+    return original(name, *others)
+
+builtins.__import__ = interrupted
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("*.py")))
+def test_ctrl_c_before_anything_is_imported_is_one_line_too(script):
+    done = run_in_new_process("-c", AT_ONCE, script)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == f"{script}: stopped by Ctrl-C\n"
 
 
 def close_pipe():
