@@ -41,7 +41,7 @@ from pixel_cnn_pp.layers.noise import (
     image_uniforms,
     round_up_to_8,
 )
-from pixel_cnn_pp.layers.random_bits import uniforms, words
+from pixel_cnn_pp.layers.random_bits import first_uniforms, words
 from pixel_cnn_pp.layers.sample_head import SampleHead
 from pixel_cnn_pp.layers.shifted import (
     DownRightShiftedConv2D,
@@ -88,6 +88,7 @@ __all__ = [
     "concat_elu",
     "crop_sides",
     "down_shift",
+    "first_uniforms",
     "fresh",
     "image_digests",
     "image_seeds",
@@ -97,7 +98,6 @@ __all__ = [
     "project",
     "right_shift",
     "round_up_to_8",
-    "uniforms",
     "without_fresh_weights",
     "words",
 ]
