@@ -357,27 +357,27 @@ def _columns(scored):
 
 def _alone(images, codec, name):
     """Bits/dim [N] of a codec that sees one image at a time."""
-    from pixel_cnn_pp import evaluation
+    from pixel_cnn_pp import picture_codecs
 
     with _bar(len(images), name) as bar:
         found = np.zeros(len(images))
         for i, image in enumerate(images):
-            found[i] = evaluation.codec_bits_per_dim(image[np.newaxis], codec)
+            found[i] = picture_codecs.codec_bits_per_dim(image[np.newaxis], codec)
             bar.update()
         return found
 
 
 def _print_baselines(train_images, scored):
     """Prints the scores of independent pixels and of codecs."""
-    from pixel_cnn_pp import evaluation
+    from pixel_cnn_pp import evaluation, picture_codecs
 
     for name, per_position in (("one histogram", False), ("a histogram a position", True)):
         score = evaluation.histogram_bits_per_dim(
             train_images, scored.images, scored.num_levels, per_position
         )
         print(f"Independent pixels, {name}: {score}")
-    for codec in evaluation.codecs(scored.images):
-        in_one_file = evaluation.codec_bits_per_dim(scored.images, codec)
+    for codec in picture_codecs.codecs(scored.images):
+        in_one_file = picture_codecs.codec_bits_per_dim(scored.images, codec)
         print(
             f"{codec}: {in_one_file:.4f} bits/dim with all images in one file, "
             f"{np.mean(_alone(scored.images, codec, codec)):.4f} image by image"
@@ -391,7 +391,7 @@ def _compare(sets, tables, plot_path):
     the background model (Ren et al. 2019, arXiv:1906.02845), and each codec (Serra et al. 2020,
     arXiv:1909.11480). The bits/dim of the codecs are added to the tables.
     """
-    from pixel_cnn_pp import evaluation, plots
+    from pixel_cnn_pp import evaluation, picture_codecs, plots
 
     references = [("likelihood", "bits/dim", None)]
     if FLAGS.background is not None:
@@ -402,7 +402,7 @@ def _compare(sets, tables, plot_path):
                 "background_bits_per_dim",
             )
         )
-    for codec in evaluation.codecs(sets[0].images.images):
+    for codec in picture_codecs.codecs(sets[0].images.images):
         column = f"{codec.lower()}_bits_per_dim"
         references.append((f"likelihood against {codec}", f"bits/dim above {codec}", column))
         for scored, table in zip(sets, tables, strict=True):

@@ -194,27 +194,24 @@ class _Progress:
 
         Each stage is compiled for itself. So the first report of each stage is left out.
         """
-        seconds = time.perf_counter() - self._start
-        per_image = sum(self._seconds_of_stages(self._drawings[-1])) / self._num_images
-        return (
-            f"{1 / per_image:.2f} images/s, {per_image:.3f} s/image; {seconds:.1f} s in all with "
-            "the compilation"
-        )
+        total = f"{time.perf_counter() - self._start:.1f} s in all with the compilation"
+        of_stages = list(self._seconds_of_stages(self._drawings[-1]))
+        if None in of_stages:  # of so few rows that they were drawn in one go
+            return total
+        per_image = sum(of_stages) / self._num_images
+        return f"{1 / per_image:.2f} images/s, {per_image:.3f} s/image; {total}"
 
     def _seconds_of_stages(self, reports):
-        """Seconds that each drawn stage takes, from the reports within it."""
+        """Seconds that each drawn stage takes, from the reports within it. None for one report."""
         *_, total = reports[0]
         num_stages = next(n for n in range(1, 99) if sum(self._rows[-n:]) >= total)
-        rows = self._rows[len(self._rows) - num_stages :]
-        before, time_before = 0, self._start
-        for number in rows:
+        before = 0
+        for number in self._rows[len(self._rows) - num_stages :]:
             own = [each for each in reports if before < each[1] <= before + number]
             (first_time, first, _), (last_time, last, _) = own[0], own[-1]
-            drawing, share = last_time - first_time, (last - first) / number
-            if share <= 0:  # a single report, which has the compilation
-                drawing, share = last_time - time_before, 1
-            yield drawing / share
-            before, time_before = before + number, last_time
+            share = (last - first) / number
+            yield (last_time - first_time) / share if share > 0 else None
+            before += number
 
 
 def _check_flags(model):

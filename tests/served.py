@@ -97,6 +97,24 @@ def served_deep_color(deep_color_path):
     return tf.saved_model.load(str(deep_color_path))
 
 
+def exported_chain(name, tmp_path_factory):
+    """A chain of the specimens, in float64, and where it is exported to."""
+    model = specimens.opinionated(name)
+    path = tmp_path_factory.mktemp(name) / "1"
+    export.export_saved_model(model, path, jit_compile=False)
+    return model, path
+
+
+@pytest.fixture(scope="session")
+def gray_and_colour(tmp_path_factory):
+    return exported_chain("gray_and_colour", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def three_sizes(tmp_path_factory):
+    return exported_chain("three_sizes", tmp_path_factory)
+
+
 @pytest.fixture(scope="session")
 def seventy(digits_model):
     """Drawn in process: more than a block of the noise holds."""

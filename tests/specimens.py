@@ -229,6 +229,7 @@ CHAINS = {
             ModelConfig(
                 (4, 6, 3), num_levels=16, nr_resnet=1, nr_filters=4, nr_logistic_mix=2,
                 dropout_p=0.25, num_resolutions=1, condition_shape=(4, 6, 1), condition_levels=4,
+                embedding_resnet=1, embedding_filters=3,
             ),
         ),
         ("gray:4", "image"),

@@ -27,6 +27,7 @@ FLOORS = {
     "models": 1,
     "sampling": 2,
     "evaluation": 2,
+    "picture_codecs": 2,
     "codec": 3,  # it walks with the driver of `sampling`
     "runs": 3,
     "signatures": 3,  # of what `export` writes
@@ -41,6 +42,7 @@ ON_TENSORFLOW = {
     "data.tfds_sets",
     "export",
     "likelihoods.distributions",
+    "runs.chains",
     "runs.devices",
     "runs.loop",
     "runs.monitoring",
@@ -53,7 +55,7 @@ ON_TENSORFLOW = {
     "tf1_import.run",
 }
 # Of these, the ones that import TensorFlow by way of others only.
-BY_OTHERS = {"runs.loop", "tf1_import.run"}
+BY_OTHERS = {"runs.chains", "runs.loop", "tf1_import.run"}
 # Compiling a function, calling one within a graph, and handing out a distribution of TensorFlow
 # Probability: imported when they are called.
 WHEN_CALLED = {

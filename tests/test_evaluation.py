@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixel_cnn_pp import data, evaluation
+from pixel_cnn_pp import data, evaluation, picture_codecs
 from pixel_cnn_pp.config import ModelConfig
 from pixel_cnn_pp.models.pixel_cnn_pp import PixelCNNPP
 
@@ -321,7 +321,7 @@ def files(monkeypatch):
             super().__init__()
             files.append(self)
 
-    monkeypatch.setattr(evaluation, "io", types.SimpleNamespace(BytesIO=KeptBytesIO))
+    monkeypatch.setattr(picture_codecs, "io", types.SimpleNamespace(BytesIO=KeptBytesIO))
     return files
 
 
@@ -330,8 +330,8 @@ def files(monkeypatch):
 @pytest.mark.parametrize("codec", ["PNG", "WebP"])
 def test_the_file_of_a_codec_holds_every_image(codec, num_images, channels, files):
     images = noise(num_images, channels)
-    assert evaluation.codecs(images) == ("PNG", "WebP")
-    found = evaluation.codec_bits_per_dim(images, codec)
+    assert picture_codecs.codecs(images) == ("PNG", "WebP")
+    found = picture_codecs.codec_bits_per_dim(images, codec)
     (file,) = files
     assert found == 8 * len(file.getvalue()) / images.size
     mosaic = np.asarray(Image.open(file).convert("L" if channels == 1 else "RGB"))
@@ -349,8 +349,8 @@ def test_png_holds_other_images_channel_beside_channel(channels, dtype, mode, fi
     high = 255 if dtype == np.uint8 else 65535
     images = RNG.integers(0, high + 1, (5, 6, 8, channels)).astype(dtype)
     images[0, 0, 0, 0] = high
-    assert evaluation.codecs(images) == ("PNG",)
-    found = evaluation.codec_bits_per_dim(images, "PNG")
+    assert picture_codecs.codecs(images) == ("PNG",)
+    found = picture_codecs.codec_bits_per_dim(images, "PNG")
     (file,) = files
     assert found == 8 * len(file.getvalue()) / images.size
     picture = Image.open(file)
@@ -365,30 +365,30 @@ def test_png_holds_other_images_channel_beside_channel(channels, dtype, mode, fi
 @pytest.mark.parametrize("num_images", [64, 65, 130])
 @pytest.mark.parametrize("codec", ["PNG", "WebP"])
 def test_a_codec_cannot_press_noise_under_8_bits(codec, num_images):
-    assert evaluation.codec_bits_per_dim(noise(num_images), codec) > 8
+    assert picture_codecs.codec_bits_per_dim(noise(num_images), codec) > 8
 
 
 @pytest.mark.parametrize("codec", ["PNG", "WebP"])
 def test_a_codec_needs_8_bits_for_noise_and_next_to_none_for_nothing(codec):
     # 128 images of 48 pixels: noise, and a file's header, leave less than a tenth of 8 bits over.
-    assert evaluation.codec_bits_per_dim(noise(128), codec) < 8.8
+    assert picture_codecs.codec_bits_per_dim(noise(128), codec) < 8.8
     constant = np.full((128, 6, 8, 1), 200, np.uint8)
-    assert evaluation.codec_bits_per_dim(constant, codec) < 0.2
+    assert picture_codecs.codec_bits_per_dim(constant, codec) < 0.2
 
 
 def test_an_unknown_codec_lists_the_known_ones():
     with pytest.raises(ValueError, match="`codec` must be one of PNG, WebP"):
-        evaluation.codec_bits_per_dim(noise(1), "JPG")
+        picture_codecs.codec_bits_per_dim(noise(1), "JPG")
 
 
 @pytest.mark.parametrize("images", [noise(2, channels=2), noise(2).astype(np.int32)])
 def test_webp_takes_bytes_with_1_or_3_channels_only(images):
     message = r"for WebP must be uint8 with 1 or 3 channels. Received: .* \(2, 6, 8, [12]\)"
     with pytest.raises(ValueError, match=message):
-        evaluation.codec_bits_per_dim(images, "WebP")
+        picture_codecs.codec_bits_per_dim(images, "WebP")
 
 
 @pytest.mark.parametrize("level", [-1, 65536])
 def test_what_does_not_fit_into_16_bits_is_refused(level):
     with pytest.raises(ValueError, match=r"in \[0, 65535\]. Received: values in "):
-        evaluation.codec_bits_per_dim(np.array([[[[5], [level]]]]), "PNG")
+        picture_codecs.codec_bits_per_dim(np.array([[[[5], [level]]]]), "PNG")

@@ -15,6 +15,7 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl import flags
 
 # Before any script: its flag `case` belongs to whoever imports it first.
@@ -117,7 +118,7 @@ def test_the_pages_name_every_script_and_the_readme_those_that_a_newcomer_needs(
     assert {command.split()[1] for command in COMMANDS} == scripts
     in_readme = {line.split()[1] for line in shell_commands(README) if line.startswith("python ")}
     assert in_readme >= {"train.py", "evaluate.py", "sample.py"}
-    assert set(MAKE_TARGETS) == {"demo", "demo-photos", "experiments", "mnist"}
+    assert set(MAKE_TARGETS) == {"demo", "demo-photos", "demo-chains", "experiments", "mnist"}
 
 
 def test_the_readme_is_one_page():
@@ -153,11 +154,53 @@ def test_the_snippets_of_the_page_on_python_make_models_of_ones_own():
     names = {"pcnn": pcnn}
     names |= {"images": images, "pictures": images[:, ::2, ::2]}
     for snippet in others:
+        if "keras.Model" in snippet:
+            continue  # a model around a model, in the next test
         snippet = snippet.replace("28, 28, 1", "8, 8, 1").replace("14, 14, 1", "4, 4, 1")
         exec(compile(snippet, "python.md", "exec"), names)
         model = names["model"]
         condition = names["pictures"] if model.is_conditional else None
         assert model(images, condition).shape[:3] == (2, 8, 8)
+
+
+def test_the_vae_of_the_page_on_python_trains_its_encoder_through_its_decoder(monkeypatch):
+    (snippet,) = [x for x in code_blocks("python", DOCS["python.md"]) if "keras.Model" in x]
+    assert sum(1 for line in snippet.splitlines() if line.strip()) < 50
+    # The same for a shorter time, without XLA for the samples.
+    assert "batch_size=64, epochs=10" in snippet
+    snippet = snippet.replace("batch_size=64, epochs=10", "batch_size=64, epochs=3, verbose=0")
+    whole = sampling.draw.compile_function
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
+    keras.utils.set_random_seed(1)
+    names = {}
+    exec(compile(snippet, "python.md", "exec"), names)
+    losses = names["history"].history["loss"]
+    assert losses[-1] < losses[0] - 5, "nats an image"
+    vae, images = names["vae"], names["images"][:64]
+    assert names["drawn"].shape == (4, 8, 8, 1)
+    with tf.GradientTape() as tape:
+        negative_elbo = tf.reduce_mean(vae(images))
+    weights = [weight.value for weight in vae.encoder.trainable_weights]
+    assert len(weights) == 6
+    for gradient in tape.gradient(negative_elbo, weights):
+        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+    # An image is more probable given its own code than given another's: the code says something.
+    own, other = (vae.encode(x)[0] for x in (images, images[::-1]))
+    own, other = (vae.decoder.log_prob(images, code).numpy().mean() for code in (own, other))
+    assert own > other + 1
+
+
+def test_the_snippet_of_the_page_on_chains_scores_draws_and_enlarges(monkeypatch):
+    (snippet,) = code_blocks("python", DOCS["chains.md"])
+    whole = sampling.draw.compile_function
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
+    names = {"images": images}
+    assert snippet.count("nr_resnet=2") == 2  # the same with fewer blocks
+    exec(compile(snippet.replace("nr_resnet=2", "nr_resnet=1"), "chains.md", "exec"), names)
+    assert names["bits_per_dim"].shape == names["of_large"].shape == (8,)
+    assert names["drawn"].shape == names["larger"].shape == (2, 8, 8, 3)
+    assert not np.array_equal(names["drawn"], names["larger"])
 
 
 def test_the_two_workers_train_together(tmp_path):

@@ -102,6 +102,7 @@ def compress_and_report(
     shapes = plan.grouped([picture.shape[:2] for picture in pictures])
     tile_shape = arguments.checked_tile_shape(model, tile_shape)
     condition = arguments.condition_of(model, condition, shapes, is_array, tile_shape)
+    tile_shape = _needed(tile_shape, shapes)
     config = model.config
     if batch_size is None:
         batch_size = draw.batching(plan.num_tiles(shapes, tile_shape))
@@ -155,21 +156,25 @@ def compress_and_report(
     share = (
         passes * seconds / ((time.perf_counter() - start) * min(draw.num_workers(), len(chunks)))
     )
-    alone = _headers_alone(header, [picture.shape[:2] for picture in pictures])
-    with_header = alone + 4 * np.ceil(bits / 32).astype(int)
+    words = np.ceil(bits / 32).astype(int)
+    alone = _headers_alone(header, [picture.shape[:2] for picture in pictures], words)
+    with_header = alone + 4 * words
     own_header = len(data) - sum(chunk_bytes)
     return data, Report(own_header, chunk_bytes, bits, with_header, alone, share)
 
 
-def _headers_alone(header, shapes):
-    """Lengths [N] of the headers of files that have one picture each."""
+def _headers_alone(header, shapes, words):
+    """Lengths [N] of the headers of files that have one picture each, of so many words."""
     found = []
-    for shape in shapes:
+    for shape, size in zip(shapes, words, strict=True):
         own = [(*shape, 1)]
-        number = plan.num_chunks(own, header.tile_shape, header.batch_size)
+        tile_shape = _needed(header.tile_shape, own)
+        number = plan.num_chunks(own, tile_shape, header.batch_size)
         labels = None if header.labels is None else header.labels[:1]
-        chunks = header.chunks[:1] * number
-        alone = dataclasses.replace(header, shapes=own, labels=labels, chunks=chunks)
+        chunks = [(4 * -(-size // number), *header.chunks[0][1:])] * number
+        alone = dataclasses.replace(
+            header, tile_shape=tile_shape, shapes=own, labels=labels, chunks=chunks
+        )
         found.append(len(container.pack(alone, [])))
     return np.array(found)
 
@@ -293,6 +298,14 @@ def _check_chunks(model, header):
     """Checks that no chunk is too large for the memory."""
     for chunk in _chunks(model, header):
         container.check_chunk(chunk, header.batch_size, header.num_channels)
+
+
+def _needed(tile_shape, shapes):
+    """The size of tiles, or None if there is one size of pictures, which are not larger."""
+    if tile_shape is None or len(shapes) > 1:
+        return tile_shape
+    (height, width, _) = shapes[0]
+    return tile_shape if height > tile_shape[0] or width > tile_shape[1] else None
 
 
 def _bytes_per_level(header):

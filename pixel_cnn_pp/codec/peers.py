@@ -6,7 +6,7 @@ from typing import NamedTuple
 import imagecodecs
 import numpy as np
 
-from pixel_cnn_pp import evaluation
+from pixel_cnn_pp import picture_codecs
 
 # JPEG XL's strongest compression takes minutes for a large picture, and a weaker one seconds.
 _STRONGEST, _FASTER, _MOST_FOR_STRONGEST = 10, 7, 2**20
@@ -40,7 +40,7 @@ def sizes(pictures, progress=None):
     for picture in pictures:
         groups.setdefault(picture.shape, []).append(picture)
     groups = [np.stack(group) for group in groups.values()]
-    names = [*evaluation.codecs(groups[0]), "JPEG XL"]
+    names = [*picture_codecs.codecs(groups[0]), "JPEG XL"]
     total, done, found = len(names) * (len(groups) + len(pictures)), 0, {}
     for name in names:
         files = []
@@ -60,15 +60,15 @@ def encoded(images, name):
     """The file of a codec with all images side by side.
 
     Args:
-      images: Integers [N, H, W, C], as in `evaluation.codec_file`.
+      images: Integers [N, H, W, C], as in `picture_codecs.codec_file`.
       name: "PNG", "WebP" or "JPEG XL".
 
     Returns:
       Bytes.
     """
     if name != "JPEG XL":
-        return evaluation.codec_file(images, name)
-    mosaic = evaluation.mosaic(images)
+        return picture_codecs.codec_file(images, name)
+    mosaic = picture_codecs.mosaic(images)
     effort = _STRONGEST if mosaic.size <= _MOST_FOR_STRONGEST else _FASTER
     return imagecodecs.jpegxl_encode(mosaic, lossless=True, effort=effort, usecontainer=False)
 

@@ -17,7 +17,7 @@ from pixel_cnn_pp.data import decoding, pictures, public_sets, store
 # central crop of 148 x 148" of Real NVP (Dinh et al., ICLR 2017), after Larsen et al. (ICML 2016).
 _CELEBA_SHAPE = (218, 178)
 _CELEBA_ROWS, _CELEBA_COLUMNS = slice(40, 188), slice(15, 163)
-# The crop of 128 x 128 of Kolesnikov & Lampert (ICML 2017), section 4.2: 50 rows are cut off at the
+# The crop of 128 x 128 of Kolesnikov & Lampert (ICML 2017), section 4: 50 rows are cut off at the
 # top and 40 at the bottom, 25 columns on each side. A twentieth of all images is the test split.
 _CELEBA128_ROWS, _CELEBA128_COLUMNS = slice(50, 178), slice(25, 153)
 _CELEBA128_TEST_PERCENT = 5

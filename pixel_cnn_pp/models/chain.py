@@ -243,13 +243,13 @@ class Chain(AutoregressiveModel):
         found = [is_right for is_right in found if is_right is not None]
         return functools.reduce(ops.logical_and, found) if found else None
 
-    def _trackable_children(self, save_type="checkpoint", **kwargs):
-        """What `tf.train.Checkpoint` keeps: the weights of the stages, by the names of these."""
-        children = keras.Model._trackable_children(self, save_type, **kwargs)
-        for stage in self.stages:
-            for weight in stage.model.weights:
-                children[f"{stage.name}/{weight.path.partition('/')[-1]}"] = weight.value
-        return children
+    def keyed_weights(self):
+        """The keys of a stage begin with its name. Otherwise as in `KerasModel`."""
+        return {
+            f"{stage.name}/{key}": weight
+            for stage in self.stages
+            for key, weight in stage.model.keyed_weights().items()
+        }
 
     @classmethod
     def from_config(cls, values):

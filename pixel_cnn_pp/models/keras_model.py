@@ -112,9 +112,15 @@ class KerasModel(keras.Model):
     def _trackable_children(self, save_type="checkpoint", **kwargs):
         """What `tf.train.Checkpoint` keeps: all weights. It would not find layers in lists."""
         children = super()._trackable_children(save_type, **kwargs)
-        # A path begins with the name of the model, which another model may not have.
-        weights = {weight.path.partition("/")[-1]: weight.value for weight in self.weights}
-        return {**children, **weights}
+        return {**children, **{key: weight.value for key, weight in self.keyed_weights().items()}}
+
+    def keyed_weights(self):
+        """{key of a weight in checkpoints: the weight}, in the order of `weights`.
+
+        The key is the path of the weight. The path of most weights begins with the name of the
+        model, which another model of the same configuration may not have. It is left out.
+        """
+        return {weight.path.removeprefix(f"{self.name}/"): weight for weight in self.weights}
 
     def _as_inputs(self, data):
         """Converts (images, condition, weights) of `fit` to ((images, condition), None, ...)."""

@@ -109,7 +109,7 @@ class PixelCNNPP(AutoregressiveModel):
             encoder = (blocks * num_blocks + halve) * times + blocks * num_blocks
             decoder = blocks * num_blocks + (double + blocks * (num_blocks + 1)) * times
             if times == 0:
-                decoder = []  # Kolesnikov & Lampert 2017, section 4.3: blocks at one resolution
+                decoder = []  # Kolesnikov & Lampert 2017, section 4: blocks at one resolution
         else:
             # With the release's filters, the receptive fields would be 12x7 and 16x9. The last
             # block of the rightward stream would see one more row above and one more column on the

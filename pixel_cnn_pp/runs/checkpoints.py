@@ -105,7 +105,7 @@ def save(run_dir, model, optimizer, state, keep=2):
       OSError: If the checkpoint cannot be written, if another process writes to the run, or if its
         directory was removed while it was locked. Then the earlier checkpoints remain.
     """
-    weights = {_key(weight): np.asarray(weight) for weight in model.weights}
+    weights = {key: np.asarray(weight) for key, weight in model.keyed_weights().items()}
     averages, slots = _split_variables(model, optimizer)
     for name, arrays in (("weights", weights), ("averages", averages)):
         for key, value in arrays.items():
@@ -186,7 +186,7 @@ def restore(run_dir, model, optimizer, num_images=None, batch_size=None):
                 f"an epoch. Received: num_images=None, {checkpoint}"
             )
         averages, slots = _split_variables(model, optimizer, as_arrays=False)
-        _assign(checkpoint / "weights.npz", {_key(weight): weight for weight in model.weights})
+        _assign(checkpoint / "weights.npz", model.keyed_weights())
         _assign(checkpoint / "averages.npz", averages)
         _assign(checkpoint / "optimizer.npz", slots)
         return state
@@ -235,7 +235,7 @@ def load(run_dir, weights="ema"):
         model = models.make(run.model, fresh=False)
         _assign(
             checkpoint / stored.WEIGHTS_FILES[weights],
-            {_key(weight): weight for weight in model.weights},
+            model.keyed_weights(),
         )
         return model
 
@@ -305,11 +305,6 @@ def _average_name(weight):
     return weight.path.replace("/", "_") + "_average"
 
 
-def _key(weight):
-    """The path of a weight without the name of the model."""
-    return weight.path.split("/", 1)[1]
-
-
 def _split_variables(model, optimizer, as_arrays=True):
     """The variables of an optimizer, as two dicts.
 
@@ -319,12 +314,13 @@ def _split_variables(model, optimizer, as_arrays=True):
     convert = np.asarray if as_arrays else lambda variable: variable
     average_variables = averages(model, optimizer)
     average_names = {variable.name for variable in average_variables}
+    keys = {weight.path: key for key, weight in model.keyed_weights().items()}
     # The names of slots contain the name of the model. Keras adds a number to that name, which is
     # another one in another process.
     prefix = f"{model.name}_"
     return (
         {
-            _key(weight): convert(average)
+            keys[weight.path]: convert(average)
             for weight, average in zip(model.trainable_variables, average_variables, strict=True)
         },
         {

@@ -2,7 +2,10 @@
 
 import concurrent.futures
 import dataclasses
+import hashlib
+import json
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -53,6 +56,16 @@ def free_file(free_model):
     images = specimens.images(OF_ANY_SIDES, 5)
     compile_function = sampling.draw.compile_function
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling.draw, "compile_function", lambda f, _: compile_function(f, False))
+        return codec.compress(free_model, images, batch_size=2), images
+
+
+@pytest.fixture(scope="module")
+def small_file(free_model):
+    """A file of one chunk, whose digest is that of the header too; and its images."""
+    images = specimens.images(OF_ANY_SIDES, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        compile_function = sampling.draw.compile_function
         patch.setattr(sampling.draw, "compile_function", lambda f, _: compile_function(f, False))
         return codec.compress(free_model, images, batch_size=2), images
 
@@ -160,10 +173,12 @@ def test_encoder_and_decoder_run_the_same_compiled_function(free_model, free_fil
     assert len(walk._COMPILED[free_model]) == 1
 
 
+@pytest.mark.parametrize("file", ["free_file", "small_file"])
 def test_every_flipped_byte_is_refused_before_a_pixel_is_decoded(
-    free_model, free_file, monkeypatch
+    free_model, file, monkeypatch, request
 ):
-    data, _ = free_file
+    data, images = request.getfixturevalue(file)
+    np.testing.assert_array_equal(codec.decompress(free_model, data), images)
     monkeypatch.setattr(walk, "walk", lambda *_: pytest.fail("it was decoded"))
     for position in range(len(data)):
         for flip in (0x01, 0x80, 0xFF):
@@ -174,13 +189,23 @@ def test_every_flipped_byte_is_refused_before_a_pixel_is_decoded(
             assert "\n" not in str(caught.value)
 
 
-def test_every_truncation_and_anything_behind_the_end_is_refused(free_model, free_file):
-    data, _ = free_file
+@pytest.mark.parametrize("file", ["free_file", "small_file"])
+def test_every_truncation_and_anything_behind_the_end_is_refused(free_model, file, request):
+    data, _ = request.getfixturevalue(file)
     for end in range(len(data)):
         with pytest.raises(ValueError, match="Received"):
             codec.decompress(free_model, data[:end])
     with one_line("a longer or altered file"):
         codec.decompress(free_model, data + b"\0")
+
+
+def test_a_damaged_file_of_one_chunk_has_nothing_to_salvage(free_model, small_file):
+    data, images = small_file
+    np.testing.assert_array_equal(codec.salvage(free_model, data)[0], images)
+    with one_line("a truncated or altered file"):
+        codec.salvage(free_model, data[:-1])
+    with one_line("The file must be as it was written. Received: an altered file"):
+        codec.salvage(free_model, data[:-1] + bytes([data[-1] ^ 1]))
 
 
 def test_swapped_chunks_are_refused_also_with_a_header_that_fits(free_model, free_file):
@@ -254,7 +279,7 @@ def forge(data, **changes):
         {"num_channels": 3},
         {"labels": (0,) * 4},
         {"labels": (0,) * 5},
-        {"condition": b"12345678"},
+        {"condition": b"123456"},
     ],
 )
 def test_a_forged_header_is_refused_at_once(free_model, free_file, changes, monkeypatch):
@@ -264,27 +289,82 @@ def test_a_forged_header_is_refused_at_once(free_model, free_file, changes, monk
     assert "\n" not in str(caught.value)
 
 
-def with_body(body):
-    """A file that has only a header, whose digest fits."""
-    head = container.MAGIC + bytes([container.VERSION]) + container._varint(len(body)) + body
-    return head + container._digest(0, 4, [head])
+def with_header(header):
+    """A file of several chunks that has only a header, whose digest fits."""
+    return header + container._digest(0, 4, [header])
 
 
 def test_a_header_that_is_cut_or_changed_at_any_place_is_refused(free_file):
     data, _ = free_file
-    reader = container._Reader(data[len(container.MAGIC) + 1 :])
-    body = reader.bytes(reader.number())
+    chunks = container.unpack(data)[1]
+    whole = data[: len(data) - sum(map(len, chunks)) - 4]
+    assert data.startswith(with_header(whole))
     with one_line("a truncated or altered file"):  # its chunks are missing
-        container.unpack(with_body(body))
-    for size in range(len(body)):
+        container.unpack(with_header(whole))
+    for size in range(len(whole)):
         with pytest.raises(ValueError, match="Received: "):
-            container.unpack(with_body(body[:size]))
-    for position in range(len(body)):
+            container.unpack(with_header(whole[:size]))
+    for position in range(len(whole)):
         for value in (0x00, 0x7F, 0x80, 0xFF):
-            changed = bytearray(body)
+            changed = bytearray(whole)
             changed[position] = value
             with pytest.raises(ValueError, match="Received: "):
-                container.unpack(with_body(bytes(changed)))
+                container.unpack(with_header(bytes(changed)))
+
+
+def blake2b(size, *parts):
+    """The first bytes of a file's digests, as docs/compression.md says them."""
+    return hashlib.blake2b(b"".join(parts), digest_size=size).digest()
+
+
+def test_the_bytes_of_a_file_are_those_of_the_documentation(model):
+    images, labels = specimens.images(WITH_CLASSES, 3), [2, 0, 1]
+    data, report = codec.compress_and_report(model, images, labels, batch_size=2)
+    options = {
+        "kind": "pixel_cnn_pp", "channels": 2, "num_levels": 17, "nr_filters": 4,
+        "nr_logistic_mix": 2, "num_classes": 3, "dropout_p": 0.0, "receptive_field": "11x5",
+    }  # fmt: skip
+    options = json.dumps(options, sort_keys=True).encode()
+    weights = [
+        part
+        for array in model.get_weights()
+        for part in (repr((array.shape, array.dtype.name)).encode(), array.tobytes())
+    ]
+    own = identity.of(model)
+    texts = [own.dtype, own.backend, own.executor, own.coder, own.device, own.model]
+    size_of_texts = data[6]
+    inflated = zlib.decompressobj(wbits=-15, zdict=container._USUAL_TEXTS)
+    assert inflated.decompress(data[7 : 7 + size_of_texts]) == "\n".join(texts).encode()
+    sizes = report.chunk_bytes
+    assert len(sizes) == 2 and all(size % 4 == 0 and size < 4 * 128 for size in sizes)
+    chunks = data[-sum(sizes) : -sizes[1]], data[-sizes[1] :]
+    pixels = images[:2].tobytes(), images[2:].tobytes()
+    numbers = [(0).to_bytes(4, "little"), (1).to_bytes(4, "little")]
+    header = b"".join(
+        [
+            b"\x89PCN", bytes([2, 0b10011]), data[6 : 7 + size_of_texts],
+            blake2b(2, options), blake2b(4, options, *weights),
+            bytes([2, 17, 2, 4, 8, 3]), bytes(labels),
+            bytes([sizes[0] // 4]), blake2b(4, numbers[0], chunks[0]),
+            blake2b(6, numbers[0], pixels[0]),
+            bytes([sizes[1] // 4]), blake2b(4, numbers[1], chunks[1]),
+            blake2b(6, numbers[1], pixels[1]),
+        ]
+    )  # fmt: skip
+    assert data == header + blake2b(4, numbers[0], header) + chunks[0] + chunks[1]
+    # One chunk has no digest of its own. Pictures that fit into a tile need no tiles.
+    image = levels_of(WITH_CLASSES, (3, 5, 2))
+    data, report = codec.compress_and_report(model, [image], [1], tile_shape=(4, 8), batch_size=2)
+    (size,) = report.chunk_bytes
+    header = b"".join(
+        [
+            header[:5], bytes([0b10010]), header[6 : 7 + size_of_texts + 6],
+            bytes([2, 17, 2, 3, 5, 1, 1, size // 4]), blake2b(6, numbers[0], image.tobytes()),
+        ]
+    )  # fmt: skip
+    assert data == header + blake2b(4, numbers[0], header, data[-size:]) + data[-size:]
+    assert report.alone_bytes[0] - len(data) in (0, -4)
+    assert report.alone_header_bytes[0] == len(data) - size
 
 
 def test_numbers_of_a_header_have_at_most_32_bits():
@@ -309,10 +389,12 @@ def test_a_chunk_that_hardly_costs_anything_is_padded(free_file):
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(identity.Identity)])
 def test_what_was_made_with_something_else_is_refused_by_its_name(free_model, free_file, field):
     header, _ = container.unpack(free_file[0])
-    other = dataclasses.replace(header.identity, **{field: "0123456789abcdef"})
+    own = getattr(header.identity, field)
+    value = "0123456789"[: len(own)]  # as long as a digest is
+    other = dataclasses.replace(header.identity, **{field: value})
     with one_line(
-        f"The file must be decoded with the {field} that it was made with, 0123456789abcdef. "
-        f"Received: {field} {getattr(header.identity, field)}"
+        f"The file must be decoded with the {field} that it was made with, {value}. "
+        f"Received: {field} {own}"
     ):
         codec.decompress(free_model, forge(free_file[0], identity=other))
 
@@ -404,13 +486,16 @@ sys.modules["tensorflow"] = None
 import numpy as np
 import pixel_cnn_pp as pcnn
 from pixel_cnn_pp import config, models
-model = models.make(config.PixelCNNConfig(
-    (2, 3, 1), num_levels=300, nr_resnet=1, nr_filters=4, nr_output_filters=4
-))
-images = np.random.default_rng(0).integers(0, 300, (3, 2, 3, 1))
+size = {"num_levels": 300, "nr_resnet": 1, "nr_filters": 4, "nr_output_filters": 4}
+condition = {"condition_shape": (2, 3, 1), "condition_levels": 300}
+model = pcnn.Chain([
+    models.make(config.PixelCNNConfig((2, 3, 1), **size)),
+    models.make(config.PixelCNNConfig((4, 6, 1), **size, **condition)),
+])
+images = np.random.default_rng(0).integers(0, 300, (3, 4, 6, 1))
 print((pcnn.decompress(model, pcnn.compress(model, images, batch_size=2)) == images).all())
 """
 
 
-def test_jax_gives_back_what_it_was_given(run_python):
+def test_jax_gives_back_what_it_was_given_also_by_two_stages(run_python):
     assert run_python(ON_JAX, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu") == "True\n"

@@ -1,3 +1,4 @@
+import functools
 import importlib.util
 import json
 import os
@@ -9,12 +10,13 @@ import sys
 
 import numpy as np
 import pytest
+import specimens
 import tensorflow as tf
 from processes import ROOT, run_script
 from saved_run import files_of
 from served import DIGITS, call
 
-from pixel_cnn_pp import config
+from pixel_cnn_pp import config, sampling
 
 SERVING = (ROOT / "docs" / "serving.md").read_text()
 
@@ -47,15 +49,34 @@ def test_the_requests_of_the_page_are_answered(served_digits):
     assert completed["images"][:, 4:].any()
 
 
-def test_the_python_of_the_page_needs_tensorflow_alone_and_gives_the_same(
-    exported, served_digits, tmp_path
+# What a client asks of a chain, in the process below: requests and answers by their numbers.
+ASK_A_CHAIN = """
+chain = tf.saved_model.load(CHAIN).signatures
+answers = {}
+with np.load("requests.npz") as requests:
+    for key in requests:
+        number, _, name = key.partition("/")
+        answers.setdefault(number, {})[name] = requests[key]
+for number, request in answers.items():
+    function = chain[str(request.pop("signature"))]
+    found = function(**{name: tf.constant(value) for name, value in request.items()})
+    answers[number] = found["nats" if "nats" in found else "images"]
+np.savez("answers.npz", **answers)
+"""
+
+
+def test_the_python_of_the_page_needs_tensorflow_alone_and_gives_the_same_and_so_does_a_chain(
+    exported, served_digits, gray_and_colour, tmp_path
 ):
     path, _ = exported
+    requests, expected = chain_requests(gray_and_colour[0])
+    np.savez(tmp_path / "requests.npz", **requests)
     (snippet,) = code_blocks("python")
     code = "import sys; sys.modules['pixel_cnn_pp'] = None\n"
     code += snippet.replace("served/digits/1", str(path))
     code += "import numpy as np; np.savez('out.npz', images=images, bits_per_dim=bits_per_dim)\n"
     code += "print(configuration, end='')\n"
+    code += ASK_A_CHAIN.replace("CHAIN", repr(str(gray_and_colour[1])))
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
@@ -66,6 +87,45 @@ def test_the_python_of_the_page_needs_tensorflow_alone_and_gives_the_same(
     with np.load(tmp_path / "out.npz") as arrays:
         np.testing.assert_array_equal(arrays["images"], drawn["images"])
         np.testing.assert_allclose(arrays["bits_per_dim"], scored["bits_per_dim"], rtol=1e-6)
+    with np.load(tmp_path / "answers.npz") as answers:
+        assert len(answers) == len(expected)
+        for number, answer in expected.items():
+            # In float64 both draw the same. Scores are sums of 96 terms.
+            np.testing.assert_allclose(answers[number], answer, rtol=1e-12, strict=True)
+
+
+def chain_requests(model):
+    """Requests to a chain of gray pictures and colours, {number/argument: value}; the answers."""
+    images = specimens.images(model.config, 3)
+    gray = model.stages[0].view.of(images, model.config.num_levels)
+    mask = np.random.default_rng(1).random(images.shape[:-1]) < 0.4
+    controls = {"temperature": 0.5, "log_scale_offset": 0.25, "mode": "map"}
+    one = {"temperature": np.float32(0.5), "log_scale_offset": np.float32(0.25), "mode": "map"}
+    seed, known = {"seed": np.int32(2**31 - 1)}, {"init_images": images, "known_mask": mask}
+    draw = functools.partial(sampling.sample, model, 3, seed=2**31 - 1, method="naive")
+    requests = {
+        "0": {"signature": "log_prob", "images": images},
+        "1": {"signature": "sample", "num_samples": np.int32(3), **seed},
+        "2": {"signature": "complete", "images": images, "mask": mask, **seed},
+        "3": {"signature": "complete_with_controls", "images": images, "mask": mask, **seed, **one},
+        "4": {"signature": "sample_from_gray", "pictures": gray, **seed},
+        "5": {"signature": "sample_from_gray_with_controls", "pictures": gray, **seed, **one},
+    }
+    answers = {
+        "0": np.asarray(model.log_prob(images)),
+        "1": draw(),
+        "2": draw(**known),
+        "3": draw(**known, **controls),
+        "4": draw(given=gray),
+        "5": draw(given=gray, **controls),
+    }
+    assert len(np.unique([answers[number] for number in "12345"], axis=0)) == 5
+    flat = {
+        f"{number}/{name}": value
+        for number, request in requests.items()
+        for name, value in request.items()
+    }
+    return flat, answers
 
 
 def test_tensorflows_program_shows_and_runs_as_the_page_says(exported):

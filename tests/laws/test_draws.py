@@ -1,14 +1,14 @@
 """Laws of sampling: cached draws are the naive ones, and draws follow `log_prob`."""
 
+import enumeration
 import numpy as np
 import pytest
-import scipy.special
-import scipy.stats
 import specimens
 from comparisons import one_line
+from enumeration import assert_follows
 from specimens import ONE_OF_EACH_LIKELIHOOD, SPECIMENS, TINY
 
-from pixel_cnn_pp import models, sampling
+from pixel_cnn_pp import sampling
 
 # XLA compiles for seconds; that it draws the same does not depend on the specimen.
 COMPILED_BY_XLA = ("pixel_cnn", "softmax")
@@ -60,24 +60,12 @@ def test_a_control_without_a_meaning_is_one_line(name):
 # Whole distributions: so few levels and pixels that every image can be scored.
 
 
-def random_model(config, seed):
-    """A model whose pixels depend on each other: all its weights are at random."""
-    rng = np.random.default_rng(seed)
-    model = models.make(config)
-    for weight in model.trainable_variables:
-        weight.assign(rng.normal(size=weight.shape))
-    return model
-
-
 class Whole:
     """A tiny model, all its images, their probabilities in float64, and draws from it."""
 
     def __init__(self, config, num_draws=8000):
-        self.model = random_model(config, seed=6)
-        num_dims = int(np.prod(config.image_shape))
-        numbers = np.arange(config.num_levels**num_dims)[:, None]
-        levels = numbers // config.num_levels ** np.arange(num_dims) % config.num_levels
-        self.images = levels.astype(np.uint8).reshape(-1, *config.image_shape)
+        self.model = enumeration.random_model(config, seed=6)
+        self.images = enumeration.all_images(config)
         parts = np.array_split(self.images, -(-len(self.images) // 8192))
         log_probs = [np.asarray(self.model.log_prob(part), np.float64) for part in parts]
         self.probs = np.exp(np.concatenate(log_probs))
@@ -132,22 +120,6 @@ def test_the_mean_log_prob_of_draws_is_minus_the_entropy(whole):
     config = whole.model.config
     uniform = np.prod(config.image_shape) * np.log(config.num_levels)
     assert entropy < 0.95 * uniform, "far from uniform noise"
-
-
-def assert_follows(counts, probs):
-    """Pearson's test of counts under probabilities, which may sum to less than 1: the rest."""
-    num_draws = counts.sum()
-    expected = probs * num_draws
-    common = expected >= 5  # the usual rule
-    counts, expected = counts[common], expected[common]
-    counts = np.append(counts, num_draws - counts.sum())
-    expected = np.append(expected, num_draws - expected.sum())
-    if expected[-1] < 5:
-        counts = np.append(counts[:-2], counts[-2:].sum())
-        expected = np.append(expected[:-2], expected[-2:].sum())
-    statistic = np.sum((counts - expected) ** 2 / expected)
-    # One seed in a thousand would fail.
-    assert statistic < scipy.stats.chi2.ppf(0.999, df=len(counts) - 1)
 
 
 def test_the_last_sub_pixels_come_up_together_as_often_as_their_probabilities_say(whole):

@@ -71,6 +71,12 @@ for name in json.loads(sys.argv[4]):
         "same": bool(np.array_equal(loaded.loss_of(loaded(images, labels), images), after)),
         "moved": not np.array_equal(before, after),
     }
+chain = specimens.build(sys.argv[5])
+chain.load_weights(folder / "chain.weights.h5")
+images, labels = specimens.images(chain.config, 3), specimens.labels(chain.config, 3)
+for reduce in ("image", "pixel"):
+    np.save(folder / f"chain_{reduce}.npy", chain.log_prob(images, labels, reduce))
+np.save(folder / "chain_batched.npy", chain.log_prob(images, labels, batch_size=2))
 print("RESULTS", json.dumps(told))
 """
 # Compiled by XLA for seconds each: a model on a small receptive field, and the other one.
@@ -79,6 +85,8 @@ STEPPED += ["row_lstm_picture", "diagonal_bilstm_picture"]
 FITTED = ["two_channels", "small_channels", "pixel_cnn", "gated_two", "diagonal_bilstm_picture"]
 # All likelihoods, and one network of three resolutions.
 COMPARED = list(dict.fromkeys([*STEPPED, *FITTED, "energy", "relu"]))
+
+CHAIN = "gray_and_colour"  # with an embedding network
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +109,12 @@ def told(run_python, folder):
         specimens.build(name).save_weights(folder / f"{name}.weights.h5")
         if noise_of(name) is not None:
             np.save(folder / f"{name}_noise.npy", noise_of(name))
+    specimens.build(CHAIN).save_weights(folder / "chain.weights.h5")
     printed = run_python(
         WITH_JAX,
         folder,
         *map(json.dumps, (COMPARED, STEPPED, FITTED)),
+        CHAIN,
         KERAS_BACKEND="jax",
         JAX_PLATFORMS="cpu",
         JAX_DISABLE_MOST_OPTIMIZATIONS="1",  # the compiler takes the time here, not what it makes
@@ -146,3 +156,15 @@ def test_jax_fits_and_tensorflow_loads_what_it_has_saved(name, told, folder):
     assert np.isfinite(told[name]["loss"]).all()
     assert told[name]["same"] and told[name]["moved"]
     assert keras.models.load_model(folder / f"{name}.keras").config == SPECIMENS[name]
+
+
+def test_a_chain_on_jax_scores_as_on_tensorflow(told, folder):
+    model = specimens.build(CHAIN)
+    images, labels = specimens.images(model.config, 3), specimens.labels(model.config, 3)
+    for reduce in ("image", "pixel"):
+        expected = model.log_prob(images, labels, reduce)
+        found = np.load(folder / f"chain_{reduce}.npy")
+        # Some EPS for each of about 40 layers, of the largest pixel or of the sum.
+        assert_close(found, expected, 40 * EPS * np.abs(expected).max())
+    batched = np.load(folder / "chain_batched.npy")
+    np.testing.assert_allclose(batched, np.load(folder / "chain_image.npy"), rtol=40 * EPS)

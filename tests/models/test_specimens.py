@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import specimens
-from specimens import ONE_OF_EACH_MODEL, SPECIMENS, TINY, WHOLE_OF_EACH_MODEL
+from specimens import CHAINS, ONE_OF_EACH_MODEL, SPECIMENS, TINY, WHOLE_OF_EACH_MODEL
 
-from pixel_cnn_pp import config
+from pixel_cnn_pp import config, views
 
 
 def kinds(kind, model_kind=None):
@@ -84,3 +84,33 @@ def test_gated_pixel_cnn_is_there_with_every_condition_and_more():
     }  # fmt: skip
     assert kinds(lambda c: c.image_shape[-1], model) == {1, 2, 3, 4}
     assert len(kinds(lambda c: c.filter_size, model)) > 1
+
+
+def test_chains_are_there_with_every_view_two_and_three_stages_and_all_kinds_of_stages():
+    chains = CHAINS.values()
+    assert {len(chain.stages) for chain in chains} == {2, 3}
+    kinds_of_views = {views.parse(name).kind for chain in chains for name in chain.views}
+    assert kinds_of_views == {"image", "gray", "mean", "every"}
+    assert {chain.num_classes is None for chain in chains} == {False, True}
+    assert {chain.image_shape[-1] for chain in chains} >= {1, 2, 3}
+    assert {chain.num_levels for chain in chains} >= {256} and len({*CHAINS}) >= 3
+    later = [stage for chain in chains for stage in chain.stages[1:]]
+    # Pictures as large as the image and smaller ones, embedded and as they are.
+    assert {kind_of_condition(stage) for stage in later} == {"picture", "smaller picture"}
+    assert {stage.embedding_resnet > 0 for stage in later} == {False, True}
+    stages = [stage for chain in chains for stage in chain.stages]
+    assert len({stage.kind for stage in stages}) >= 3
+    assert {getattr(stage, "dropout_p", 0) > 0 for stage in stages} == {False, True}
+    # Images that are no squares, so that a lost axis shows.
+    assert all(stage.image_shape[0] != stage.image_shape[1] for stage in stages)
+    for name in CHAINS:
+        assert specimens.build(name).count_params() < 100_000, "small enough for every law"
+
+
+def test_every_weight_has_a_name_of_its_own_in_a_checkpoint():
+    for name in (*SPECIMENS, *CHAINS):
+        model = specimens.build(name)
+        keyed = model.keyed_weights()
+        assert len(keyed) == len(model.weights), name
+        # Another model of the configuration has another name, and the same keys.
+        assert not any(key.startswith(f"{model.name}/") for key in keyed), name

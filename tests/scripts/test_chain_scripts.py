@@ -135,6 +135,25 @@ def test_a_given_picture_gets_colours(chain, tmp_path):
         )
 
 
+def test_pictures_are_compressed_at_the_length_of_the_bound_and_come_back(
+    chain, tmp_path, monkeypatch
+):
+    compile_function = sampling.draw.compile_function  # XLA compiles for seconds
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, _: compile_function(f, False))
+    pixels = np.random.default_rng(3).integers(0, 256, (5, 13, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    path = tmp_path / "a.pcn"
+    done = run_script("compress.py", chain[0], tmp_path / "a.png", "--out", path, "--batch_size=2")
+    assert done.returncode == 0, done.stderr
+    assert "Wrote 1 pictures" in done.stdout and "decompressed them to the same" in done.stdout
+    rows = {line[:16].strip(): line[16:].split() for line in done.stdout.splitlines()}
+    promised, own = (float(rows[name][4]) for name in ("-log2 p (bound)", "this file"))
+    assert promised * 0.995 < own < 1.005 * promised + 8  # bytes
+    arguments = ("compress.py", chain[0], "--decompress", path, "--out", tmp_path / "back")
+    assert run_script(*arguments).returncode == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "back" / "0.png")), pixels)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -9,12 +9,13 @@ from PIL import Image
 from processes import ROOT, run_in_new_process, run_script
 
 from pixel_cnn_pp import data, evaluation
+from pixel_cnn_pp.picture_codecs import codec_bits_per_dim
 from pixel_cnn_pp.runs import checkpoints
 
 
 def mean_alone(images, codec):
     """Mean bits/dim of the images, each in a file of its own."""
-    return np.mean([evaluation.codec_bits_per_dim(image[np.newaxis], codec) for image in images])
+    return np.mean([codec_bits_per_dim(image[np.newaxis], codec) for image in images])
 
 
 def test_evaluate_prints_the_scores_of_both_weights_and_of_the_baselines(trained_run):
@@ -45,7 +46,7 @@ def test_evaluate_prints_the_scores_of_both_weights_and_of_the_baselines(trained
         f"Independent pixels, a histogram a position: "
         f"{evaluation.histogram_bits_per_dim(*images, 17, per_position=True)}",
         *(
-            f"{codec}: {evaluation.codec_bits_per_dim(test_data.images, codec):.4f} bits/dim with "
+            f"{codec}: {codec_bits_per_dim(test_data.images, codec):.4f} bits/dim with "
             f"all images in one file, {mean_alone(test_data.images, codec):.4f} image by image"
             for codec in ("PNG", "WebP")
         ),
@@ -130,7 +131,7 @@ def test_evaluate_tells_two_sets_apart(copied_run, unconditional_run, noise, tmp
     np.testing.assert_array_equal(table["label"], labels)
     images = np.concatenate([part.images for part in parts])
     for codec in ("PNG", "WebP"):
-        alone = [evaluation.codec_bits_per_dim(image[np.newaxis], codec) for image in images]
+        alone = [codec_bits_per_dim(image[np.newaxis], codec) for image in images]
         np.testing.assert_array_equal(table[f"{codec.lower()}_bits_per_dim"], alone)
     background = checkpoints.load(unconditional_run)
     for column, expected in (

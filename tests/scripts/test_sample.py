@@ -150,7 +150,7 @@ def test_labels_that_cannot_be_drawn_are_one_line(arguments, message, trained_ru
     ("arguments", "message"),
     [
         ("--keep_rows 3", "`keep_rows` must be left out: `complete` says what to complete. Rec"),
-        ("--num_originals 3", "`num_originals` must be left out: `complete` says what"),
+        ("--num_originals 3", "`num_originals` must be left out: `complete` or `given` says what"),
         ("--complete test --keep_rows 8", "`keep_rows` must be less than the 8 rows .*=8"),
         ("--complete nothing.png", "No such file or directory: .*nothing.png"),
         ("--complete README.md", "The file must be a picture. Received: README.md"),
