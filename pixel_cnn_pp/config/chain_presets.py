@@ -109,7 +109,11 @@ def _grayscale():
 def _pyramid():
     # Section 4: three residual blocks at one resolution, 100 filters, batches of 16, a decay of
     # 0.999995 a step, 60 epochs; the embedding has 15 blocks. Where the paper is silent (mixture,
-    # dropout, first stage), values are those of the release and of the other stages.
+    # dropout, first stage), values are those of the release and of the other stages. The authors'
+    # sampling code (FaceGeneration, utils.py) has three blocks in each stream and 10 components
+    # too. But there the embedding has 10 blocks, all filters of the blocks are 3x3, and each block
+    # takes the embedding as its short-cut input. Here the filters are those of PixelCNN++, which
+    # read 4 and 6 positions in place of 9, and the embedding is added as a class would be.
     light = {"nr_resnet": 3, "num_resolutions": 1, "nr_filters": 100}
     light |= {"embedding_resnet": 3, "embedding_resolutions": 2}
     light |= {"batch_size": 16, "lr_decay": 0.999995, "max_epochs": 60}

@@ -43,7 +43,7 @@ from pixel_cnn_pp.layers.noise import (
     image_uniforms,
     round_up_to_8,
 )
-from pixel_cnn_pp.layers.random_bits import uniforms, words
+from pixel_cnn_pp.layers.random_bits import first_uniforms, words
 from pixel_cnn_pp.layers.sample_head import SampleHead
 from pixel_cnn_pp.layers.shifted import (
     DownRightShiftedConv2D,
@@ -90,6 +90,7 @@ __all__ = [
     "concat_elu",
     "crop_sides",
     "down_shift",
+    "first_uniforms",
     "fresh",
     "gradients_are_taken",
     "image_digests",
@@ -100,7 +101,6 @@ __all__ = [
     "project",
     "right_shift",
     "round_up_to_8",
-    "uniforms",
     "without_fresh_weights",
     "without_gradients",
     "words",

@@ -63,6 +63,21 @@ def uniforms(seed, shape, smallest):
     return keras.random.uniform(shape, smallest, dtype="float32", seed=_FixedSeed(seed))
 
 
+def first_uniforms(seed, shape, smallest, num_needed):
+    """Draws `uniforms` of which only the first ones are needed.
+
+    Args:
+      seed, shape, smallest: As in `uniforms`.
+      num_needed: Integer tensor [], how many of the first axis are needed, at most shape[0].
+
+    Returns:
+      float32 tensor [M, ...], the first M of `uniforms(seed, shape, smallest)`, M >= num_needed.
+    """
+    if keras.backend.backend() == "tensorflow":  # elsewhere no shape depends on a tensor
+        shape = (num_needed, *shape[1:])
+    return uniforms(seed, shape, smallest)
+
+
 def uniforms_of_each(seeds, shape, smallest):
     """Draws uniforms for each of several seeds.
 

@@ -29,14 +29,15 @@ def row_uniforms(seed, row, first_image, num_images, width, size, most_images):
     Returns:
       float32 tensor [W, B, size] in (0, 1).
     """
-    first_block = first_image // _NOISE_BLOCK
+    first_block, start = first_image // _NOISE_BLOCK, first_image % _NOISE_BLOCK
+    end = ops.convert_to_tensor(start + num_images)
     blocks = []
     for i in range(math.ceil(most_images / _NOISE_BLOCK) + 1):  # images may start within a block
         number = row + _MAX_ROWS * (first_block + i)
         # The smallest value is not 0, because its logarithm is -inf.
         smallest = float(np.finfo("float32").tiny)
+        num_needed = ops.clip(end - i * _NOISE_BLOCK, 0, _NOISE_BLOCK)
         shape = (_NOISE_BLOCK, width, size)
-        blocks.append(layers.uniforms(ops.stack([seed, number]), shape, smallest))
-    start = first_image % _NOISE_BLOCK
+        blocks.append(layers.first_uniforms(ops.stack([seed, number]), shape, smallest, num_needed))
     uniforms = ops.slice(ops.concatenate(blocks), (start, 0, 0), (num_images, width, size))
     return ops.transpose(uniforms, (1, 0, 2))
