@@ -16,7 +16,7 @@ from pixel_cnn_pp.sampling.noise import row_uniforms
 # Largest number of images in a batch. Larger batches need more memory and are not faster.
 _MAX_BATCH_SIZE = 64
 # A batch has one of these sizes, or the largest. Each is compiled for itself, which takes seconds,
-# and on TensorFlow some 60 MB that are never given back.
+# and on TensorFlow some 40 MB that are never given back.
 _BATCH_SIZES = (1, 2, 4, 8, 16, 24, 32, 40, 48, 56)
 # Most pairs of compiled functions that are kept, over all models and shapes.
 _MOST_COMPILED = 32
