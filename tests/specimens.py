@@ -72,7 +72,7 @@ SPECIMENS = {
         condition_shape=(8, 4, 2),
         condition_levels=16,
         embedding_resnet=1,
-        embedding_resolutions=3,
+        embedding_resolutions=1,
     ),
     "two_resolutions": ModelConfig(
         image_shape=(6, 10, 3),

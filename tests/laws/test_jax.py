@@ -80,7 +80,7 @@ np.save(folder / "chain_batched.npy", chain.log_prob(images, labels, batch_size=
 print("RESULTS", json.dumps(told))
 """
 # Compiled by XLA for seconds each: a model on a small receptive field, and the other one.
-STEPPED = ["small_nin", "pixel_cnn", "pixel_cnn_binary", "pixel_cnn_picture", "gated_two"]
+STEPPED = ["small_nin", "pixel_cnn", "pixel_cnn_binary", "gated_two"]
 STEPPED += ["row_lstm_picture", "diagonal_bilstm_picture"]
 FITTED = ["two_channels", "small_channels", "pixel_cnn", "gated_two", "diagonal_bilstm_picture"]
 # All likelihoods, and one network of three resolutions.
