@@ -32,13 +32,23 @@ def convolve(x, kernel, pads, strides=1, drop=None):
             (size - k) // strides * strides + k
             for size, k in zip(ops.shape(padded)[1:3], kernel.shape, strict=False)
         )
-        padded = padded[:, :height, :width]
+        padded = window(padded, (0, 0), (height, width))
     return ops.conv(padded, kernel, strides, padding="valid", data_format="channels_last")
 
 
 def dropped(x, drop):
     """drop(x), or x if there is no `drop`."""
     return x if drop is None else drop(x)
+
+
+def window(x, start, size):
+    """The part of images [B, H, W, F] that begins at (row, column) and has this (height, width)."""
+    (row, column), (height, width) = start, size
+    if keras.backend.backend() == "jax":
+        return x[:, row : row + height, column : column + width]
+    # TensorFlow's gradient of that takes many times as long.
+    num_images, _, _, features = ops.shape(x)
+    return ops.slice(x, (0, *start, 0), (num_images, *size, features))
 
 
 def _pad(x, pads):

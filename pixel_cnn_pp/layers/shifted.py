@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from pixel_cnn_pp.layers.convolution import convolve, dropped
+from pixel_cnn_pp.layers.convolution import convolve, dropped, window
 from pixel_cnn_pp.layers.weight_norm import WeightNormConv2D, WeightNormConv2DTranspose
 
 _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
@@ -12,14 +12,14 @@ _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 def down_shift(x):
     """Moves every row down by one. Row 0 becomes zeros: [B, H, W, F] -> [B, H, W, F]."""
     height, width = ops.shape(x)[1:3]
-    x = _window(x, (0, 0), (height - 1, width))
+    x = window(x, (0, 0), (height - 1, width))
     return ops.pad(x, [[0, 0], [1, 0], [0, 0], [0, 0]])
 
 
 def right_shift(x):
     """Moves every column right by one. Column 0 becomes zeros: [B, H, W, F] -> [B, H, W, F]."""
     height, width = ops.shape(x)[1:3]
-    x = _window(x, (0, 0), (height, width - 1))
+    x = window(x, (0, 0), (height, width - 1))
     return ops.pad(x, [[0, 0], [0, 0], [1, 0], [0, 0]])
 
 
@@ -36,14 +36,7 @@ def pad_sides(x, multiple):
 
 def crop_sides(x, height, width):
     """The inverse of `pad_sides`: [B, H', W', F] -> [B, height, width, F]."""
-    return x if tuple(x.shape[1:3]) == (height, width) else _window(x, (0, 0), (height, width))
-
-
-def _window(x, start, size):
-    """The part of images [B, H, W, F] that begins at (row, column) and has this (height, width)."""
-    # Not x[...], because TensorFlow's gradient of that takes many times as long.
-    num_images, _, _, features = ops.shape(x)
-    return ops.slice(x, (0, *start, 0), (num_images, *size, features))
+    return x if tuple(x.shape[1:3]) == (height, width) else window(x, (0, 0), (height, width))
 
 
 def _convolve_row(x, kernel, pads, strides):
@@ -190,14 +183,14 @@ class _ShiftedConv2DTranspose(WeightNormConv2DTranspose):
         )
         height, width = (self.strides * size for size in ops.shape(inputs)[1:3])
         first = self._first_column()
-        outputs = outputs[:, :height, first : first + width]
+        outputs = window(outputs, (0, first), (height, width))
         return outputs + ops.cast(self.b, self.compute_dtype)
 
     def crop(self, outputs):
         """[B, sH + kh - 1, sW + kw - 1, F] -> [B, sH, sW, F]."""
         height, width = ops.shape(outputs)[1:3]
         size = height - self.kernel_size[0] + 1, width - self.kernel_size[1] + 1
-        return _window(outputs, (0, self._first_column()), size)
+        return window(outputs, (0, self._first_column()), size)
 
     def compute_output_shape(self, input_shape):
         """[B, H, W, F_in] -> [B, strides * H, strides * W, filters]."""
