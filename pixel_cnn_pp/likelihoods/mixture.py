@@ -1,7 +1,6 @@
 """The mixture of logistics over the channels of a pixel, and the likelihood that uses it."""
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -138,38 +137,53 @@ class LogisticMixture:
         Returns:
           Tensor [..., L], nats.
         """
-        return self.log_parts(params, channel, earlier, ops.arange(self.num_levels))
+        return self.log_prob_of_levels(params, channel, earlier, ops.arange(self.num_levels))
 
-    def log_parts(self, params, channel, earlier, firsts, size=1):
-        """As `log_pmf`, for ranges of levels instead of single levels.
+    def log_prob_of_levels(self, params, channel, earlier, levels):
+        """As `log_pmf`, for some levels, an integer tensor [..., M] or [M]: [..., M]."""
+        log_weights, loc = self._given(params, channel, earlier)
+        log_mass = logistic_bin_log_mass(
+            levels[..., None],
+            loc[..., None, :],
+            params.log_scale[..., channel, None, :],
+            self.num_levels,
+        )  # [..., M, K]
+        return ops.logsumexp(log_weights[..., None, :] + log_mass, axis=-1)
+
+    def part_probs(self, params, channel, earlier, firsts, size):
+        """Probabilities of ranges of levels of one channel, given the earlier channels.
 
         Args:
           params: MixtureParams.
           channel: c, an integer in [0, C - 1].
           earlier: List of the c earlier channels, as in `log_pmf`.
-          firsts: Integer tensor [..., M] or [M], the first level of each range, in [0, L - 1].
+          firsts: Integer tensor [..., M], the first level of each range, in [0, L - 1].
           size: Number of levels in a range. Those above L - 1 do not exist.
 
         Returns:
-          Tensor [..., M], nats.
+          Tensor [..., M].
         """
-        dtype = params.loc.dtype
-        values = [to_unit_scale(x, self.num_levels, dtype)[..., None] for x in earlier]
+        log_weights, loc = self._given(params, channel, earlier)
+        mass = logistic.logistic_bin_mass(
+            firsts[..., None],
+            loc[..., None, :],
+            params.log_scale[..., channel, None, :],
+            self.num_levels,
+            size,
+        )  # [..., M, K]
+        return ops.sum(ops.exp(log_weights)[..., None, :] * mass, axis=-1)
+
+    def _given(self, params, channel, earlier):
+        """Log-weights and means [..., K] of the components of a channel, given the earlier ones."""
+        values = [to_unit_scale(x, self.num_levels, params.loc.dtype)[..., None] for x in earlier]
         log_weights = params.mixture_logits
         for j, levels in enumerate(earlier):
             loc, log_scale = self.conditional_loc(params, j, values), params.log_scale[..., j, :]
             log_weights = log_weights + logistic_bin_log_mass(
                 levels[..., None], loc, log_scale, self.num_levels
             )
-        log_weights = ops.log_softmax(log_weights, axis=-1)  # [..., K]
-        log_mass = logistic_bin_log_mass(
-            firsts[..., None],
-            self.conditional_loc(params, channel, values)[..., None, :],
-            params.log_scale[..., channel, None, :],
-            self.num_levels,
-            size,
-        )  # [..., M, K]
-        return ops.logsumexp(log_weights[..., None, :] + log_mass, axis=-1)
+        log_weights = ops.log_softmax(log_weights, axis=-1)
+        return log_weights, self.conditional_loc(params, channel, values)
 
     def sample(self, params, mixture_uniforms, logistic_uniforms):
         """Draws pixels as a function of uniforms: first the component, then channel after channel.
@@ -301,13 +315,18 @@ class DiscretizedMixture(base.Likelihood):
         """As in `base.Likelihood`."""
         return self.mixture.log_pmf(self._split(raw_params), channel, earlier)
 
-    def log_parts(self, raw_params, channel, earlier, first, size, num_parts):
+    def log_prob_of_channel(self, raw_params, channel, earlier, levels):
         """As in `base.Likelihood`, without a table of all levels."""
-        firsts = self._first_levels(first, size, num_parts)
+        params = self._split(raw_params)
+        return self.mixture.log_prob_of_levels(params, channel, earlier, levels[..., None])[..., 0]
+
+    def part_probs(self, raw_params, channel, earlier, first, size, num_parts):
+        """As in `base.Likelihood`, without a table of all levels."""
+        firsts = first[..., None] + size * ops.arange(num_parts, dtype="int32")
         # A part that does not exist gets some other level, which keeps the numbers finite.
         inside = ops.minimum(firsts, self.num_levels - 1)
-        log_parts = self.mixture.log_parts(self._split(raw_params), channel, earlier, inside, size)
-        return ops.where(firsts < self.num_levels, log_parts, -math.inf)
+        probs = self.mixture.part_probs(self._split(raw_params), channel, earlier, inside, size)
+        return ops.where(firsts < self.num_levels, probs, 0)
 
     def draw(self, raw_params, channel, earlier, uniforms, controls):
         """As in `base.Likelihood`. All channels of a pixel have the same component."""
