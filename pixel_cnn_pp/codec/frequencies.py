@@ -49,26 +49,24 @@ def num_parts(num_levels, step):
     return math.ceil(num_levels / sizes[0])
 
 
-def table(likelihood, raw_params, channel, earlier, step, first):
-    """Frequencies of the parts of one step, given the steps before it.
+def table(likelihood, given, step, first):
+    """Frequencies of the parts of one step of a sub-pixel, given the steps before it.
 
     Parts behind the last level have the smallest frequency. An encoder does not use them.
 
     Args:
       likelihood: `likelihoods.Likelihood`.
-      raw_params: Float tensor [B, P].
-      channel: c, an integer in [0, C - 1].
-      earlier: List of the c earlier channels of the pixel, integer tensors [B].
+      given: The result of the likelihood's `given` for the sub-pixels of B images.
       step: Number of the step.
-      first: int32 tensor [B], the first level of the part that the steps before have found. It is
-        not used by step 0.
+      first: int32 tensor [B], the first level of the part that the steps before have found, so 0
+        for step 0.
 
     Returns:
       float32 tensor [B, num_parts] of whole numbers: frequencies minus 1, see `frequencies`.
     """
     num_levels = likelihood.num_levels
     size, parts = part_sizes(num_levels)[step], num_parts(num_levels, step)
-    return frequencies(likelihood.part_probs(raw_params, channel, earlier, first, size, parts))
+    return frequencies(likelihood.part_probs(given, first, size, parts))
 
 
 def frequencies(probs):

@@ -101,16 +101,29 @@ class Likelihood(abc.ABC):
         log_pmf = self.log_pmf(raw_params, channel, earlier)
         return ops.take_along_axis(log_pmf, levels[..., None], axis=-1)[..., 0]
 
-    def part_probs(self, raw_params, channel, earlier, first, size, num_parts):
-        """Probabilities of parts of the levels, for a coder that need not see all levels.
-
-        Part i has the levels from first + i size to first + (i + 1) size - 1, as far as they exist.
-        By default this adds up a table of all levels.
+    def given(self, raw_params, channel, earlier):
+        """What `part_probs` needs of one channel of pixels, given its earlier channels.
 
         Args:
           raw_params: Float tensor [..., P].
           channel: c, an integer in [0, C - 1].
           earlier: List of the c earlier channels, as in `log_pmf`.
+
+        Returns:
+          A nest of tensors [..., N]. By default it is the table of the probabilities of all levels.
+
+        Raises:
+          ValueError: If there is no likelihood.
+        """
+        return ops.exp(self.log_pmf(raw_params, channel, earlier))
+
+    def part_probs(self, given, first, size, num_parts):
+        """Probabilities of parts of the levels, for a coder that need not see all levels.
+
+        Part i has the levels from first + i size to first + (i + 1) size - 1, as far as they exist.
+
+        Args:
+          given: The result of `given` for the channel.
           first: int32 tensor [...], the first level of part 0.
           size: Number of levels in a part.
           num_parts: M, the number of parts.
@@ -118,14 +131,9 @@ class Likelihood(abc.ABC):
         Returns:
           Tensor [..., M]. A part without levels has 0. So has one that is less probable than the
           smallest number of the dtype.
-
-        Raises:
-          ValueError: If there is no likelihood.
         """
-        probs = ops.exp(self.log_pmf(raw_params, channel, earlier))
         levels = first[..., None] + ops.arange(size * num_parts, dtype="int32")
-        inside = ops.minimum(levels, self.num_levels - 1)
-        probs = ops.take_along_axis(probs, inside, axis=-1)
+        probs = ops.take_along_axis(given, ops.minimum(levels, self.num_levels - 1), axis=-1)
         probs = ops.where(levels < self.num_levels, probs, 0)
         probs = ops.reshape(probs, (*ops.shape(levels)[:-1], num_parts, size))
         return ops.sum(probs, axis=-1)

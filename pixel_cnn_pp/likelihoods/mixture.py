@@ -141,40 +141,26 @@ class LogisticMixture:
 
     def log_prob_of_levels(self, params, channel, earlier, levels):
         """As `log_pmf`, for some levels, an integer tensor [..., M] or [M]: [..., M]."""
-        log_weights, loc = self._given(params, channel, earlier)
+        log_weights, loc, log_scale = self.given(params, channel, earlier)
         log_mass = logistic_bin_log_mass(
             levels[..., None],
             loc[..., None, :],
-            params.log_scale[..., channel, None, :],
+            log_scale[..., None, :],
             self.num_levels,
         )  # [..., M, K]
         return ops.logsumexp(log_weights[..., None, :] + log_mass, axis=-1)
 
-    def part_probs(self, params, channel, earlier, firsts, size):
-        """Probabilities of ranges of levels of one channel, given the earlier channels.
+    def given(self, params, channel, earlier):
+        """The mixture of one channel, given the earlier channels.
 
         Args:
           params: MixtureParams.
           channel: c, an integer in [0, C - 1].
           earlier: List of the c earlier channels, as in `log_pmf`.
-          firsts: Integer tensor [..., M], the first level of each range, in [0, L - 1].
-          size: Number of levels in a range. Those above L - 1 do not exist.
 
         Returns:
-          Tensor [..., M].
+          (log-weights, means, log-scales) of the components, each [..., K].
         """
-        log_weights, loc = self._given(params, channel, earlier)
-        mass = logistic.logistic_bin_mass(
-            firsts[..., None],
-            loc[..., None, :],
-            params.log_scale[..., channel, None, :],
-            self.num_levels,
-            size,
-        )  # [..., M, K]
-        return ops.sum(ops.exp(log_weights)[..., None, :] * mass, axis=-1)
-
-    def _given(self, params, channel, earlier):
-        """Log-weights and means [..., K] of the components of a channel, given the earlier ones."""
         values = [to_unit_scale(x, self.num_levels, params.loc.dtype)[..., None] for x in earlier]
         log_weights = params.mixture_logits
         for j, levels in enumerate(earlier):
@@ -183,7 +169,8 @@ class LogisticMixture:
                 levels[..., None], loc, log_scale, self.num_levels
             )
         log_weights = ops.log_softmax(log_weights, axis=-1)
-        return log_weights, self.conditional_loc(params, channel, values)
+        loc = self.conditional_loc(params, channel, values)
+        return log_weights, loc, params.log_scale[..., channel, :]
 
     def sample(self, params, mixture_uniforms, logistic_uniforms):
         """Draws pixels as a function of uniforms: first the component, then channel after channel.
@@ -320,13 +307,19 @@ class DiscretizedMixture(base.Likelihood):
         params = self._split(raw_params)
         return self.mixture.log_prob_of_levels(params, channel, earlier, levels[..., None])[..., 0]
 
-    def part_probs(self, raw_params, channel, earlier, first, size, num_parts):
+    def given(self, raw_params, channel, earlier):
+        """As in `base.Likelihood`: the weights, means and log-scales of the components."""
+        log_weights, loc, log_scale = self.mixture.given(self._split(raw_params), channel, earlier)
+        return ops.exp(log_weights), loc, log_scale
+
+    def part_probs(self, given, first, size, num_parts):
         """As in `base.Likelihood`, without a table of all levels."""
+        weights, loc, log_scale = (each[..., None, :] for each in given)
         firsts = first[..., None] + size * ops.arange(num_parts, dtype="int32")
         # A part that does not exist gets some other level, which keeps the numbers finite.
-        inside = ops.minimum(firsts, self.num_levels - 1)
-        probs = self.mixture.part_probs(self._split(raw_params), channel, earlier, inside, size)
-        return ops.where(firsts < self.num_levels, probs, 0)
+        inside = ops.minimum(firsts, self.num_levels - 1)[..., None]
+        mass = logistic.logistic_bin_mass(inside, loc, log_scale, self.num_levels, size)
+        return ops.where(firsts < self.num_levels, ops.sum(weights * mass, axis=-1), 0)
 
     def draw(self, raw_params, channel, earlier, uniforms, controls):
         """As in `base.Likelihood`. All channels of a pixel have the same component."""

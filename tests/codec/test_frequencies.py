@@ -87,9 +87,9 @@ def test_the_steps_together_have_the_length_of_the_likelihood(num_levels):
     found, rarest = np.zeros(40), np.full(40, TOTAL)
     for channel in range(2):
         first = np.zeros(40, np.int32)
-        earlier = [levels[:, i] for i in range(channel)]
+        given = likelihood.given(raw_params, channel, [levels[:, i] for i in range(channel)])
         for step, size in enumerate(frequencies.part_sizes(num_levels)):
-            table = frequencies.table(likelihood, raw_params, channel, earlier, step, first)
+            table = frequencies.table(likelihood, given, step, first)
             part = (levels[:, channel] - first) // size
             counts = np.asarray(table)[np.arange(40), part] + 1
             found -= np.log2(counts / TOTAL)
