@@ -8,6 +8,7 @@ part from its two edges. So 65536 levels need three tables of 41 parts, and no t
 
 import math
 
+import numpy as np
 from keras import ops
 
 # log2 of the sum of the frequencies. The coder of constriction.stream fixes it.
@@ -48,53 +49,46 @@ def num_parts(num_levels, step):
     return math.ceil(num_levels / sizes[0])
 
 
-def table(likelihood, raw_params, channel, earlier, step, first):
-    """Frequencies of the parts of one step, given the steps before it.
+def table(likelihood, given, step, first):
+    """Frequencies of the parts of one step of a sub-pixel, given the steps before it.
 
     Parts behind the last level have the smallest frequency. An encoder does not use them.
 
     Args:
       likelihood: `likelihoods.Likelihood`.
-      raw_params: Float tensor [B, P].
-      channel: c, an integer in [0, C - 1].
-      earlier: List of the c earlier channels of the pixel, integer tensors [B].
+      given: The result of the likelihood's `given` for the sub-pixels of B images.
       step: Number of the step.
-      first: int32 tensor [B], the first level of the part that the steps before have found. It is
-        not used by step 0.
+      first: int32 tensor [B], the first level of the part that the steps before have found, so 0
+        for step 0.
 
     Returns:
       float32 tensor [B, num_parts] of whole numbers: frequencies minus 1, see `frequencies`.
     """
     num_levels = likelihood.num_levels
     size, parts = part_sizes(num_levels)[step], num_parts(num_levels, step)
-    if step == 0 and size == 1:
-        log_probs = likelihood.log_pmf(raw_params, channel, earlier)
-    else:
-        log_probs = likelihood.log_parts(raw_params, channel, earlier, first, size, parts)
-    return frequencies(log_probs)
+    return frequencies(likelihood.part_probs(given, first, size, parts))
 
 
-def frequencies(log_probs):
-    """Integer frequencies of M parts from their log-probabilities.
+def frequencies(probs):
+    """Integer frequencies of M parts from their probabilities.
 
     With p the probabilities, rescaled to a sum of 1, a part gets 1 + floor(p (2^24 - M)), and the
     most frequent part also gets what is missing to the sum 2^24. So every part has at least 1,
-    whatever the model says. If a log-probability is NaN or inf, all parts are equal.
+    whatever the model says. If the sum is 0, NaN or inf, all parts are equal.
 
     Args:
-      log_probs: Float tensor [B, M], nats, with any sum of the probabilities. M is at most 64.
+      probs: Float tensor [B, M], with any sum. M is at most 64.
 
     Returns:
       float32 tensor [B, M], the frequencies minus 1. Their sum is 2^24 - M, so that all partial
       sums are exact in float32.
     """
-    num_parts = log_probs.shape[-1]
+    num_parts = probs.shape[-1]
     total = 2**PRECISION - num_parts
-    greatest = ops.max(log_probs, axis=-1, keepdims=True)
-    # Comparisons with NaN are false. If there is a NaN, the maximum may be NaN or not.
-    is_usable = ops.all(log_probs <= greatest, axis=-1, keepdims=True) & (abs(greatest) < math.inf)
-    probs = ops.exp(ops.where(is_usable, log_probs - greatest, 0.0))
-    probs = probs / ops.sum(probs, axis=-1, keepdims=True)
+    whole = ops.sum(probs, axis=-1, keepdims=True)
+    # Comparisons with NaN are false. Below the smallest normal number, a quotient may be anything.
+    is_usable = (whole >= float(np.finfo("float32").tiny)) & (whole < math.inf)
+    probs = ops.where(is_usable, probs / whole, 1 / num_parts)
     counts = ops.cast(ops.floor(probs * total), "int32")
     rest = total - ops.sum(counts, axis=-1, keepdims=True)
     most_frequent = ops.one_hot(ops.argmax(counts, axis=-1), num_parts, dtype="int32")

@@ -139,11 +139,12 @@ class _InPieces(Step):
 
     Attributes:
       first_table: The table of step 0 of the sub-pixel that `step` was last called for.
+      given: What the tables of its later steps are computed from. None if there are none.
     """
 
     def __init__(self, model, with_xla):
         self._model, self._with_xla = model, with_xla
-        self.first_table = None
+        self.first_table = self.given = None
 
     def weights(self):
         return self._model.cached_step.weights()
@@ -162,19 +163,22 @@ class _InPieces(Step):
             arguments = (weights, context, pixel, row, column, channel, earlier)
             return model.cached_step.step(*arguments)
 
-        def table(raw_params):
+        def tables(raw_params):
             first = ops.zeros(ops.shape(raw_params)[:1], "int32")
-            return frequencies.table(likelihood, raw_params, channel, earlier, 0, first)
+            given = likelihood.given(raw_params, channel, earlier)
+            has_more = len(frequencies.part_sizes(likelihood.num_levels)) > 1
+            return frequencies.table(likelihood, given, 0, first), given if has_more else None
 
         def piece():
             raw_params, own = step(pixel)
-            return raw_params, own, table(raw_params)
+            return raw_params, own, *tables(raw_params)
 
         if channel == 0 or model.reads_channels:
-            raw_params, pixel, self.first_table = _call_compiled(piece, self._with_xla)
+            raw_params, pixel, *found = _call_compiled(piece, self._with_xla)
         else:  # nothing is left to compute but the table
             raw_params, pixel = step(pixel)
-            self.first_table = _call_compiled(lambda: table(raw_params), self._with_xla)
+            found = _call_compiled(lambda: tables(raw_params), self._with_xla)
+        self.first_table, self.given = found
         return raw_params, pixel
 
     def end_pixel(self, pixel, levels):
@@ -193,7 +197,7 @@ def _codes(likelihood, pieces, number, with_xla):
         table, first = pieces.first_table, None
         for step in range(len(frequencies.part_sizes(num_levels))):
             if step > 0:
-                arguments = (likelihood, raw_params, channel, earlier, step, first)
+                arguments = (likelihood, pieces.given, step, first)
                 table = functools.partial(frequencies.table, *arguments)
                 table = _call_compiled(table, with_xla)
             first = _stop(functools.partial(_at_stop, channel, step), table, number, row, column)

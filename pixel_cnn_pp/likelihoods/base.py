@@ -1,7 +1,6 @@
 """The base class of the likelihoods."""
 
 import abc
-import math
 
 from keras import ops
 
@@ -84,37 +83,60 @@ class Likelihood(abc.ABC):
           ValueError: If there is no likelihood.
         """
 
-    def log_parts(self, raw_params, channel, earlier, first, size, num_parts):
-        """Log-probabilities of parts of the levels, for a coder that need not see all levels.
-
-        Part i has the levels from first + i size to first + (i + 1) size - 1, as far as they exist.
-        By default this adds up a table of all levels.
+    def log_prob_of_channel(self, raw_params, channel, earlier, levels):
+        """Log-probability of one level of one channel of pixels, given its earlier channels.
 
         Args:
           raw_params: Float tensor [..., P].
           channel: c, an integer in [0, C - 1].
           earlier: List of the c earlier channels, as in `log_pmf`.
-          first: int32 tensor [...], the first level of part 0.
-          size: Number of levels in a part.
-          num_parts: M, the number of parts.
+          levels: Integer tensor [...], the levels of channel c.
 
         Returns:
-          Tensor [..., M], nats. A part without levels has -inf.
+          Tensor [...], nats.
 
         Raises:
           ValueError: If there is no likelihood.
         """
         log_pmf = self.log_pmf(raw_params, channel, earlier)
+        return ops.take_along_axis(log_pmf, levels[..., None], axis=-1)[..., 0]
+
+    def given(self, raw_params, channel, earlier):
+        """What `part_probs` needs of one channel of pixels, given its earlier channels.
+
+        Args:
+          raw_params: Float tensor [..., P].
+          channel: c, an integer in [0, C - 1].
+          earlier: List of the c earlier channels, as in `log_pmf`.
+
+        Returns:
+          A nest of tensors [..., N]. By default it is the table of the probabilities of all levels.
+
+        Raises:
+          ValueError: If there is no likelihood.
+        """
+        return ops.exp(self.log_pmf(raw_params, channel, earlier))
+
+    def part_probs(self, given, first, size, num_parts):
+        """Probabilities of parts of the levels, for a coder that need not see all levels.
+
+        Part i has the levels from first + i size to first + (i + 1) size - 1, as far as they exist.
+
+        Args:
+          given: The result of `given` for the channel.
+          first: int32 tensor [...], the first level of part 0.
+          size: Number of levels in a part.
+          num_parts: M, the number of parts.
+
+        Returns:
+          Tensor [..., M]. A part without levels has 0. So has one that is less probable than the
+          smallest number of the dtype.
+        """
         levels = first[..., None] + ops.arange(size * num_parts, dtype="int32")
-        inside = ops.minimum(levels, self.num_levels - 1)
-        log_pmf = ops.take_along_axis(log_pmf, inside, axis=-1)
-        log_pmf = ops.where(levels < self.num_levels, log_pmf, -math.inf)
-        log_pmf = ops.reshape(log_pmf, (*ops.shape(levels)[:-1], num_parts, size))
-        greatest = ops.max(log_pmf, axis=-1, keepdims=True)
-        # Without a level in the part, the difference of two infinities would be NaN.
-        greatest = ops.where(greatest > -math.inf, greatest, 0.0)
-        total = ops.sum(ops.exp(log_pmf - greatest), axis=-1)
-        return ops.log(total) + greatest[..., 0]
+        probs = ops.take_along_axis(given, ops.minimum(levels, self.num_levels - 1), axis=-1)
+        probs = ops.where(levels < self.num_levels, probs, 0)
+        probs = ops.reshape(probs, (*ops.shape(levels)[:-1], num_parts, size))
+        return ops.sum(probs, axis=-1)
 
     @abc.abstractmethod
     def draw(self, raw_params, channel, earlier, uniforms, controls):
@@ -175,10 +197,6 @@ class Likelihood(abc.ABC):
                 f"{self.num_channels} channels and {self.num_levels} levels. "
                 f"Received: raw_params of shape {tuple(raw_params.shape)}"
             )
-
-    def _first_levels(self, first, size, num_parts):
-        """The first level of each part [..., M], see `log_parts`."""
-        return first[..., None] + size * ops.arange(num_parts, dtype="int32")
 
     def using(self, weights):
         """The same likelihood for a cached step. If it has layers, they use the given weights.

@@ -1,7 +1,6 @@
 """The mixture of logistics over the channels of a pixel, and the likelihood that uses it."""
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -138,38 +137,40 @@ class LogisticMixture:
         Returns:
           Tensor [..., L], nats.
         """
-        return self.log_parts(params, channel, earlier, ops.arange(self.num_levels))
+        return self.log_prob_of_levels(params, channel, earlier, ops.arange(self.num_levels))
 
-    def log_parts(self, params, channel, earlier, firsts, size=1):
-        """As `log_pmf`, for ranges of levels instead of single levels.
+    def log_prob_of_levels(self, params, channel, earlier, levels):
+        """As `log_pmf`, for some levels, an integer tensor [..., M] or [M]: [..., M]."""
+        log_weights, loc, log_scale = self.given(params, channel, earlier)
+        log_mass = logistic_bin_log_mass(
+            levels[..., None],
+            loc[..., None, :],
+            log_scale[..., None, :],
+            self.num_levels,
+        )  # [..., M, K]
+        return ops.logsumexp(log_weights[..., None, :] + log_mass, axis=-1)
+
+    def given(self, params, channel, earlier):
+        """The mixture of one channel, given the earlier channels.
 
         Args:
           params: MixtureParams.
           channel: c, an integer in [0, C - 1].
           earlier: List of the c earlier channels, as in `log_pmf`.
-          firsts: Integer tensor [..., M] or [M], the first level of each range, in [0, L - 1].
-          size: Number of levels in a range. Those above L - 1 do not exist.
 
         Returns:
-          Tensor [..., M], nats.
+          (log-weights, means, log-scales) of the components, each [..., K].
         """
-        dtype = params.loc.dtype
-        values = [to_unit_scale(x, self.num_levels, dtype)[..., None] for x in earlier]
+        values = [to_unit_scale(x, self.num_levels, params.loc.dtype)[..., None] for x in earlier]
         log_weights = params.mixture_logits
         for j, levels in enumerate(earlier):
             loc, log_scale = self.conditional_loc(params, j, values), params.log_scale[..., j, :]
             log_weights = log_weights + logistic_bin_log_mass(
                 levels[..., None], loc, log_scale, self.num_levels
             )
-        log_weights = ops.log_softmax(log_weights, axis=-1)  # [..., K]
-        log_mass = logistic_bin_log_mass(
-            firsts[..., None],
-            self.conditional_loc(params, channel, values)[..., None, :],
-            params.log_scale[..., channel, None, :],
-            self.num_levels,
-            size,
-        )  # [..., M, K]
-        return ops.logsumexp(log_weights[..., None, :] + log_mass, axis=-1)
+        log_weights = ops.log_softmax(log_weights, axis=-1)
+        loc = self.conditional_loc(params, channel, values)
+        return log_weights, loc, params.log_scale[..., channel, :]
 
     def sample(self, params, mixture_uniforms, logistic_uniforms):
         """Draws pixels as a function of uniforms: first the component, then channel after channel.
@@ -301,13 +302,24 @@ class DiscretizedMixture(base.Likelihood):
         """As in `base.Likelihood`."""
         return self.mixture.log_pmf(self._split(raw_params), channel, earlier)
 
-    def log_parts(self, raw_params, channel, earlier, first, size, num_parts):
+    def log_prob_of_channel(self, raw_params, channel, earlier, levels):
         """As in `base.Likelihood`, without a table of all levels."""
-        firsts = self._first_levels(first, size, num_parts)
+        params = self._split(raw_params)
+        return self.mixture.log_prob_of_levels(params, channel, earlier, levels[..., None])[..., 0]
+
+    def given(self, raw_params, channel, earlier):
+        """As in `base.Likelihood`: the weights, means and log-scales of the components."""
+        log_weights, loc, log_scale = self.mixture.given(self._split(raw_params), channel, earlier)
+        return ops.exp(log_weights), loc, log_scale
+
+    def part_probs(self, given, first, size, num_parts):
+        """As in `base.Likelihood`, without a table of all levels."""
+        weights, loc, log_scale = (each[..., None, :] for each in given)
+        firsts = first[..., None] + size * ops.arange(num_parts, dtype="int32")
         # A part that does not exist gets some other level, which keeps the numbers finite.
-        inside = ops.minimum(firsts, self.num_levels - 1)
-        log_parts = self.mixture.log_parts(self._split(raw_params), channel, earlier, inside, size)
-        return ops.where(firsts < self.num_levels, log_parts, -math.inf)
+        inside = ops.minimum(firsts, self.num_levels - 1)[..., None]
+        mass = logistic.logistic_bin_mass(inside, loc, log_scale, self.num_levels, size)
+        return ops.where(firsts < self.num_levels, ops.sum(weights * mass, axis=-1), 0)
 
     def draw(self, raw_params, channel, earlier, uniforms, controls):
         """As in `base.Likelihood`. All channels of a pixel have the same component."""

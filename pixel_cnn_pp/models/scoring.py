@@ -52,9 +52,9 @@ def log_prob_parts(model, raw_params, images, reduce):
     if reduce == "pixel":
         return model.likelihood.log_prob(raw_params, images, model.noise(images))
     channels = ops.unstack(ops.cast(images, "int32"), images.shape[-1], axis=-1)
-    return ops.concatenate(
+    return ops.stack(
         [
-            model.likelihood.log_parts(raw_params, c, channels[:c], channels[c], 1, 1)
+            model.likelihood.log_prob_of_channel(raw_params, c, channels[:c], channels[c])
             for c in range(len(channels))
         ],
         axis=-1,

@@ -155,24 +155,32 @@ def test_parts_of_the_levels_have_the_sum_of_their_levels(name):
     likelihood, raw_params, levels = case(name, 4, 6)
     num_levels, channels = likelihood.num_levels, channels_of(levels)
     rng = np.random.default_rng(2)
-    for channel, log_pmf in enumerate(log_pmfs(likelihood, raw_params, levels)):
+    for channel, log_pmf in enumerate(map(np.asarray, log_pmfs(likelihood, raw_params, levels))):
+        given = likelihood.given(raw_params, channel, channels[:channel])
         # With parts that reach over the last level, and others that are behind it.
         for size, num_parts in ((1, num_levels), (1, 3), (3, 5), (num_levels, 2)):
             first = rng.integers(0, num_levels, (4, 6), np.int32)
             first[0] = 0
-            found = likelihood.log_parts(
-                raw_params, channel, channels[:channel], first, size, num_parts
-            )
-            expected = np.full((4, 6, num_parts), -np.inf)
+            found = likelihood.part_probs(given, first, size, num_parts)
+            expected = np.zeros((4, 6, num_parts))
             for at in np.ndindex(4, 6):
                 for part in range(num_parts):
                     start = first[at] + part * size
-                    in_part = np.asarray(log_pmf)[at][start : start + size]
-                    if len(in_part):
-                        expected[(*at, part)] = np.logaddexp.reduce(in_part)
-            # As above, an argument's rounding.
-            tolerance = 8 * FLOAT64_EPS * (np.exp(8.5) + num_levels)
-            np.testing.assert_allclose(found, expected, rtol=1e-11, atol=tolerance)
+                    expected[(*at, part)] = np.exp(log_pmf[at][start : start + size]).sum()
+            # As above, an argument's rounding; a logarithm's error is a relative one here.
+            tolerance = 1e-11 + 8 * FLOAT64_EPS * (np.exp(8.5) + num_levels)
+            np.testing.assert_allclose(found, expected, rtol=tolerance, atol=1e-300)
+
+
+@EACH_WITH_LOG_PMF
+def test_the_log_probability_of_a_level_is_that_in_the_table_of_all_levels(name):
+    likelihood, raw_params, levels = case(name, 4, 6)
+    channels = channels_of(levels)
+    for channel, log_pmf in enumerate(log_pmfs(likelihood, raw_params, levels)):
+        arguments = (raw_params, channel, channels[:channel], channels[channel])
+        found = likelihood.log_prob_of_channel(*arguments)
+        expected = np.take_along_axis(np.asarray(log_pmf), levels[..., channel, None], -1)[..., 0]
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
 @EACH_WITH_LOG_PMF
