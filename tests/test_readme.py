@@ -128,15 +128,17 @@ def test_the_readme_is_one_page():
 def test_the_snippet_on_own_images_trains_scores_draws_and_saves(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (snippet,) = code_blocks("python", README)
-    # The same on smaller images, which are drawn sooner.
-    assert snippet.count("28, 28, 1") == 3
+    # The same on smaller images, which are drawn sooner, and on a network that is traced sooner.
+    assert snippet.count("28, 28, 1") == 3 and snippet.count("nr_resnet=1, nr_filters=16") == 1
+    snippet = snippet.replace("28, 28, 1", "8, 8, 1")
+    snippet = snippet.replace("nr_resnet=1, nr_filters=16", "receptive_field='11x5', nr_filters=4")
     images = np.random.default_rng(0).integers(0, 256, (128, 8, 8, 1), np.uint8)
     np.save("images.npy", images)
     # And without XLA, which compiles for seconds.
     whole = sampling.draw.compile_function
     monkeypatch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
     names = {}
-    exec(compile(snippet.replace("28, 28, 1", "8, 8, 1"), "README.md", "exec"), names)
+    exec(compile(snippet, "README.md", "exec"), names)
     assert names["bits_per_dim"].shape == (8,)
     assert names["drawn"].shape == (4, 8, 8, 1)
     reloaded = keras.saving.load_model("model.keras")

@@ -16,7 +16,7 @@ sys.modules["tensorflow"] = None  # as on a machine where it is not installed
 import keras
 import numpy as np
 import specimens
-from pixel_cnn_pp import sampling
+from pixel_cnn_pp import models, sampling
 assert keras.backend.backend() == "jax"
 import jax
 
@@ -36,27 +36,32 @@ def walk_through(model, images, labels):
     return np.stack(rows).transpose(2, 0, 1, 3)
 
 folder = pathlib.Path(sys.argv[1])
-for name in json.loads(sys.argv[2]):
+compared, stepped, fitted, initialised = map(json.loads, sys.argv[2:6])
+for name in compared:
     config = specimens.SPECIMENS[name]
-    model = specimens.fresh(config)
+    model = models.make(config, fresh=False)
     model.load_weights(folder / f"{name}.weights.h5")
     images, labels = specimens.images(config, 4), specimens.labels(config, 4)
-    results = {"outputs": model(images, labels)}
+    # Operation by operation where they are compiled for what is fitted below. As one it is sooner.
+    call, loss_of = model, model.loss_of
+    if name not in fitted:
+        call, loss_of = jax.jit(lambda *inputs: model(*inputs)), jax.jit(model.loss_of)
+    results = {"outputs": call(images, labels)}
     # The same noise for both, whatever they draw.
     shape = model.likelihood.noise_shape(*images.shape[1:3])
     noise = None if shape is None else np.load(folder / f"{name}_noise.npy")
-    results["loss"] = model.loss_of(results["outputs"], images, noise)
-    if name in json.loads(sys.argv[3]):
+    results["loss"] = loss_of(results["outputs"], images, noise)
+    if name in stepped:
         results["stepped"] = walk_through(model, images, labels)
         for method in sampling.METHODS:
             results[method] = sampling.sample(model, 4, labels, method=method)
-    if specimens.has_initialisation(name) and not specimens.has_dropout(name):
+    if name in initialised:
         model.initialize(images, labels)
         results |= {f"initialised_{i}": v for i, v in enumerate(model.weights)}
     np.savez(folder / f"{name}_jax.npz", **{k: np.asarray(v) for k, v in results.items()})
 
 told = {}
-for name in json.loads(sys.argv[4]):
+for name in fitted:
     config = specimens.SPECIMENS[name]
     model = specimens.fresh(config)
     images, labels = specimens.images(config, 4), specimens.labels(config, 4)
@@ -71,7 +76,7 @@ for name in json.loads(sys.argv[4]):
         "same": bool(np.array_equal(loaded.loss_of(loaded(images, labels), images), after)),
         "moved": not np.array_equal(before, after),
     }
-chain = specimens.build(sys.argv[5])
+chain = specimens.build(sys.argv[6])
 chain.load_weights(folder / "chain.weights.h5")
 images, labels = specimens.images(chain.config, 3), specimens.labels(chain.config, 3)
 for reduce in ("image", "pixel"):
@@ -110,10 +115,16 @@ def told(run_python, folder):
         if noise_of(name) is not None:
             np.save(folder / f"{name}_noise.npy", noise_of(name))
     specimens.build(CHAIN).save_weights(folder / "chain.weights.h5")
+    initialised = [
+        name
+        for name in COMPARED
+        if specimens.has_initialisation(name) and not specimens.has_dropout(name)
+    ]
+    assert initialised
     printed = run_python(
         WITH_JAX,
         folder,
-        *map(json.dumps, (COMPARED, STEPPED, FITTED)),
+        *map(json.dumps, (COMPARED, STEPPED, FITTED, initialised)),
         CHAIN,
         KERAS_BACKEND="jax",
         JAX_PLATFORMS="cpu",

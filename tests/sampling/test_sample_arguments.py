@@ -29,6 +29,15 @@ def random_model(config, seed):
     return model
 
 
+@pytest.fixture(scope="module", autouse=True)
+def without_xla():
+    """XLA compiles for seconds. That it draws the same is a law: tests/laws/test_draws.py."""
+    whole = sampling.draw.compile_function
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
+        yield
+
+
 @pytest.fixture(scope="module")
 def conditional_model():
     config = ModelConfig(image_shape=(4, 8, 2), num_levels=300, num_classes=3, **TINY)

@@ -22,6 +22,15 @@ TRAIN = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def without_xla():
+    """XLA compiles for seconds. That it draws the same is a law of each stage."""
+    whole = sampling.draw.compile_function
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
+        yield
+
+
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     """(directory of a chain, what was printed when each stage was trained)."""
@@ -135,11 +144,7 @@ def test_a_given_picture_gets_colours(chain, tmp_path):
         )
 
 
-def test_pictures_are_compressed_at_the_length_of_the_bound_and_come_back(
-    chain, tmp_path, monkeypatch
-):
-    compile_function = sampling.draw.compile_function  # XLA compiles for seconds
-    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, _: compile_function(f, False))
+def test_pictures_are_compressed_at_the_length_of_the_bound_and_come_back(chain, tmp_path):
     pixels = np.random.default_rng(3).integers(0, 256, (5, 13, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     path = tmp_path / "a.pcn"

@@ -12,6 +12,16 @@ from pixel_cnn_pp import data, plots, sampling
 from pixel_cnn_pp.runs import checkpoints
 
 
+@pytest.fixture
+def without_xla(monkeypatch):
+    """XLA compiles each size of a batch for seconds. The first test has it."""
+    whole = sampling.draw.compile_function
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
+
+
+WITHOUT_XLA = pytest.mark.usefixtures("without_xla")
+
+
 def test_sample_draws_the_labels_asked_for_from_the_averaged_weights(trained_run, copied_run):
     done = run_in_new_process("sample.py", copied_run, "--labels", "3,0,9", "-s", "5")
     assert (done.returncode, done.stderr) == (0, "")
@@ -30,6 +40,7 @@ def test_sample_draws_the_labels_asked_for_from_the_averaged_weights(trained_run
     np.testing.assert_array_equal(picture, plots.image_grid(images, 2, 17, scale=4))
 
 
+@WITHOUT_XLA
 def test_sample_draws_all_classes_in_turn_into_the_files_asked_for(copied_run, tmp_path):
     stem = tmp_path / "new" / "drawn"
     arguments = ["--num_samples", 12, "--weights", "raw", "--out", stem]
@@ -41,6 +52,7 @@ def test_sample_draws_all_classes_in_turn_into_the_files_asked_for(copied_run, t
     np.testing.assert_array_equal(np.asarray(Image.open(f"{stem}.png")), picture)
 
 
+@WITHOUT_XLA
 def test_sample_draws_without_classes_too(unconditional_run, tmp_path):
     done = run_script("sample.py", unconditional_run, "--num_samples=3", "--out", tmp_path / "a")
     assert done.returncode == 0
@@ -48,6 +60,7 @@ def test_sample_draws_without_classes_too(unconditional_run, tmp_path):
         assert file.files == ["images"] and file["images"].shape == (3, 8, 8, 1)
 
 
+@WITHOUT_XLA
 def test_sample_hands_on_what_controls_it(unconditional_run, tmp_path):
     arguments = "--num_samples 2 --image_size 4x12 --temperature 0.7 --log_scale_offset 0.5 -s 4"
     draws = []
@@ -71,6 +84,7 @@ def test_sample_hands_on_what_controls_it(unconditional_run, tmp_path):
     np.testing.assert_array_equal(draws[1], expected)
 
 
+@WITHOUT_XLA
 def test_sample_completes_images_of_the_test_split(copied_run, tmp_path):
     arguments = [
         "--complete",
@@ -103,6 +117,7 @@ def test_sample_completes_images_of_the_test_split(copied_run, tmp_path):
     np.testing.assert_array_equal(picture, expected)
 
 
+@WITHOUT_XLA
 def test_sample_completes_a_picture_and_what_it_has_drawn_itself(copied_run, tmp_path):
     levels = data.load("digits", "test").images[5]
     Image.fromarray(levels[..., 0]).save(tmp_path / "5.png")
@@ -183,6 +198,7 @@ def named_run(copied_run, names):
     return copied_run
 
 
+@WITHOUT_XLA
 def test_labels_of_a_file_are_those_that_its_images_are_completed_with(copied_run, tmp_path):
     names = [str(number) for number in range(11, 21)]  # A user's labels of 11 to 20.
     run_dir = named_run(copied_run, names)
@@ -209,6 +225,7 @@ def test_labels_of_a_file_are_those_that_its_images_are_completed_with(copied_ru
     np.testing.assert_array_equal(again.labels, np.repeat(labels, 2))
 
 
+@WITHOUT_XLA
 def test_labels_are_the_names_of_classes_where_they_have_some(copied_run, tmp_path):
     animals = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "jay", "koi"]
     run_dir = named_run(copied_run, animals)
