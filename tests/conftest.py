@@ -29,9 +29,9 @@ pytest_plugins = ["release", "saved_run", "script_runs", "served", "short_run"]
 TESTS = pathlib.Path(__file__).parent
 
 
-# Seldom enough that little of the time goes to it: most of what is made here is kept.
-COLLECT_SELDOM = "import gc; gc.set_threshold(20_000, 20, 20)"
-exec(COLLECT_SELDOM)
+# Garbage is collected so seldom that it takes little time: most of what is made here is kept.
+GC_THRESHOLDS = (20_000, 20, 20)
+gc.set_threshold(*GC_THRESHOLDS)
 
 
 def pytest_collection_finish():
@@ -44,10 +44,12 @@ def pytest_collection_finish():
 def run_python():
     """Function (code, *arguments, **environment) -> what the code printed in a new process."""
 
+    collects_seldom = f"import gc; gc.set_threshold(*{GC_THRESHOLDS})\n"
+
     def run(code, *arguments, **environment):
         path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
         done = subprocess.run(
-            [sys.executable, "-c", f"{COLLECT_SELDOM}\n{code}", *map(str, arguments)],
+            [sys.executable, "-c", collects_seldom + code, *map(str, arguments)],
             env={**os.environ, "PYTHONPATH": path, **environment},
             cwd=TESTS.parent,
             capture_output=True,
