@@ -59,6 +59,13 @@ def test_a_script_starts_without_matplotlib_and_scikit_learn_and_can_import_them
     assert run_python(code) == "keras\n"
 
 
+def test_after_its_start_a_script_collects_garbage_but_not_among_the_modules(run_python):
+    code = "import gc\nfrom pixel_cnn_pp import scripts\nscripts._import_tensorflow()\n"
+    code += "circle = []\ncircle.append(circle)\ndel circle\n"
+    code += "print(gc.isenabled(), gc.get_freeze_count() > 10**5, gc.collect() > 0)\n"
+    assert run_python(code) == "True True True\n"
+
+
 def interrupt_import():
     """Makes Ctrl-C come within the import of TensorFlow, where nobody passes it on."""
     import_module = scripts.importlib.import_module
