@@ -194,7 +194,9 @@ def _import_tensorflow(keeps_compiled=False):
     # By default TensorFlow uses oneDNN on the newest CPUs only, but it is faster on older ones too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _silent_stderr(), _hidden("matplotlib", "sklearn"), _nothing_collected():
-        tensorflow, keras = (importlib.import_module(name) for name in ("tensorflow", "keras"))
+        with _hidden("jax", "scipy"):  # Keras may compute with them
+            tensorflow = importlib.import_module("tensorflow")
+        keras = importlib.import_module("keras")
         if keras.backend.backend() != "tensorflow":
             # TensorFlow then only reads data. It would take the memory of the GPU from Keras.
             tensorflow.config.set_visible_devices([], "GPU")
@@ -224,8 +226,8 @@ def _nothing_collected():
 def _hidden(*packages):
     """A context in which packages that nobody has imported seem not to be installed.
 
-    Keras imports these if it finds them, for pictures and wrappers that no script uses. It takes a
-    quarter of the time in which a script starts. Who needs them imports them after the context.
+    TensorFlow and Keras import these if they find them, for what no script uses. It takes a third
+    of the time in which a script starts. Who needs them imports them after the context.
     """
     hidden = [name for name in packages if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # None is an ImportError
