@@ -1,6 +1,7 @@
 """Code that the scripts share: a quiet start, positional arguments and errors of one line."""
 
 import contextlib
+import gc
 import importlib
 import os
 import re
@@ -192,8 +193,10 @@ def _import_tensorflow(keeps_compiled=False):
         compiled_files.keep(util.find_spec("tensorflow").origin)
     # By default TensorFlow uses oneDNN on the newest CPUs only, but it is faster on older ones too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with _silent_stderr(), _hidden("matplotlib", "sklearn"):
-        tensorflow, keras = (importlib.import_module(name) for name in ("tensorflow", "keras"))
+    with _silent_stderr(), _hidden("matplotlib", "sklearn"), _nothing_collected():
+        with _hidden("jax", "scipy"):  # Keras may compute with them
+            tensorflow = importlib.import_module("tensorflow")
+        keras = importlib.import_module("keras")
         if keras.backend.backend() != "tensorflow":
             # TensorFlow then only reads data. It would take the memory of the GPU from Keras.
             tensorflow.config.set_visible_devices([], "GPU")
@@ -203,11 +206,28 @@ def _import_tensorflow(keeps_compiled=False):
 
 
 @contextlib.contextmanager
+def _nothing_collected():
+    """A context in which Python does not look for garbage. Later it looks at new objects only.
+
+    The modules that are imported stay until the process ends. To look through their objects again
+    and again takes a tenth of the time in which a script starts.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()
+
+
+@contextlib.contextmanager
 def _hidden(*packages):
     """A context in which packages that nobody has imported seem not to be installed.
 
-    Keras imports these if it finds them, for pictures and wrappers that no script uses. It takes a
-    quarter of the time in which a script starts. Who needs them imports them after the context.
+    TensorFlow and Keras import these if they find them, for what no script uses. It takes a third
+    of the time in which a script starts. Who needs them imports them after the context.
     """
     hidden = [name for name in packages if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # None is an ImportError

@@ -61,6 +61,7 @@ BY_OTHERS = {"runs.chains", "runs.loop", "tf1_import.run"}
 # Probability: imported when they are called.
 WHEN_CALLED = {
     ("sampling.draw", "compile_function"),
+    ("sampling.graph_optimizer", "without_graph_optimizer"),
     ("sampling.named_functions", "with_xla"),
     ("codec.identity", "_accelerator"),
     ("codec.walk", "_stop"),

@@ -41,8 +41,10 @@ def crop_sides(x, height, width):
 
 def _convolve_row(x, kernel, pads, strides):
     """Convolves a row [W, B, F_in] with a kernel [kw, 1, F_in, F], with zeros around the row."""
-    x = ops.pad(x, (pads, (0, 0), (0, 0)))
-    return ops.conv(x[None], kernel, (strides, 1), padding="valid", data_format="channels_last")[0]
+    x = ops.expand_dims(ops.pad(x, (pads, (0, 0), (0, 0))), axis=0)
+    x = ops.conv(x, kernel, (strides, 1), padding="valid", data_format="channels_last")
+    # Not x[0], which has four operations in the graph, as x[None] above would have.
+    return ops.squeeze(x, axis=0)
 
 
 class _ShiftedConv2D(WeightNormConv2D):
@@ -155,7 +157,9 @@ class DownRightShiftedConv2D(_ShiftedConv2D):
           [B, filters].
         """
         x = ops.concatenate(pixels, axis=-1) if len(pixels) > 1 else pixels[0]
-        return above + ops.matmul(x, weights["kernel"])[..., : self.filters]
+        x = ops.matmul(x, weights["kernel"])
+        # A slice of everything would still be four operations in the graph.
+        return above + (x if x.shape[-1] == self.filters else x[..., : self.filters])
 
 
 class _ShiftedConv2DTranspose(WeightNormConv2DTranspose):

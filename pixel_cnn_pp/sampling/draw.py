@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import os
 import threading
 import weakref
@@ -11,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from pixel_cnn_pp.sampling import driver, named_functions
+from pixel_cnn_pp.sampling.graph_optimizer import without_graph_optimizer
 from pixel_cnn_pp.sampling.noise import row_uniforms
 
 # Largest number of images in a batch. Larger batches need more memory and are not faster.
@@ -245,6 +247,9 @@ class _SharedFunctions:
 
     def __init__(self, with_xla):
         self._own = threading.local()
+        # XLA optimizes by itself. Other functions need the optimizer of TensorFlow.
+        is_optimized = not with_xla or keras.backend.backend() != "tensorflow"
+        self._calling = contextlib.nullcontext if is_optimized else without_graph_optimizer
         draw_rows = make_draw_rows(
             _ModelOfThread(self._own), lambda step: compile_function(step, with_xla)
         )
@@ -253,7 +258,8 @@ class _SharedFunctions:
     def __call__(self, model, *arguments):
         self._own.model = model
         try:
-            return self._draw_rows(*arguments)
+            with self._calling():
+                return self._draw_rows(*arguments)
         finally:
             del self._own.model
 

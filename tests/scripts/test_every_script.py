@@ -52,11 +52,19 @@ def test_a_checkpoint_that_was_cut_short_is_one_line(script, copied_run, tmp_pat
     assert_one_line(done, f"A checkpoint must be whole. Received: {path} ")
 
 
-def test_a_script_starts_without_matplotlib_and_scikit_learn_and_can_import_them(run_python):
+def test_a_script_starts_without_big_packages_that_are_not_needed_and_can_import_them(run_python):
     code = "import sys\nfrom pixel_cnn_pp import scripts\nscripts._import_tensorflow()\n"
-    code += "print(*({'keras', 'matplotlib', 'sklearn'} & set(sys.modules)))\n"
-    code += "import matplotlib.pyplot, sklearn.datasets\n"
+    code += "big = {'jax', 'keras', 'matplotlib', 'scipy', 'sklearn'}\n"
+    code += "print(*(big & set(sys.modules)))\n"
+    code += "import jax.numpy, matplotlib.pyplot, scipy.sparse, sklearn.datasets\n"
     assert run_python(code) == "keras\n"
+
+
+def test_after_its_start_a_script_collects_garbage_but_not_among_the_modules(run_python):
+    code = "import gc\nfrom pixel_cnn_pp import scripts\nscripts._import_tensorflow()\n"
+    code += "circle = []\ncircle.append(circle)\ndel circle\n"
+    code += "print(gc.isenabled(), gc.get_freeze_count() > 10**5, gc.collect() > 0)\n"
+    assert run_python(code) == "True True True\n"
 
 
 def interrupt_import():
