@@ -3,7 +3,9 @@
 import contextlib
 import gc
 import importlib
+import json
 import os
+import pathlib
 import re
 import signal
 import sys
@@ -194,7 +196,8 @@ def _import_tensorflow(keeps_compiled=False):
     # By default TensorFlow uses oneDNN on the newest CPUs only, but it is faster on older ones too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _silent_stderr(), _hidden("matplotlib", "sklearn"), _nothing_collected():
-        with _hidden("jax", "scipy"):  # Keras may compute with them
+        # TensorFlow imports parts of Keras, which may compute with these two.
+        with _hidden(*(("jax", "scipy") if _uses_tensorflow() else ())):
             tensorflow = importlib.import_module("tensorflow")
         keras = importlib.import_module("keras")
         if keras.backend.backend() != "tensorflow":
@@ -203,6 +206,18 @@ def _import_tensorflow(keeps_compiled=False):
         # Several stages or sizes are several functions of one name. It warns of retracing then.
         tensorflow.get_logger().setLevel("ERROR")
         tensorflow.config.list_physical_devices()
+
+
+def _uses_tensorflow():
+    """Whether Keras will compute with TensorFlow, by its environment variable, file or default."""
+    backend = os.environ.get("KERAS_BACKEND")
+    if not backend:
+        folder = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
+        try:
+            backend = json.loads((pathlib.Path(folder) / "keras.json").read_text()).get("backend")
+        except (OSError, ValueError):
+            backend = None
+    return backend in (None, "tensorflow")
 
 
 @contextlib.contextmanager

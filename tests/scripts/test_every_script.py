@@ -60,6 +60,14 @@ def test_a_script_starts_without_big_packages_that_are_not_needed_and_can_import
     assert run_python(code) == "keras\n"
 
 
+def test_a_script_starts_with_the_backend_that_the_file_of_keras_names(run_python, tmp_path):
+    (tmp_path / "keras.json").write_text('{"backend": "jax"}')
+    code = "from pixel_cnn_pp import scripts\nscripts._import_tensorflow()\n"
+    code += "import keras\nkeras.random.SeedGenerator(1)\nprint(keras.backend.backend())\n"
+    found = run_python(code, KERAS_BACKEND="", KERAS_HOME=str(tmp_path), JAX_PLATFORMS="cpu")
+    assert found == "jax\n"
+
+
 def test_after_its_start_a_script_collects_garbage_but_not_among_the_modules(run_python):
     code = "import gc\nfrom pixel_cnn_pp import scripts\nscripts._import_tensorflow()\n"
     code += "circle = []\ncircle.append(circle)\ndel circle\n"
