@@ -85,7 +85,7 @@ def _grayscale():
     stages = (("gray:16", {"likelihood": "softmax", "max_epochs": 30}), ("image", colour))
     small = {"nr_resnet": 1, "nr_filters": 24, "nr_logistic_mix": 5, "dropout_p": 0.0}
     small |= {"batch_size": 8, "init_batch_size": 64, "optimizer": "adam", "learning_rate": 0.002}
-    small |= {"lr_decay": 0.9998, "polyak_decay": 0.998, "data_set": "photos", "num_samples": 0}
+    small |= {"lr_decay": 0.9998, "polyak_decay": 0.995, "data_set": "photos", "num_samples": 0}
     small |= {"save_interval": 4}
     return {
         "grayscale_cifar10": ChainPreset(
