@@ -40,6 +40,17 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(scope="module")
+def without_xla():
+    """XLA compiles for seconds. That it draws the same is a law: laws/test_draws.py."""
+    from pixel_cnn_pp.sampling import draw
+
+    whole = draw.compile_function
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw, "compile_function", lambda f, with_xla: whole(f, False))
+        yield
+
+
 @pytest.fixture(scope="session")
 def run_python():
     """Function (code, *arguments, **environment) -> what the code printed in a new process."""

@@ -19,6 +19,8 @@ from pixel_cnn_pp.config import ChainConfig, GatedPixelCNNConfig, ModelConfig, P
 from pixel_cnn_pp.models import conditions
 from pixel_cnn_pp.sampling import start
 
+pytestmark = pytest.mark.usefixtures("without_xla")
+
 EACH = pytest.mark.parametrize("name", CHAINS)
 
 _SMALL = {"nr_filters": 4, "nr_logistic_mix": 2, "dropout_p": 0.0, "receptive_field": "11x5"}
@@ -52,15 +54,6 @@ TINY_CHAINS = {
         ("every:2", "gray:2", "image"),
     ),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_xla():
-    """XLA compiles for seconds; that it draws the same is a law of each stage."""
-    whole = sampling.draw.compile_function
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
-        yield
 
 
 class WholeChain:

@@ -8,6 +8,8 @@ from keras import ops
 from pixel_cnn_pp import likelihoods, models, sampling
 from pixel_cnn_pp.config import ModelConfig
 
+pytestmark = pytest.mark.usefixtures("without_xla")
+
 TINY = {
     "receptive_field": "11x5",
     "nr_filters": 4,
@@ -27,15 +29,6 @@ def random_model(config, seed):
     for weight in model.trainable_variables:
         weight.assign(rng.normal(size=weight.shape))
     return model
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_xla():
-    """XLA compiles for seconds. That it draws the same is a law: tests/laws/test_draws.py."""
-    whole = sampling.draw.compile_function
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ import pixel_cnn_pp as pcnn
 from pixel_cnn_pp import config, data, sampling
 from pixel_cnn_pp.runs import checkpoints, loop
 
+pytestmark = pytest.mark.usefixtures("without_xla")
+
 # Two stages, as small as they can be.
 TRAIN = [
     *("train.py", "--preset=grayscale_photos", "--image_size=8", "--num_train_images=24"),
@@ -20,15 +22,6 @@ TRAIN = [
     *("--embedding_resolutions=1", "--max_epochs=1", "--init_batch_size=8", "--num_samples=1"),
     "--save_dir",
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_xla():
-    """XLA compiles for seconds. That it draws the same is a law of each stage."""
-    whole = sampling.draw.compile_function
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
-        yield
 
 
 @pytest.fixture(scope="module")

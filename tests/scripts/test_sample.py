@@ -11,14 +11,7 @@ from saved_run import files_of
 from pixel_cnn_pp import data, plots, sampling
 from pixel_cnn_pp.runs import checkpoints
 
-
-@pytest.fixture
-def without_xla(monkeypatch):
-    """XLA compiles each size of a batch for seconds. The first test has it."""
-    whole = sampling.draw.compile_function
-    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
-
-
+# The first test, in a process of its own, has XLA.
 WITHOUT_XLA = pytest.mark.usefixtures("without_xla")
 
 
