@@ -218,9 +218,13 @@ def _require_finite(loss):
 
 def make_log_prob(model, images):
     """Function without arguments that returns the log-likelihoods [B] of images, nats, in NumPy."""
+    import functools
+
     import jax
 
-    @jax.jit
+    from pixel_cnn_pp.runs import jax_devices
+
+    @functools.partial(jax.jit, compiler_options=jax_devices.compiler_options())
     def log_prob(weights, constants, images):
         raw_params, _ = model.stateless_call(weights, constants, images)
         return model.log_prob_of(raw_params, images)

@@ -13,10 +13,6 @@ from pixel_cnn_pp import likelihoods, models
 from pixel_cnn_pp.runs import checkpoints, jax_devices, optimizers, vectors
 from pixel_cnn_pp.runs.epoch import StepResult
 
-# What XLA puts into CUDA graphs. By default, it leaves out the convolutions. Then the processor
-# takes four times as long to launch the two thousand operations of a step.
-_GRAPH_OPERATIONS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,CONVOLUTION"
-
 
 class Trainer:
     """A model, its optimizer and its compiled steps, with the methods of `trainer.Trainer`.
@@ -54,12 +50,11 @@ class Trainer:
             self._model = models.make(run.model, recompute=training.recompute, dtype=training.dtype)
             self._optimizer = optimizers.make_optimizer(training)
             self._optimizer.build(self._model.trainable_variables)
-        is_on_gpu = keras.distribution.list_devices()[0].startswith("gpu")
         self._vectors = vectors.Vectors(
             self._model,
             self._optimizer,
             optimizers.make_optimizer(training),
-            outputs_first=is_on_gpu,
+            outputs_first=jax_devices.is_on_gpu(),
         )
         # The newest state, as vectors. None if the variables have it.
         self._state = None
@@ -79,10 +74,10 @@ class Trainer:
             )
             for function, out_spec in ((self._replica_step, whole), (self._replica_loss, divided))
         )
+        options = jax_devices.compiler_options()
         # The new state takes the memory of the old one.
-        options = {"xla_gpu_enable_command_buffer": _GRAPH_OPERATIONS} if is_on_gpu else None
         self._train_step = jax.jit(step, donate_argnums=0, compiler_options=options)
-        self._loss = jax.jit(loss)
+        self._loss = jax.jit(loss, compiler_options=options)
 
     @property
     def model(self):
