@@ -248,3 +248,16 @@ def test_several_machines_are_refused_on_jax_in_one_line(tf_configs, monkeypatch
     monkeypatch.setenv("TF_CONFIG", tf_configs(2)[0])
     with pytest.raises(ValueError, match=r"^TF_CONFIG must not be set: with KERAS_BACKEND=jax, a"):
         jax_devices.make_strategy()
+
+
+def test_a_gpu_gets_compiler_options_that_its_release_of_jax_knows(monkeypatch):
+    assert jax_devices.compiler_options() is None, "on a CPU"
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
+    monkeypatch.setattr(jax_devices.jax, "__version_info__", (0, 7, 2))
+    new = jax_devices.compiler_options()
+    assert "CONVOLUTION" in new["xla_gpu_enable_command_buffer"].split(",")
+    assert new["xla_gpu_command_buffer_scheduling_mode"] == "CONCURRENT"
+    monkeypatch.setattr(jax_devices.jax, "__version_info__", (0, 6, 2))
+    assert new.items() - jax_devices.compiler_options().items() == {
+        ("xla_gpu_command_buffer_scheduling_mode", "CONCURRENT")
+    }
