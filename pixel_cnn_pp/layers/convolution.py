@@ -91,6 +91,7 @@ def _pad_for_xla(x, pads):
 
 
 def is_on_cpu():
+    """Whether the backend computes on a CPU."""
     return keras.distribution.list_devices()[0].startswith("cpu")
 
 

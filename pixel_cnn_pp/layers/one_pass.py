@@ -32,6 +32,7 @@ def pays(x):
 
 @functools.cache
 def compiled(function, *settings):
+    """The function of tensors, with its first arguments given, compiled by XLA."""
     import tensorflow as tf
 
     return tf.function(
