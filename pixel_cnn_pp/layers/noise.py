@@ -151,7 +151,7 @@ class _PackedDrop(Drop):
 
 def _drop_packed(num_bits, threshold, x, packed):
     is_kept = _is_kept(packed, x.shape, num_bits, threshold)
-    return Drop(is_kept, 2**num_bits / threshold)(x)
+    return ops.where(is_kept, x * (2**num_bits / threshold), 0)
 
 
 def _is_kept(packed, shape, num_bits, threshold):

@@ -10,6 +10,7 @@ import functools
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from pixel_cnn_pp.layers import convolution
@@ -32,12 +33,33 @@ def pays(x):
 
 @functools.cache
 def compiled(function, *settings):
-    """The function of tensors, with its first arguments given, compiled by XLA."""
+    """Compiles a function by XLA. It computes in float32 where a tensor is bfloat16.
+
+    Args:
+      function: Function (*settings, *tensors) that returns tensors.
+      *settings: Its first arguments.
+
+    Returns:
+      Function of tensors. Its results are bfloat16 if a tensor is.
+    """
     import tensorflow as tf
 
-    return tf.function(
-        lambda *tensors: function(*settings, *tensors), autograph=False, jit_compile=True
-    )
+    def run(*tensors):
+        wide = [ops.cast(x, "float32") if x.dtype == "bfloat16" else x for x in tensors]
+        results = function(*settings, *wide)
+        if all(x.dtype != "bfloat16" for x in tensors):
+            return results
+        return keras.tree.map_structure(_rounded, results)
+
+    return tf.function(run, autograph=False, jit_compile=True)
+
+
+def _rounded(x):
+    """float32 to the nearest bfloat16, ties to even, as `cast`, for which XLA makes slow code."""
+    one, half, sixteen = (ops.convert_to_tensor(np.uint32(n)) for n in (1, 0x7FFF, 16))
+    bits = ops.view(x, "uint32")
+    bits = bits + half + ops.bitwise_and(ops.right_shift(bits, sixteen), one)
+    return ops.view(ops.cast(ops.right_shift(bits, sixteen), "uint16"), "bfloat16")
 
 
 class ConcatElu:
@@ -87,41 +109,31 @@ def add_gated(x, c):
 
 
 def _concat_elu(x):
-    wide = _wide(x)
     # tanh is a short polynomial, and exact near 0, where exp(y) - 1 is not:
     # exp(y) - 1 = 2 tanh(y / 2) / (1 - tanh(y / 2)).
-    half = ops.tanh(-0.5 * ops.abs(wide))
+    half = ops.tanh(-0.5 * ops.abs(x))
     below = 2 * half / (1 - half)
-    signed = ops.stack([ops.maximum(wide, below), ops.maximum(-wide, below)], axis=-2)
-    return _narrow(ops.reshape(signed, (*x.shape[:-1], 2 * x.shape[-1])), x)
+    signed = ops.stack([ops.maximum(x, below), ops.maximum(-x, below)], axis=-2)
+    return ops.reshape(signed, (*x.shape[:-1], 2 * x.shape[-1]))
 
 
 def _concat_elu_gradient(row, column, factor, outputs, upstream):
     height, width = upstream.shape[1:3]
     outputs = outputs[:, row : row + height, column : column + width]
     # The slope of elu is 1, or where its result y is negative, y + 1.
-    slope = ops.minimum(_wide(outputs) * (1 / factor) + 1, 1)
-    of_x, of_minus_x = ops.split(_wide(upstream) * slope, 2, axis=-1)
-    return _narrow(of_x - of_minus_x, upstream)
+    slope = ops.minimum(outputs * (1 / factor) + 1, 1)
+    of_x, of_minus_x = ops.split(upstream * slope, 2, axis=-1)
+    return of_x - of_minus_x
 
 
 def _add_gated(x, c):
-    value, gate = ops.split(_wide(c), 2, axis=-1)
-    return _narrow(_wide(x) + value * ops.sigmoid(gate), x)
+    value, gate = ops.split(c, 2, axis=-1)
+    return x + value * ops.sigmoid(gate)
 
 
 def _gated_gradients(c, upstream):
-    value, gate = ops.split(_wide(c), 2, axis=-1)
+    value, gate = ops.split(c, 2, axis=-1)
     share = ops.sigmoid(gate)
-    of_value = _wide(upstream) * share
-    # As one tensor, XLA would compute number by number in bfloat16.
-    return _narrow(of_value, c), _narrow(of_value * value * (1 - share), c)
-
-
-def _wide(x):
-    """x in a precision to compute with."""
-    return ops.cast(x, "float32") if x.dtype == "bfloat16" else x
-
-
-def _narrow(x, like):
-    return ops.cast(x, like.dtype)
+    of_value = upstream * share
+    # As one tensor, XLA would compute it number by number in bfloat16.
+    return of_value, of_value * value * (1 - share)
