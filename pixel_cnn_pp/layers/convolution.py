@@ -7,7 +7,7 @@ from keras import ops
 from pixel_cnn_pp.layers.gradients import custom_gradient
 
 
-def convolve(x, kernel, pads, strides=1, before=None):
+def convolve(x, kernel, pads, strides=1, before=None, bias=None):
     """Convolves images with zeros around them.
 
     Args:
@@ -16,13 +16,14 @@ def convolve(x, kernel, pads, strides=1, before=None):
       pads: Numbers of zeros (top, bottom), (left, right).
       strides: Distance of the inputs of neighbouring outputs.
       before: What is applied to x first, `layers.Drop` or `one_pass.ConcatElu`. Or None.
+      bias: Float tensor [F], added to the result. Or None.
 
     Returns:
       Float tensor [B, H', W', F], with H' = (H + top + bottom - kh) // strides + 1 and
       W' = (W + left + right - kw) // strides + 1.
     """
     if strides == 1 and _has_slow_gradient():
-        return _convolve_on_cpu(x, kernel, pads, before)
+        return _convolve_on_cpu(x, kernel, pads, before, bias)
     x = prepared(x, before)
     uses_xla = keras.backend.backend() == "jax" and not is_on_cpu()
     padded = _pad_for_xla(x, pads) if uses_xla else _pad(x, pads)
@@ -33,7 +34,13 @@ def convolve(x, kernel, pads, strides=1, before=None):
             for size, k in zip(ops.shape(padded)[1:3], kernel.shape, strict=False)
         )
         padded = window(padded, (0, 0), (height, width))
-    return ops.conv(padded, kernel, strides, padding="valid", data_format="channels_last")
+    outputs = ops.conv(padded, kernel, strides, padding="valid", data_format="channels_last")
+    return plus(outputs, bias)
+
+
+def plus(x, bias):
+    """x + bias, or x if there is no bias."""
+    return x if bias is None else x + bias
 
 
 def prepared(x, before):
@@ -95,7 +102,7 @@ def is_on_cpu():
     return keras.distribution.list_devices()[0].startswith("cpu")
 
 
-def _convolve_on_cpu(x, kernel, pads, before=None):
+def _convolve_on_cpu(x, kernel, pads, before, bias):
     """Convolves padded images, with a faster gradient of the kernel than that of TensorFlow.
 
     TensorFlow's gradient takes up to three times as long as the convolution. Here it is one
@@ -111,11 +118,14 @@ def _convolve_on_cpu(x, kernel, pads, before=None):
     (top, bottom), (left, right) = pads
 
     @custom_gradient
-    def convolve(x, kernel):
+    def convolve(x, kernel, *bias):
         padded = _pad(prepared(x, before), pads)
         outputs = ops.conv(padded, kernel, padding="valid", data_format="channels_last")
+        # Here, TensorFlow makes one operation of the convolution and the sum.
+        outputs = plus(outputs, *bias or [None])
 
         def gradient(upstream):
+            bias_gradient = [ops.sum(upstream, axis=(0, 1, 2)) for _ in bias]
             # The gradient of the inputs is a convolution with the filter rotated by 180 degrees.
             upstream = _pad(upstream, ((bottom, top), (right, left)))
             # One flip of all taps takes a tenth of the time of two flips of rows and columns.
@@ -137,8 +147,8 @@ def _convolve_on_cpu(x, kernel, pads, before=None):
                     elif (i, j) < (bottom, right):
                         x_rows, y_rows = x_rows[:shift], y_rows[-shift:]
                     taps.append(ops.matmul(ops.transpose(x_rows), y_rows))
-            return x_gradient, ops.reshape(ops.stack(taps), kernel.shape)
+            return x_gradient, ops.reshape(ops.stack(taps), kernel.shape), *bias_gradient
 
         return outputs, gradient
 
-    return convolve(x, kernel)
+    return convolve(x, kernel) if bias is None else convolve(x, kernel, bias)

@@ -58,9 +58,9 @@ class _ShiftedConv2D(WeightNormConv2D):
         """Numbers of zeros (top, bottom), (left, right)."""
         raise NotImplementedError
 
-    def linear(self, inputs, kernel, before=None):
+    def linear(self, inputs, kernel, before=None, bias=None):
         """Convolves the padded inputs."""
-        return convolve(inputs, kernel, self._pads(), self.strides, before)
+        return convolve(inputs, kernel, self._pads(), self.strides, before, bias)
 
     def compute_output_shape(self, input_shape):
         """[B, H, W, F_in] -> [B, H / strides, W / strides, filters], rounded up."""
