@@ -51,6 +51,7 @@ def compiled(function, *settings):
             return results
         return keras.tree.map_structure(_rounded, results)
 
+    run.__name__ = function.__name__  # what a profile shows
     return tf.function(run, autograph=False, jit_compile=True)
 
 
