@@ -65,6 +65,8 @@ WHEN_CALLED = {
     ("sampling.named_functions", "with_xla"),
     ("codec.identity", "_accelerator"),
     ("codec.walk", "_stop"),
+    ("layers.one_pass", "compiled"),
+    ("layers.one_pass", "pays"),
     ("models.blocks", "_compile"),
     ("models.blocks", "_is_traced"),
     ("models.blocks", "_tensor"),

@@ -17,7 +17,7 @@ import zlib
 from pixel_cnn_pp.codec import identity, plan
 
 MAGIC = b"\x89PCN"  # as in PNG: the first byte is no text
-VERSION = 3
+VERSION = 4
 # A chunk of n bytes has at most this number times (n + 8) sub-pixels. An encoder adds zeros to a
 # chunk that is shorter.
 MAX_RATE = 4096

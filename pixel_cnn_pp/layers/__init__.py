@@ -17,6 +17,7 @@ is [B, F].
     gradients    functions with a gradient of their own, and networks that need none
     noise        dropout and noise of an image, as functions of seeds
     convolution  convolutions with a gradient that is fast on TensorFlow's CPUs
+    one_pass     what lies between products in one pass over memory, on TensorFlow's CPUs
     weight_norm  weight-normalised layers
     shifted      weight-normalised convolutions that see only earlier pixels
     blocks       the gated residual block of PixelCNN++

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from pixel_cnn_pp.layers import one_pass
 from pixel_cnn_pp.layers.fresh import fresh
 from pixel_cnn_pp.layers.gradients import custom_gradient
 from pixel_cnn_pp.layers.weight_norm import (
@@ -20,6 +21,8 @@ def concat_elu(x):
     """elu of [x, -x], on the channel axis: [..., F] -> [..., 2 F] (Salimans et al. 2017)."""
     if keras.backend.backend() == "jax":
         return _concat_elu_for_xla(x)
+    if one_pass.pays(x):
+        return one_pass.concat_elu(x)
     return ops.elu(ops.concatenate([x, -x], axis=-1))
 
 
@@ -119,8 +122,8 @@ class GatedResidualBlock(keras.layers.Layer):
           x: Float tensor [B, H, W, F].
           a: Float tensor [B, H, W, F_a], the short-cut input, or None.
           h: Float tensor, the conditioning: [B, F_h], or [B, H, W, F_h] for a picture. Or None.
-          dropout: Function from the inputs of the second convolution to their `layers.Drop`, or
-            None.
+          dropout: Function that makes the `layers.Drop` of the inputs of the second convolution, or
+            None. Its arguments are a tensor from which they are computed, and their shape.
 
         Returns:
           Float tensor [B, H, W, F].
@@ -252,16 +255,26 @@ class GatedResidualBlock(keras.layers.Layer):
 
     def _forward(self, run, x, a, h, dropout):
         """The equations of the class. `run` applies an inner layer. `h` is already h @ hw."""
-        nonlinearity = NONLINEARITIES[self.nonlinearity]
-        c = run(self.conv_in, nonlinearity(x))
+        c = self._run_on_nonlinear(run, self.conv_in, x)
         if a is not None:
-            c = c + run(self.skip, nonlinearity(a))
-        c = nonlinearity(c)
-        c = run(self.conv_out, c) if dropout is None else run(self.conv_out, c, drop=dropout(c))
+            c = c + self._run_on_nonlinear(run, self.skip, a)
+        c = self._run_on_nonlinear(run, self.conv_out, c, dropout)
         if h is not None:
             c = c + h
+        if one_pass.pays(x):
+            return one_pass.add_gated(x, c)
         value, gate = ops.split(c, 2, axis=-1)
         return x + value * ops.sigmoid(gate)
+
+    def _run_on_nonlinear(self, run, layer, x, dropout=None):
+        """run(layer, drop(f(x))), with f the nonlinearity."""
+        drop = None
+        if dropout is not None:
+            drop = dropout(x, (*ops.shape(x)[:-1], self.num_dropped()))
+        if self.nonlinearity == "concat_elu" and one_pass.pays(x):
+            return run(layer, x, before=one_pass.ConcatElu(drop))
+        x = NONLINEARITIES[self.nonlinearity](x)
+        return run(layer, x) if drop is None else run(layer, x, before=drop)
 
     def compute_output_shape(self, x_shape, a_shape=None, h_shape=None):
         """The shape of x."""

@@ -107,10 +107,9 @@ class AutoregressiveChannelBlock(keras.layers.Layer):
     def _forward(self, run, x, a, h, dropout):
         drops = [None] * self.num_groups
         if dropout is not None:
-            # Dropout is drawn for all groups at once. This tensor has the shape of all of them, and
-            # depends on x as `Dropout.drop` asks for.
-            like = ops.repeat(x[..., :1], self.num_dropped(), axis=-1)
-            drops = [lambda c, own=own: own for own in dropout(like).split(self.num_groups)]
+            # Dropout is drawn for all groups at once.
+            drop = dropout(x, (*ops.shape(x)[:-1], self.num_dropped()))
+            drops = [lambda c, shape, own=own: own for own in drop.split(self.num_groups)]
         drops = dict(zip((block.name for block in self.blocks), drops, strict=True))
         return self._walk(
             lambda block, x, a: run(block, x, a=a, h=h, dropout=drops[block.name]), x, a

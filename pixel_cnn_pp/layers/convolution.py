@@ -7,7 +7,7 @@ from keras import ops
 from pixel_cnn_pp.layers.gradients import custom_gradient
 
 
-def convolve(x, kernel, pads, strides=1, drop=None):
+def convolve(x, kernel, pads, strides=1, before=None, bias=None):
     """Convolves images with zeros around them.
 
     Args:
@@ -15,16 +15,17 @@ def convolve(x, kernel, pads, strides=1, drop=None):
       kernel: Float tensor [kh, kw, F_in, F].
       pads: Numbers of zeros (top, bottom), (left, right).
       strides: Distance of the inputs of neighbouring outputs.
-      drop: `layers.Drop`, applied to x first, or None.
+      before: What is applied to x first, `layers.Drop` or `one_pass.ConcatElu`. Or None.
+      bias: Float tensor [F], added to the result. Or None.
 
     Returns:
       Float tensor [B, H', W', F], with H' = (H + top + bottom - kh) // strides + 1 and
       W' = (W + left + right - kw) // strides + 1.
     """
     if strides == 1 and _has_slow_gradient():
-        return _convolve_on_cpu(x, kernel, pads, drop)
-    x = dropped(x, drop)
-    uses_xla = keras.backend.backend() == "jax" and not _is_on_cpu()
+        return _convolve_on_cpu(x, kernel, pads, before, bias)
+    x = prepared(x, before)
+    uses_xla = keras.backend.backend() == "jax" and not is_on_cpu()
     padded = _pad_for_xla(x, pads) if uses_xla else _pad(x, pads)
     if strides > 1:
         # XLA knows a fast gradient of the kernel only if the filters use all rows and columns.
@@ -33,12 +34,18 @@ def convolve(x, kernel, pads, strides=1, drop=None):
             for size, k in zip(ops.shape(padded)[1:3], kernel.shape, strict=False)
         )
         padded = window(padded, (0, 0), (height, width))
-    return ops.conv(padded, kernel, strides, padding="valid", data_format="channels_last")
+    outputs = ops.conv(padded, kernel, strides, padding="valid", data_format="channels_last")
+    return plus(outputs, bias)
 
 
-def dropped(x, drop):
-    """drop(x), or x if there is no `drop`."""
-    return x if drop is None else drop(x)
+def plus(x, bias):
+    """x + bias, or x if there is no bias."""
+    return x if bias is None else x + bias
+
+
+def prepared(x, before):
+    """before(x), or x if there is no `before`."""
+    return x if before is None else before(x)
 
 
 def window(x, start, size):
@@ -59,7 +66,7 @@ def _pad(x, pads):
 def _has_slow_gradient():
     """Whether the gradient of the kernel is slow: on a CPU, but not with JAX."""
     is_tensorflow = keras.backend.backend() == "tensorflow"
-    return is_tensorflow and _is_on_cpu()
+    return is_tensorflow and is_on_cpu()
 
 
 def _pad_for_xla(x, pads):
@@ -90,11 +97,12 @@ def _pad_for_xla(x, pads):
     return pad(x)
 
 
-def _is_on_cpu():
+def is_on_cpu():
+    """Whether the backend computes on a CPU."""
     return keras.distribution.list_devices()[0].startswith("cpu")
 
 
-def _convolve_on_cpu(x, kernel, pads, drop=None):
+def _convolve_on_cpu(x, kernel, pads, before, bias):
     """Convolves padded images, with a faster gradient of the kernel than that of TensorFlow.
 
     TensorFlow's gradient takes up to three times as long as the convolution. Here it is one
@@ -103,25 +111,29 @@ def _convolve_on_cpu(x, kernel, pads, drop=None):
     same number. The shift takes a slice of the rows [positions, F], without a copy. The padding
     must add kh - 1 rows and kw - 1 columns in total.
 
-    `drop` is part of the function, because TensorFlow keeps all arguments of such a function until
-    its gradient is computed.
+    `before` is part of the function, because TensorFlow keeps all arguments of such a function
+    until its gradient is computed.
     """
     kernel_height, kernel_width, in_features, features = kernel.shape
     (top, bottom), (left, right) = pads
 
     @custom_gradient
-    def convolve(x, kernel):
-        padded = _pad(dropped(x, drop), pads)
+    def convolve(x, kernel, *bias):
+        padded = _pad(prepared(x, before), pads)
         outputs = ops.conv(padded, kernel, padding="valid", data_format="channels_last")
+        # Here, TensorFlow makes one operation of the convolution and the sum.
+        outputs = plus(outputs, *bias or [None])
 
         def gradient(upstream):
+            bias_gradient = [ops.sum(upstream, axis=(0, 1, 2)) for _ in bias]
             # The gradient of the inputs is a convolution with the filter rotated by 180 degrees.
             upstream = _pad(upstream, ((bottom, top), (right, left)))
             # One flip of all taps takes a tenth of the time of two flips of rows and columns.
             turned = ops.flip(ops.reshape(kernel, (-1, in_features, features)), axis=0)
             turned = ops.transpose(ops.reshape(turned, kernel.shape), (0, 1, 3, 2))
             x_gradient = ops.conv(upstream, turned, padding="valid", data_format="channels_last")
-            x_gradient = dropped(x_gradient, drop)
+            if before is not None:
+                x_gradient = before.gradient(padded, (top, left), x_gradient)
             inputs = ops.reshape(padded, (-1, in_features))
             outputs_gradient = ops.reshape(upstream, (-1, features))
             width = ops.shape(padded)[2]
@@ -135,8 +147,8 @@ def _convolve_on_cpu(x, kernel, pads, drop=None):
                     elif (i, j) < (bottom, right):
                         x_rows, y_rows = x_rows[:shift], y_rows[-shift:]
                     taps.append(ops.matmul(ops.transpose(x_rows), y_rows))
-            return x_gradient, ops.reshape(ops.stack(taps), kernel.shape)
+            return x_gradient, ops.reshape(ops.stack(taps), kernel.shape), *bias_gradient
 
         return outputs, gradient
 
-    return convolve(x, kernel)
+    return convolve(x, kernel) if bias is None else convolve(x, kernel, bias)

@@ -4,7 +4,7 @@ import math
 
 from keras import ops
 
-from pixel_cnn_pp.layers import random_bits
+from pixel_cnn_pp.layers import one_pass, random_bits
 
 # The smallest uniform that is drawn as noise. It is the smallest normal number of float32.
 _SMALLEST_UNIFORM = 2.0**-126
@@ -20,6 +20,9 @@ class Drop:
     """Drops given units of a tensor, and multiplies the others by a factor.
 
     As a linear map, it is its own transpose. So it is applied to gradients too.
+
+    Attributes:
+      factor: What units that are kept are multiplied by, a Python number.
     """
 
     def __init__(self, is_kept, factor):
@@ -27,19 +30,29 @@ class Drop:
 
         Args:
           is_kept: Boolean tensor [B, ..., F].
-          factor: What units that are kept are multiplied by, a Python number.
+          factor: See the class.
         """
         self._is_kept = is_kept
-        self._factor = factor
+        self.factor = factor
 
     def __call__(self, x):
         """Drops units of x [B, ..., F]."""
-        return ops.where(self._is_kept, x, 0) * self._factor
+        return ops.where(self._is_kept, x, 0) * self.factor
+
+    def gradient(self, outputs, start, upstream):
+        """The gradient of x, for a convolution that applies this first.
+
+        Args:
+          outputs: The result, with a border.
+          start: Row and column of the outputs where the border ends.
+          upstream: The gradient of the result.
+        """
+        return self(upstream)
 
     def split(self, num_parts):
         """List of the `Drop` of each of so many equal parts of the features."""
         parts = ops.split(self._is_kept, num_parts, axis=-1)
-        return [Drop(part, self._factor) for part in parts]
+        return [Drop(part, self.factor) for part in parts]
 
 
 class Dropout:
@@ -87,19 +100,21 @@ class Dropout:
         words = random_bits.words(seeds, (num_bytes + 3) // 4)
         return ops.reshape(ops.view(words[..., None], "uint8"), (num_images, -1))
 
-    def drop(self, x, drawn, first_byte=0):
+    def drop(self, x, drawn, first_byte=0, shape=None):
         """Decides which units of a tensor are dropped.
 
         Args:
-          x: Float tensor [B, ...].
+          x: Float tensor [B, ...], or a tensor from which that one is computed.
           drawn: The result of `draw`.
           first_byte: The number of bytes that the places before this one take, an integer or a
             tensor.
+          shape: The shape of the tensor whose units are dropped. None for that of x.
 
         Returns:
-          Drop, for tensors of the shape of x.
+          Drop, for tensors of this shape.
         """
-        num_units = math.prod(ops.shape(x)[1:])
+        shape = ops.shape(x) if shape is None else shape
+        num_units = math.prod(shape[1:])
         # This adds 0, but makes the numbers depend on x. Otherwise TensorFlow would unpack the
         # numbers of all places at the start of the step. They would take more memory than
         # recomputation saves.
@@ -107,23 +122,63 @@ class Dropout:
         # JAX asks for one dtype of both numbers.
         first_byte = ops.convert_to_tensor(first_byte, dtype="int32")
         start = ops.zeros_like(first_byte), first_byte
-        own = ops.slice(drawn, start, (ops.shape(x)[0], self.num_bytes(num_units)))
-        numbers = self._unpack(own + ops.cast(is_nan, "uint8"))[:, :num_units]
-        is_kept = ops.reshape(numbers, ops.shape(x)) < self._threshold
-        return Drop(is_kept, 1 / self._keep)
+        own = ops.slice(drawn, start, (shape[0], self.num_bytes(num_units)))
+        own = own + ops.cast(is_nan, "uint8")
+        if one_pass.pays(x):
+            return _PackedDrop(own, shape, self._num_bits, self._threshold)
+        return Drop(_is_kept(own, shape, self._num_bits, self._threshold), 1 / self._keep)
 
-    def _unpack(self, packed):
-        """Converts bytes [B, n] to numbers of `num_bits` bits each, [B, 8 n / num_bits]."""
-        num_images, num_bytes = ops.shape(packed)
-        if self._num_bits == 16:
-            pairs = ops.reshape(packed, (num_images, num_bytes // 2, 2))
-            return ops.reshape(ops.view(pairs, "uint16"), (num_images, -1))
-        if self._num_bits == 8:
-            return packed
-        shifts = ops.cast(ops.arange(0, 8, self._num_bits), "uint8")
-        mask = ops.cast(2**self._num_bits - 1, "uint8")
-        numbers = ops.bitwise_and(ops.right_shift(packed[..., None], shifts), mask)
-        return ops.reshape(numbers, (num_images, -1))
+
+class _PackedDrop(Drop):
+    """The same in one pass over memory. Units are unpacked where they are dropped."""
+
+    def __init__(self, packed, shape, num_bits, threshold):
+        """Keeps the arguments, which are those of `_is_kept`."""
+        self._packed = packed
+        self._shape = shape
+        self._settings = num_bits, threshold
+        self.factor = 2**num_bits / threshold
+
+    def __call__(self, x):
+        """Drops units of x [B, ..., F]."""
+        return one_pass.compiled(_drop_packed, *self._settings)(x, self._packed)
+
+    def split(self, num_parts):
+        """As in `Drop`."""
+        is_kept = _is_kept(self._packed, self._shape, *self._settings)
+        return Drop(is_kept, self.factor).split(num_parts)
+
+
+def _drop_packed(num_bits, threshold, x, packed):
+    is_kept = _is_kept(packed, x.shape, num_bits, threshold)
+    return ops.where(is_kept, x * (2**num_bits / threshold), 0)
+
+
+def _is_kept(packed, shape, num_bits, threshold):
+    """Which units are kept, a boolean tensor of a shape [B, ...].
+
+    Args:
+      packed: Bytes [B, n] that hold a number of `num_bits` bits for each unit, and perhaps more.
+      shape: The shape.
+      num_bits: Number of bits, 1, 2, 4, 8 or 16.
+      threshold: A unit is kept if its number is below this one.
+    """
+    numbers = _unpack(packed, num_bits)[:, : math.prod(shape[1:])]
+    return ops.reshape(numbers, shape) < threshold
+
+
+def _unpack(packed, num_bits):
+    """Converts bytes [B, n] to numbers of `num_bits` bits each, [B, 8 n / num_bits]."""
+    num_images, num_bytes = ops.shape(packed)
+    if num_bits == 16:
+        pairs = ops.reshape(packed, (num_images, num_bytes // 2, 2))
+        return ops.reshape(ops.view(pairs, "uint16"), (num_images, -1))
+    if num_bits == 8:
+        return packed
+    shifts = ops.cast(ops.arange(0, 8, num_bits), "uint8")
+    mask = ops.cast(2**num_bits - 1, "uint8")
+    numbers = ops.bitwise_and(ops.right_shift(packed[..., None], shifts), mask)
+    return ops.reshape(numbers, (num_images, -1))
 
 
 def image_seeds(seed, num_images, first_image=0):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from pixel_cnn_pp.layers.convolution import convolve, dropped, window
+from pixel_cnn_pp.layers.convolution import convolve, prepared, window
 from pixel_cnn_pp.layers.weight_norm import WeightNormConv2D, WeightNormConv2DTranspose
 
 _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
@@ -58,9 +58,9 @@ class _ShiftedConv2D(WeightNormConv2D):
         """Numbers of zeros (top, bottom), (left, right)."""
         raise NotImplementedError
 
-    def linear(self, inputs, kernel, drop=None):
+    def linear(self, inputs, kernel, before=None, bias=None):
         """Convolves the padded inputs."""
-        return convolve(inputs, kernel, self._pads(), self.strides, drop)
+        return convolve(inputs, kernel, self._pads(), self.strides, before, bias)
 
     def compute_output_shape(self, input_shape):
         """[B, H, W, F_in] -> [B, H / strides, W / strides, filters], rounded up."""
@@ -172,14 +172,14 @@ class _ShiftedConv2DTranspose(WeightNormConv2DTranspose):
     def _first_column(self):
         raise NotImplementedError
 
-    def call(self, inputs, drop=None):
+    def call(self, inputs, before=None):
         """Applies the layer: [B, H, W, F_in] -> [B, sH, sW, filters].
 
         This makes only the rows and columns of `linear` that are kept, and therefore XLA knows a
         fast gradient of the kernel. `linear` makes all, for the moments of `initialize`.
         """
         outputs = ops.conv_transpose(
-            dropped(inputs, drop),
+            prepared(inputs, before),
             self.kernel(),
             self.strides,
             padding="valid",

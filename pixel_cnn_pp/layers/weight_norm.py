@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from pixel_cnn_pp.layers.convolution import convolve, dropped
+from pixel_cnn_pp.layers.convolution import convolve, plus, prepared
 from pixel_cnn_pp.layers.fresh import fresh
 
 _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
@@ -16,12 +16,13 @@ _VARIANCE_EPSILON = 1e-10
 _MIN_SQUARED_NORM = 1e-12
 
 
-def project(x, kernel):
-    """Matrix product over the last axis: [..., F_in] times [F_in, F] is [..., F]."""
+def project(x, kernel, bias=None):
+    """Matrix product over the last axis: [..., F_in] times [F_in, F], plus [F], is [..., F]."""
     # The product has only two axes. For [B, 1, W, F] times a matrix on a CPU, TensorFlow 2.20 and
     # 2.21 write beyond their buffers (tensorflow issue 117700).
     positions = ops.reshape(x, (-1, x.shape[-1]))
-    return ops.reshape(ops.matmul(positions, kernel), (*ops.shape(x)[:-1], kernel.shape[-1]))
+    outputs = plus(ops.matmul(positions, kernel), bias)
+    return ops.reshape(outputs, (*ops.shape(x)[:-1], kernel.shape[-1]))
 
 
 class WeightNorm(keras.layers.Layer):
@@ -72,28 +73,28 @@ class WeightNorm(keras.layers.Layer):
         kernel = v * (gain * ops.rsqrt(ops.maximum(squared_norm, _MIN_SQUARED_NORM)))
         return ops.cast(kernel, self.compute_dtype)
 
-    def linear(self, inputs, kernel, drop=None):
-        """The linear map of the layer, before the bias. It is applied to drop(inputs)."""
+    def linear(self, inputs, kernel, before=None, bias=None):
+        """The linear map of the layer, applied to before(inputs), and the bias if it is given."""
         raise NotImplementedError
 
     def crop(self, outputs):
         """The part of the outputs that the layer returns."""
         return outputs
 
-    def call(self, inputs, drop=None):
+    def call(self, inputs, before=None):
         """Applies the layer.
 
         Args:
           inputs: Float tensor [..., F_in].
-          drop: `layers.Drop` of the inputs, or None.
+          before: What is applied to the inputs first, as in `layers.convolution.convolve`.
 
         Returns:
           Float tensor [..., filters].
         """
-        outputs = self.linear(inputs, self.kernel(), drop)
-        return self.crop(outputs + ops.cast(self.b, self.compute_dtype))
+        bias = ops.cast(self.b, self.compute_dtype)
+        return self.crop(self.linear(inputs, self.kernel(), before, bias))
 
-    def initialize(self, inputs, drop=None):
+    def initialize(self, inputs, before=None):
         """Sets g and b so that the outputs have mean 0 and deviation `init_scale` per channel.
 
         With t the outputs for the current g and b, before any crop, and moments over batch and
@@ -101,19 +102,19 @@ class WeightNorm(keras.layers.Layer):
 
         Args:
           inputs: Float tensor, one whole batch.
-          drop: As in `call`.
+          before: As in `call`.
 
         Returns:
           The outputs of the initialised layer.
         """
         inputs = ops.cast(inputs, self.compute_dtype)
-        outputs = self.linear(inputs, self.kernel(), drop)
+        outputs = self.linear(inputs, self.kernel(), before)
         outputs = ops.cast(outputs, self.b.dtype) + self.b
         mean, variance = ops.moments(outputs, axes=list(range(len(outputs.shape) - 1)))
         scale = self.init_scale / ops.sqrt(variance + _VARIANCE_EPSILON)
         self.g.assign(self.g * scale)
         self.b.assign((self.b - mean) * scale)
-        return self(inputs, drop=drop)
+        return self(inputs, before=before)
 
     def step_weights(self):
         """The weights for the cached step, {name: tensor}. They are made once for all pixels."""
@@ -132,9 +133,9 @@ class WeightNormDense(WeightNorm):
         """Creates v [F_in, filters], g and b [filters]."""
         self._add_weights((input_shape[-1], self.filters), output_axis=1)
 
-    def linear(self, inputs, kernel, drop=None):
+    def linear(self, inputs, kernel, before=None, bias=None):
         """Matrix product over the last axis."""
-        return project(dropped(inputs, drop), kernel)
+        return project(prepared(inputs, before), kernel, bias)
 
     def step(self, weights, x):
         """Applies the layer to a row [W, B, F_in] or a pixel [B, F_in], with `step_weights`."""
@@ -181,18 +182,19 @@ class WeightNormConv2D(_WeightNormConv):
         """Creates v [kh, kw, F_in, filters], g and b [filters]."""
         self._add_weights((*self.kernel_size, input_shape[-1], self.filters), output_axis=3)
 
-    def linear(self, inputs, kernel, drop=None):
+    def linear(self, inputs, kernel, before=None, bias=None):
         """The convolution."""
         if self.padding == "same" and self.strides == 1:
             pads = [((size - 1) // 2, size // 2) for size in self.kernel_size]
-            return convolve(inputs, kernel, pads, drop=drop)
-        return ops.conv(
-            dropped(inputs, drop),
+            return convolve(inputs, kernel, pads, before=before, bias=bias)
+        outputs = ops.conv(
+            prepared(inputs, before),
             kernel,
             self.strides,
             padding=self.padding,
             data_format="channels_last",
         )
+        return plus(outputs, bias)
 
 
 @_SERIALIZE
@@ -208,16 +210,17 @@ class WeightNormConv2DTranspose(_WeightNormConv):
         """Creates v [kh, kw, filters, F_in], g and b [filters]."""
         self._add_weights((*self.kernel_size, self.filters, input_shape[-1]), output_axis=2)
 
-    def linear(self, inputs, kernel, drop=None):
+    def linear(self, inputs, kernel, before=None, bias=None):
         """The transposed convolution."""
-        return ops.conv_transpose(
-            dropped(inputs, drop),
+        outputs = ops.conv_transpose(
+            prepared(inputs, before),
             kernel,
             self.strides,
             padding=self.padding,
             output_padding=self.strides - 1 if self.padding == "valid" else None,
             data_format="channels_last",
         )
+        return plus(outputs, bias)
 
 
 def apply(layer, *args, **kwargs):

@@ -108,10 +108,14 @@ class LogisticMixture:
         """
         values = to_unit_scale(levels, self.num_levels, params.loc.dtype)
         values = ops.split(values, self.num_channels, axis=-1)  # each [..., 1]
+        # Each channel by itself: TensorFlow's gradient of slices takes many times as long.
+        own_loc = ops.unstack(params.loc, self.num_channels, axis=-2)
+        num_coeffs = _num_coeffs(self.num_channels)
+        coeffs = ops.unstack(params.coeffs, num_coeffs, axis=-2) if num_coeffs else []
         loc = ops.stack(
             [
                 # Adding zeros gives every channel the leading axes of the levels.
-                self.conditional_loc(params, channel, values) + ops.zeros_like(values[0])
+                self._shifted(own_loc[channel], coeffs, channel, values) + ops.zeros_like(values[0])
                 for channel in range(self.num_channels)
             ],
             axis=-2,
@@ -250,10 +254,14 @@ class LogisticMixture:
         Returns:
           Tensor [..., K], in the scale [-1, 1].
         """
-        loc = params.loc[..., channel, :]
+        num_coeffs = _num_coeffs(channel + 1)
+        coeffs = [params.coeffs[..., index, :] for index in range(num_coeffs)]
+        return self._shifted(params.loc[..., channel, :], coeffs, channel, earlier)
+
+    def _shifted(self, loc, coeffs, channel, earlier):
+        """The means [..., K] of a channel, shifted by the earlier ones; `coeffs` is a list."""
         for earlier_channel, x in enumerate(earlier[:channel]):
-            index = channel * (channel - 1) // 2 + earlier_channel
-            loc = loc + params.coeffs[..., index, :] * x
+            loc = loc + coeffs[channel * (channel - 1) // 2 + earlier_channel] * x
         return loc
 
 

@@ -20,7 +20,7 @@ def run_block(run, dropout, block, x, a, h, bits):
     """
     if len(a) > 1:
         a = [ops.concatenate(a, axis=-1)]
-    drop = None if bits is None else lambda x: dropout.drop(x, *bits)
+    drop = None if bits is None else lambda x, shape: dropout.drop(x, *bits, shape)
     return run(block, x, a=a[0] if a else None, h=h, dropout=drop)
 
 

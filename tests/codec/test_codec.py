@@ -342,7 +342,7 @@ def test_the_bytes_of_a_file_are_those_of_the_documentation(model):
     numbers = [(0).to_bytes(4, "little"), (1).to_bytes(4, "little")]
     header = b"".join(
         [
-            b"\x89PCN", bytes([3, 0b10011]), data[6 : 7 + size_of_texts],
+            b"\x89PCN", bytes([4, 0b10011]), data[6 : 7 + size_of_texts],
             blake2b(2, options), blake2b(4, options, *weights),
             bytes([2, 17, 2, 4, 8, 3]), bytes(labels),
             bytes([sizes[0] // 4]), blake2b(4, numbers[0], chunks[0]),

@@ -16,7 +16,7 @@ def test_a_block_initialises_each_of_its_layers_on_the_initialised_ones_before(n
     kept = np.asarray(block.hw)
     rng = np.random.default_rng(2)
     mask = 2.0 * rng.integers(0, 2, (6, 4, 6, 10 if block.nonlinearity == "concat_elu" else 5))
-    returned = block.initialize(x, a, h, dropout=lambda c: layers.Drop(mask > 0, 2.0))
+    returned = block.initialize(x, a, h, dropout=lambda c, shape: layers.Drop(mask > 0, 2.0))
 
     nonlinearity = layers.NONLINEARITIES[block.nonlinearity]
     c, skip = block.conv_in(nonlinearity(x)), block.skip(nonlinearity(a))
@@ -56,11 +56,11 @@ def test_dropout_drops_units_of_every_group_of_channels():
     block = built("channels_down", x.shape)
     kept = np.ones((3, 4, 6, block.num_dropped()), "float32")
     assert kept.shape[-1] == 10
-    whole = np.asarray(block(x, a, h, dropout=lambda c: layers.Drop(kept > 0, 1.0)))
+    whole = np.asarray(block(x, a, h, dropout=lambda c, shape: layers.Drop(kept > 0, 1.0)))
     np.testing.assert_array_equal(whole, block(x, a, h))
     kept[..., 4:6] = 0  # the third of five groups, concat_elu makes two of one
     differs = (
-        np.asarray(block(x, a, h, dropout=lambda c: layers.Drop(kept > 0, 1.0))) != whole
+        np.asarray(block(x, a, h, dropout=lambda c, shape: layers.Drop(kept > 0, 1.0))) != whole
     ).any((0, 1, 2))
     np.testing.assert_array_equal(differs, [False, False, True, True, True])
 

@@ -29,23 +29,27 @@ def test_the_gradients_of_a_convolution_on_the_cpu_are_those_of_the_plain_one(
 ):
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, 5, 7, 4)), rng.normal(size=(*kernel_size, 4, 3))
+    bias = rng.normal(size=3)
     weights = tf.constant(rng.normal(size=(2, 5, 7, 3)))
 
     def gradients(convolve):
-        def run(x, kernel):
+        def run(*inputs):
             with tf.GradientTape() as tape:
-                tape.watch([x, kernel])
-                outputs = convolve(x, kernel)
+                tape.watch(inputs)
+                outputs = convolve(*inputs)
                 total = tf.reduce_sum(weights * outputs)
-            return [outputs, *tape.gradient(total, [x, kernel])]
+            return [outputs, *tape.gradient(total, inputs)]
 
         shape = x.shape if is_static else (None, None, None, 4)
-        signature = [tf.TensorSpec(shape, tf.float64), tf.TensorSpec(kernel.shape, tf.float64)]
-        return tf.function(run, input_signature=signature)(x, kernel)
+        shapes = shape, kernel.shape, bias.shape
+        signature = [tf.TensorSpec(shape, tf.float64) for shape in shapes]
+        return tf.function(run, input_signature=signature)(x, kernel, bias)
 
-    found = gradients(lambda x, kernel: convolution._convolve_on_cpu(x, kernel, pads))
+    found = gradients(
+        lambda x, kernel, bias: convolution._convolve_on_cpu(x, kernel, pads, None, bias)
+    )
     expected = gradients(
-        lambda x, kernel: ops.conv(convolution._pad(x, pads), kernel, padding="valid")
+        lambda x, kernel, bias: ops.conv(convolution._pad(x, pads), kernel, padding="valid") + bias
     )
     for ours, plain in zip(found, expected, strict=True):
         # Sums of at most 2 * 5 * 7 float64 terms of size 1 or so.

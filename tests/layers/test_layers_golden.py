@@ -180,7 +180,7 @@ def test_dropout_acts_behind_the_first_convolution_as_recorded():
     block.build(inputs["x"].shape, inputs["a"].shape)
     set_variables(block, case, "after")
     mask = RECORDED[f"{case}/mask"].astype("float32")
-    outputs = block(**inputs, dropout=lambda c: layers.Drop(mask > 0, 1 / 0.5))
+    outputs = block(**inputs, dropout=lambda c, shape: layers.Drop(mask > 0, 1 / 0.5))
     assert relative_error(outputs, RECORDED[f"{case}/out"]) < 3 * OUTPUT_NOISE
 
 
