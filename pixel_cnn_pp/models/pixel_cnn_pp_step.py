@@ -243,12 +243,9 @@ class _RowStep:
 
         def hold():
             # The pixels of coarser resolutions exist already, and need nothing from above.
-            width, batch_size = (x.shape[0], ops.shape(x)[1])
+            width, batch_size, dtype = x.shape[0], ops.shape(x)[1], x.dtype
             above = [
-                [
-                    ops.zeros((width >> level, batch_size, sum(part)), x.dtype)
-                    for part in _in_turns(sizes)
-                ]
+                [ops.zeros((width >> level, batch_size, sum(x)), dtype) for x in _in_turns(sizes)]
                 for level, sizes in enumerate(self._above_sizes[1:], start=1)
             ]
             return self._coarser_states, above
