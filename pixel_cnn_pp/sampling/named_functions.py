@@ -12,7 +12,7 @@ import pickle
 import re
 from typing import Any, NamedTuple
 
-from pixel_cnn_pp import compiled_files, files
+from pixel_cnn_pp import compiled_files, files, layers
 
 
 def with_xla(function, key=None):
@@ -50,7 +50,8 @@ def with_xla(function, key=None):
 
         def of_tensors(*tensors):
             nonlocal results
-            tensors, results = flatten(function(*pack(nest, tensors)))
+            with layers.for_xla():
+                tensors, results = flatten(function(*pack(nest, tensors)))
             return tensors
 
         of_tensors.__name__ = name
