@@ -1,9 +1,12 @@
-"""Where TensorFlow keeps what XLA has compiled for a script, so that the next start need not.
+"""Where a script keeps what XLA has compiled and what was traced, so that the next start need not.
 
 TensorFlow finds a file by the function and by the exact program of XLA, and checks both. It does
 not check the machine, nor its own version, so there is a folder for each of them. An incomplete
 file, as after a power failure, would end the script. So a file counts only if the process that
 wrote it has noted its size at its end.
+
+The graphs of traced functions are kept there too, under names that are made of the sources of this
+package.
 """
 
 import atexit
@@ -15,6 +18,7 @@ import platform
 import shutil
 import sys
 import time
+from importlib import metadata
 
 # The environment variable that names the folder. If it is empty, nothing is kept.
 VARIABLE = "PIXEL_CNN_PP_CACHE"
@@ -26,6 +30,9 @@ _SECONDS_OF_A_DAY = 24 * 60 * 60
 # Nothing is kept on a disk with less space than this, because TensorFlow stops if it is full.
 _LEAST_FREE_BYTES = 2**30
 
+# (folder, version of the code) after `keep`, if this process keeps files.
+_kept = None
+
 
 def keep(tensorflow):
     """Tells TensorFlow, before it is imported, to keep and to use the files of this machine.
@@ -35,6 +42,7 @@ def keep(tensorflow):
 
     If the folder cannot be used, or if the user has given TensorFlow a folder, it does nothing.
     """
+    global _kept
     flags = os.environ.get("TF_XLA_FLAGS", "")
     root = os.environ.get(VARIABLE, pathlib.Path(_caches(), "pixel_cnn_pp"))
     is_possible = root and not set(str(root)) & set(" \t\n'\"")  # TensorFlow's flags have no quotes
@@ -48,8 +56,33 @@ def keep(tensorflow):
         if not is_own or shutil.disk_usage(folder).free < _LEAST_FREE_BYTES:
             return
         _clean(folder.parent)
+        _kept = folder, _version_of_code()
         os.environ["TF_XLA_FLAGS"] = f"{flags} {_FLAG}={folder}".strip()
         atexit.register(_note_sizes, folder, {path.name for path in folder.glob("*.pb")})
+
+
+def path_of(key):
+    """Path of the file to keep what follows from a key and from the code of this package.
+
+    Args:
+      key: Anything whose `repr` says all that the contents depend on, apart from the code.
+
+    Returns:
+      `pathlib.Path`, or None if this process keeps no files. The file need not exist.
+    """
+    if _kept is None:
+        return None
+    folder, version = _kept
+    return folder / f"graph_{hashlib.sha256(repr((version, key)).encode()).hexdigest()}.pb"
+
+
+def _version_of_code():
+    """What changes with the sources of this package, and with Keras."""
+    package = pathlib.Path(__file__).parent
+    contents = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        contents.update(path.read_bytes())
+    return contents.hexdigest(), metadata.version("keras")
 
 
 def _caches():

@@ -47,7 +47,7 @@ def without_xla():
 
     whole = draw.compile_function
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(draw, "compile_function", lambda f, with_xla: whole(f, False))
+        patch.setattr(draw, "compile_function", lambda f, *_: whole(f, False))
         yield
 
 

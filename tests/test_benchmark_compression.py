@@ -11,7 +11,7 @@ def test_times_of_the_coder_stand_beside_those_of_the_sampler(monkeypatch):
     start_here(monkeypatch)
     # XLA compiles for seconds.
     compile_function, num_workers = sampling.draw.compile_function, sampling.draw.num_workers
-    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, _: compile_function(f, False))
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, *_: compile_function(f, False))
     done = run_script(SCRIPT, "--models", "tiny", "--batch_size", "2", "--repeats", "1")
     assert (done.returncode, done.stderr) == (0, "")
     ((row,),) = tables(done.stdout)

@@ -47,9 +47,7 @@ def test_versions_take_turns_and_medians_are_printed(monkeypatch, tmp_path):
 
 def test_a_run_is_made_and_the_parts_of_its_first_images_are_timed(monkeypatch, tmp_path):
     compile_function = sampling.draw.compile_function
-    monkeypatch.setattr(
-        sampling.draw, "compile_function", lambda f, with_xla: compile_function(f, False)
-    )
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, *_: compile_function(f, False))
     network = {"image_shape": [4, 4, 3], "nr_filters": 4, "nr_resnet": 1, "nr_logistic_mix": 2}
     run_dir = str(tmp_path / "run")
     assert BENCHMARK.measure_case({"make": run_dir, **network}) is None

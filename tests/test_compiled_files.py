@@ -9,7 +9,7 @@ import pytest
 
 from pixel_cnn_pp import compiled_files
 
-# Compiles a function as `sample.py` does, and prints its result and the process's settings.
+# Compiles a function as `sample.py` does, and prints its result and how often it was traced.
 COMPILE = """
 import json, os, sys
 from pixel_cnn_pp import scripts
@@ -18,8 +18,12 @@ import tensorflow as tf
 from pixel_cnn_pp.sampling import draw
 for _ in range(int(sys.argv[1])):
     tf.constant(1.0)  # TensorFlow's own names of functions have the number of tensors
-function = draw.compile_function(lambda x: tf.tanh(x @ x), True)
-print(json.dumps(function(tf.eye(3)).numpy().tolist()))
+def compute(x):
+    traces.append(x)
+    return tf.tanh(x @ x)
+traces = []
+function = draw.compile_function(compute, True, "key")
+print(json.dumps([function(tf.eye(3)).numpy().tolist(), len(traces)]))
 """
 
 
@@ -29,6 +33,7 @@ def keep(monkeypatch, tmp_path):
     registered = []
     tensorflow = tmp_path / "tensorflow.py"
     tensorflow.touch()
+    monkeypatch.setattr(compiled_files, "_kept", None)
     monkeypatch.setattr(compiled_files.atexit, "register", lambda *call: registered.append(call))
     monkeypatch.setattr(compiled_files, "sys", type("sys", (), {"modules": {}}))
 
@@ -53,17 +58,32 @@ def files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_second_process_finds_what_the_first_has_compiled(run_python, tmp_path):
-    printed = []
+def test_a_second_process_finds_what_the_first_has_traced_and_compiled(run_python, tmp_path):
+    printed, written = [], []
     for count in (0, 5):
-        printed.append(run_python(COMPILE, count, PIXEL_CNN_PP_CACHE=str(tmp_path)))
+        process = run_python(COMPILE, count, PIXEL_CNN_PP_CACHE=str(tmp_path))
+        printed.append(json.loads(process))
         (folder,) = (tmp_path / "compiled").iterdir()
-        name, size = files(folder)
-        assert (folder / size).read_text() == str((folder / name).stat().st_size)
-        if count == 0:
-            first = (folder / name).stat()
-    assert (folder / name).stat().st_ino == first.st_ino  # it was not written again
-    assert printed[0] == printed[1] and len(json.loads(printed[0])) == 3
+        kept = sorted(folder.glob("*.pb"))
+        assert [path.name.split("_")[0] for path in kept] == ["graph", "xla"]
+        for path in kept:
+            assert path.with_suffix(".size").read_text() == str(path.stat().st_size)
+        written.append([path.stat().st_ino for path in kept])
+    assert written[0] == written[1]  # they were not written again
+    (first, traces), (second, traces_again) = printed
+    assert first == second and len(first) == 3
+    assert (traces, traces_again) == (1, 0)
+
+
+def test_a_kept_file_is_for_one_key_and_one_version_of_the_code(keep, monkeypatch):
+    assert compiled_files.path_of("key") is None
+    folder = keep()
+    paths = [compiled_files.path_of(key) for key in ("key", "another", "key")]
+    monkeypatch.setattr(compiled_files, "__file__", __file__)  # as if the sources were others
+    assert keep() == folder
+    paths.append(compiled_files.path_of("key"))
+    assert paths[0] == paths[2] and len(set(paths)) == 3
+    assert {path.parent for path in paths} == {folder}
 
 
 def test_incomplete_files_are_removed_and_the_oldest_of_too_many(keep, monkeypatch):

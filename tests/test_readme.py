@@ -136,7 +136,7 @@ def test_the_snippet_on_own_images_trains_scores_draws_and_saves(tmp_path, monke
     np.save("images.npy", images)
     # And without XLA, which compiles for seconds.
     whole = sampling.draw.compile_function
-    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, *_: whole(f, False))
     names = {}
     exec(compile(snippet, "README.md", "exec"), names)
     assert names["bits_per_dim"].shape == (8,)
@@ -172,7 +172,7 @@ def test_the_vae_of_the_page_on_python_trains_its_encoder_through_its_decoder(mo
     assert "batch_size=64, epochs=10" in snippet
     snippet = snippet.replace("batch_size=64, epochs=10", "batch_size=64, epochs=3, verbose=0")
     whole = sampling.draw.compile_function
-    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, *_: whole(f, False))
     keras.utils.set_random_seed(1)
     names = {}
     exec(compile(snippet, "python.md", "exec"), names)
@@ -195,7 +195,7 @@ def test_the_vae_of_the_page_on_python_trains_its_encoder_through_its_decoder(mo
 def test_the_snippet_of_the_page_on_chains_scores_draws_and_enlarges(monkeypatch):
     (snippet,) = code_blocks("python", DOCS["chains.md"])
     whole = sampling.draw.compile_function
-    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, with_xla: whole(f, False))
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, *_: whole(f, False))
     images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
     names = {"images": images}
     assert snippet.count("nr_resnet=2") == 2  # the same with fewer blocks

@@ -15,6 +15,7 @@ is [B, F].
     random_bits  random numbers of a seed, the same on every backend
     fresh        fresh weights, and models without them
     gradients    functions with a gradient of their own, and networks that need none
+    xla          whether XLA compiles what is traced
     noise        dropout and noise of an image, as functions of seeds
     convolution  convolutions with a gradient that is fast on TensorFlow's CPUs
     one_pass     what lies between products in one pass over memory, on TensorFlow's CPUs
@@ -65,6 +66,7 @@ from pixel_cnn_pp.layers.weight_norm import (
     initialize,
     project,
 )
+from pixel_cnn_pp.layers.xla import for_xla
 
 __all__ = [
     "NONLINEARITIES",
@@ -92,6 +94,7 @@ __all__ = [
     "crop_sides",
     "down_shift",
     "first_uniforms",
+    "for_xla",
     "fresh",
     "gradients_are_taken",
     "image_digests",

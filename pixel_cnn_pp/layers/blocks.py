@@ -13,6 +13,7 @@ from pixel_cnn_pp.layers.weight_norm import (
     initialize,
     project,
 )
+from pixel_cnn_pp.layers.xla import is_for_xla
 
 _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 
@@ -20,13 +21,18 @@ _SERIALIZE = keras.saving.register_keras_serializable("pixel_cnn_pp")
 def concat_elu(x):
     """elu of [x, -x], on the channel axis: [..., F] -> [..., 2 F] (Salimans et al. 2017)."""
     if keras.backend.backend() == "jax":
-        return _concat_elu_for_xla(x)
+        return _concat_elu_on_jax(x)
+    if is_for_xla():
+        # One exponential in place of two. Outside XLA, so many operations would take longer.
+        negative = ops.expm1(-ops.abs(x))
+        both = ops.where(x > 0, x, negative), ops.where(x < 0, -x, negative)
+        return ops.concatenate(both, axis=-1)
     if one_pass.pays(x):
         return one_pass.concat_elu(x)
     return ops.elu(ops.concatenate([x, -x], axis=-1))
 
 
-def _concat_elu_for_xla(x):
+def _concat_elu_on_jax(x):
     """Does the same as `concat_elu`, in a form from which XLA makes fast code for a GPU.
 
     A product with 1 and -1 instead of a concatenation lets XLA read several numbers at a time. The
@@ -146,7 +152,8 @@ class GatedResidualBlock(keras.layers.Layer):
 
     def above_sizes(self):
         """{name: features per position} of the result of `row_above`."""
-        return {layer.name: layer.filters for layer in (self.conv_in, self.conv_out)}
+        filters = self.conv_in.filters
+        return {"conv_in": filters, "conv_out": (filters, filters)}
 
     def step_weights(self):
         """{name of an inner layer: its weights}, see `WeightNorm.step_weights`.
@@ -205,7 +212,8 @@ class GatedResidualBlock(keras.layers.Layer):
           h: As in `row`.
 
         Returns:
-          {name: [W, B, F']}. One pixel of it is the argument `above` of `pixel`.
+          {"conv_in": [W, B, F], "conv_out": (value [W, B, F], gate [W, B, F])}. One pixel of it is
+          the argument `above` of `pixel`.
         """
         terms = {}
         for layer in (self.conv_in, self.conv_out):
@@ -218,6 +226,7 @@ class GatedResidualBlock(keras.layers.Layer):
         terms["conv_in"] += self.skip.step(weights["skip"], NONLINEARITIES[self.nonlinearity](a))
         if h is not None:
             terms["conv_out"] += project(h, weights["hw"])
+        terms["conv_out"] = tuple(ops.split(terms["conv_out"], 2, axis=-1))
         return terms
 
     def pixel(self, weights, x, left, above, a=None):
@@ -228,7 +237,7 @@ class GatedResidualBlock(keras.layers.Layer):
           x: [B, F].
           left: {name: [B, F']}, returned by this method for the pixel on the left. Zeros at the
             left edge.
-          above: {name: [B, F']}, this pixel of the result of `row_above`.
+          above: This pixel of the result of `row_above`, each [B, F].
           a: [B, F], the short-cut from the rightward stream, or None.
 
         Returns:
@@ -239,12 +248,13 @@ class GatedResidualBlock(keras.layers.Layer):
         def run(layer, x):
             if layer is self.skip:
                 return ops.matmul(x, weights["skip_pixel"])
+            term = above["conv_in"] if layer is self.conv_in else None
             if layer.name not in left:
-                return layer.pixel(weights[layer.name], above[layer.name], x)
+                return layer.pixel(weights[layer.name], term, x)
             inputs[layer.name] = x
-            return layer.pixel(weights[layer.name], above[layer.name], left[layer.name], x)
+            return layer.pixel(weights[layer.name], term, left[layer.name], x)
 
-        return self._forward(run, x, a, None, None), inputs
+        return self._forward(run, x, a, above["conv_out"], None), inputs
 
     def _condition(self, h):
         """The term that the conditioning adds, [B, 1, 1, 2 F], or [B, H, W, 2 F] for a picture."""
@@ -254,16 +264,22 @@ class GatedResidualBlock(keras.layers.Layer):
         return term if len(term.shape) == 4 else term[:, None, None, :]
 
     def _forward(self, run, x, a, h, dropout):
-        """The equations of the class. `run` applies an inner layer. `h` is already h @ hw."""
+        """The equations of the class. `run` applies an inner layer.
+
+        `h` is already h @ hw. It may be divided into the terms of value and gate.
+        """
         c = self._run_on_nonlinear(run, self.conv_in, x)
         if a is not None:
             c = c + self._run_on_nonlinear(run, self.skip, a)
         c = self._run_on_nonlinear(run, self.conv_out, c, dropout)
-        if h is not None:
+        is_divided = isinstance(h, tuple)
+        if h is not None and not is_divided:
             c = c + h
         if one_pass.pays(x):
             return one_pass.add_gated(x, c)
         value, gate = ops.split(c, 2, axis=-1)
+        if is_divided:
+            value, gate = value + h[0], gate + h[1]
         return x + value * ops.sigmoid(gate)
 
     def _run_on_nonlinear(self, run, layer, x, dropout=None):

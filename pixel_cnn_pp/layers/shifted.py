@@ -41,7 +41,8 @@ def crop_sides(x, height, width):
 
 def _convolve_row(x, kernel, pads, strides):
     """Convolves a row [W, B, F_in] with a kernel [kw, 1, F_in, F], with zeros around the row."""
-    x = ops.expand_dims(ops.pad(x, (pads, (0, 0), (0, 0))), axis=0)
+    # In this order XLA makes the zeros a part of the convolution, and does not copy the row.
+    x = ops.pad(ops.expand_dims(x, axis=0), ((0, 0), pads, (0, 0), (0, 0)))
     x = ops.conv(x, kernel, (strides, 1), padding="valid", data_format="channels_last")
     # Not x[0], which has four operations in the graph, as x[None] above would have.
     return ops.squeeze(x, axis=0)
@@ -149,7 +150,7 @@ class DownRightShiftedConv2D(_ShiftedConv2D):
 
         Args:
           weights: The result of `step_weights`.
-          above: This pixel of the result of `row_above`, [B, filters].
+          above: This pixel of the result of `row_above`, [B, filters]. None if it is added later.
           *pixels: The pixels of the inputs under the filter in the current row, from left to
             right, each [B, F_in]. They are zeros outside the image.
 
@@ -159,7 +160,8 @@ class DownRightShiftedConv2D(_ShiftedConv2D):
         x = ops.concatenate(pixels, axis=-1) if len(pixels) > 1 else pixels[0]
         x = ops.matmul(x, weights["kernel"])
         # A slice of everything would still be four operations in the graph.
-        return above + (x if x.shape[-1] == self.filters else x[..., : self.filters])
+        x = x if x.shape[-1] == self.filters else x[..., : self.filters]
+        return x if above is None else above + x
 
 
 class _ShiftedConv2DTranspose(WeightNormConv2DTranspose):

@@ -108,7 +108,7 @@ class PixelCNNPPStep(Step):
         step = _RowStep(weights, h, self._above, state, row)
         self._model.walk(step, self._enter_row(step))
         states, above = step.results()
-        batch_size = ops.shape(above[0])[1]
+        batch_size = ops.shape(above[0][0])[1]
         left = [self._zeros((batch_size,), _total(sizes)) for sizes in self._right]
         return _Context(states, above, weights), left
 
@@ -154,7 +154,7 @@ class PixelCNNPPStep(Step):
 
         The layers of later rows see them. Their levels are zeros.
         """
-        width, padded_width = pixels[0].shape[0], context.above[0].shape[0]
+        width, padded_width = pixels[0].shape[0], context.above[0][0].shape[0]
         if width == padded_width:
             return pixels
 
@@ -243,9 +243,9 @@ class _RowStep:
 
         def hold():
             # The pixels of coarser resolutions exist already, and need nothing from above.
-            width, batch_size = (x.shape[0], ops.shape(x)[1])
+            width, batch_size, dtype = x.shape[0], ops.shape(x)[1], x.dtype
             above = [
-                ops.zeros((width >> level, batch_size, _total(sizes)), x.dtype)
+                [ops.zeros((width >> level, batch_size, sum(x)), dtype) for x in _in_turns(sizes)]
                 for level, sizes in enumerate(self._above_sizes[1:], start=1)
             ]
             return self._coarser_states, above
@@ -267,7 +267,7 @@ class _RowStep:
         The states have the downward stream of this row, and the rightward stream of the row above.
         """
         down = _Kept(self._kept, self.image, self.output, self._halve)
-        above = _pack_features(_FromAbove(self._above, self.input_above, self._double))
+        above = _pack_above(_FromAbove(self._above, self.input_above, self._double))
         states = [self.state._replace(down=down), *self._coarser_states]
         return states, [above, *self._coarser_above]
 
@@ -283,7 +283,7 @@ class _PixelStep:
         self._weights, self._sizes, self._above = weights, sizes, above
         self._row, self._column = row, column
         right_sizes, above_sizes = (of_stream[0] for of_stream in sizes)
-        self.above = _unpack_features(above[0][column], above_sizes)
+        self.above = _unpack_above([x[column] for x in above[0]], above_sizes)
         self.left = _unpack_features(left[0], right_sizes)
         self._coarser_left = left[1:]
         self._kept = {}  # of the blocks
@@ -374,3 +374,26 @@ def _unpack_features(packed, sizes):
     """The inverse of `_pack_features`. `sizes` is the nest of the numbers of features."""
     ends = np.cumsum(keras.tree.flatten(sizes))[:-1]
     return keras.tree.pack_sequence_as(sizes, ops.split(packed, ends.tolist(), axis=-1))
+
+
+def _pack_above(tensors):
+    """Joins a nest of tensors as `_pack_features` does, but to two tensors, which take turns.
+
+    So the terms of value and gate of a block, which are neighbours, are in two tensors. If both
+    came from one slice of one tensor, XLA would compute the gate of a pixel number by number.
+    """
+    return [ops.concatenate(part, axis=-1) for part in _in_turns(tensors)]
+
+
+def _unpack_above(packed, sizes):
+    """The inverse of `_pack_above`, also for one pixel of each."""
+    both = zip(packed, _in_turns(sizes), strict=True)
+    parts = [ops.split(x, np.cumsum(own)[:-1].tolist(), axis=-1) for x, own in both]
+    tensors = [parts[i % 2][i // 2] for i in range(sum(map(len, parts)))]
+    return keras.tree.pack_sequence_as(sizes, tensors)
+
+
+def _in_turns(nest):
+    """Two lists that take turns with the leaves of a nest."""
+    leaves = keras.tree.flatten(nest)
+    return leaves[::2], leaves[1::2]

@@ -224,7 +224,7 @@ def _shared_functions(model, with_xla, batch_size, width):
     with _SHARED_LOCK:
         functions = _SHARED.get(key)
         if functions is None:
-            functions = _SHARED[key] = _SharedFunctions(with_xla)
+            functions = _SHARED[key] = _SharedFunctions(with_xla, key)
         _USED.setdefault(model, {})[key] = functions
         _LAST_USED[key] = None
         _LAST_USED.move_to_end(key)
@@ -245,13 +245,16 @@ class _SharedFunctions:
     drawn outside XLA, because XLA has another generator. So the noise is the same everywhere.
     """
 
-    def __init__(self, with_xla):
+    def __init__(self, with_xla, key):
         self._own = threading.local()
         # XLA optimizes by itself. Other functions need the optimizer of TensorFlow.
         is_optimized = not with_xla or keras.backend.backend() != "tensorflow"
         self._calling = contextlib.nullcontext if is_optimized else without_graph_optimizer
+        # The code of models of other packages may change while this package stays the same.
+        is_own = key[0].__module__.startswith("pixel_cnn_pp.")
+        kept_key = ("draw_row", _is_on_cpu(), *key) if is_own else None
         draw_rows = make_draw_rows(
-            _ModelOfThread(self._own), lambda step: compile_function(step, with_xla)
+            _ModelOfThread(self._own), lambda step: compile_function(step, with_xla, kept_key)
         )
         self._draw_rows = compile_function(draw_rows, False)
 
@@ -346,8 +349,11 @@ def make_draw_rows(model, compile_step):
     return draw_rows
 
 
-def compile_function(function, with_xla):
-    """Compiles a function of tensors for the current Keras backend. JAX always uses XLA."""
+def compile_function(function, with_xla, key=None):
+    """Compiles a function of tensors for the current Keras backend. JAX always uses XLA.
+
+    `key` is for `named_functions.with_xla`.
+    """
     if keras.backend.backend() == "jax":
         import jax
 
@@ -355,5 +361,5 @@ def compile_function(function, with_xla):
     # TensorFlow is imported here, because this package also runs on other backends without it.
     import tensorflow as tf
 
-    function = named_functions.with_xla(function) if with_xla else function
+    function = named_functions.with_xla(function, key) if with_xla else function
     return tf.function(function, autograph=False)

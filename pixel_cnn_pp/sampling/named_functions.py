@@ -6,15 +6,23 @@ time, and the memory of both is kept. With a name that follows from the contents
 finds what is compiled already: in the process, and in TensorFlow's cache on the disk.
 """
 
+import contextlib
 import hashlib
+import pickle
 import re
+from typing import Any, NamedTuple
+
+from pixel_cnn_pp import compiled_files, files, layers
 
 
-def with_xla(function):
+def with_xla(function, key=None):
     """Makes the function that calls another one, compiled with XLA, within a graph of TensorFlow.
 
     Args:
       function: Function of nests of tensors. It may read other tensors of the graph.
+      key: Anything whose `repr` says all that the function depends on, apart from its arguments and
+        the code of this package. Then a script keeps its graph for the next start, see
+        `compiled_files`. None to keep nothing.
 
     Returns:
       Function with the same arguments and results.
@@ -28,47 +36,83 @@ def with_xla(function):
     name = re.sub(r"\W", "", getattr(function, "__name__", "piece"))
 
     def flatten(nest):
-        """The tensors of a nest, and the function that puts others in their places."""
-        leaves = tf.nest.flatten(nest)
-        are_tensors = [tf.is_tensor(leaf) for leaf in leaves]
+        """The tensors of a nest, and the nest with `...` in their places."""
+        tensors = [leaf for leaf in tf.nest.flatten(nest) if tf.is_tensor(leaf)]
+        return tensors, tf.nest.map_structure(lambda x: ... if tf.is_tensor(x) else x, nest)
 
-        def pack(tensors):
-            own = iter(tensors)
-            of_both = zip(leaves, are_tensors, strict=True)
-            flat = [next(own) if is_tensor else leaf for leaf, is_tensor in of_both]
-            return tf.nest.pack_sequence_as(nest, flat)
+    def pack(nest, tensors):
+        own = iter(tensors)
+        return tf.nest.map_structure(lambda x: next(own) if x is ... else x, nest)
 
-        return [leaf for leaf in leaves if tf.is_tensor(leaf)], pack
-
-    def call(*arguments):
-        tensors, pack_arguments = flatten(arguments)
-        pack_results = None
+    def traced(tensors, nest):
+        """The `_Traced` of the function, and the tensors that it reads besides its arguments."""
+        results = None
 
         def of_tensors(*tensors):
-            nonlocal pack_results
-            results, pack_results = flatten(function(*pack_arguments(tensors)))
-            return results
+            nonlocal results
+            with layers.for_xla():
+                tensors, results = flatten(function(*pack(nest, tensors)))
+            return tensors
 
         of_tensors.__name__ = name
         compiled = tf.function(of_tensors, jit_compile=True, autograph=False)
         caller = tf.function(lambda *own: compiled(*own), autograph=False)
         caller = caller.get_concrete_function(*tensors)
-        tensors += [tf.identity(tensor) for tensor in caller.captured_inputs]
+        inputs, outputs = ([x.name for x in own] for own in (caller.inputs, caller.outputs))
+        shapes = [x.shape.as_list() for x in caller.outputs]
         graph = named(caller.graph.as_graph_def())
-        for called in graph.library.function:
+        return _Traced(graph, inputs, outputs, shapes, results), caller.captured_inputs
+
+    def call(*arguments):
+        tensors, nest = flatten(arguments)
+        path = None
+        if key is not None:
+            path = compiled_files.path_of((key, nest, [(x.dtype, x.shape) for x in tensors]))
+        found = _read(path)
+        if found is None:
+            found, captured = traced(tensors, nest)
+            tensors += [tf.identity(tensor) for tensor in captured]
+            if path is not None and not captured:
+                with contextlib.suppress(OSError):
+                    files.replace(path, lambda file: pickle.dump(found, file))
+        for called in found.graph.library.function:
             if not context.context().has_function(called.signature.name):
                 context.context().add_function_def(called)
         results = tf.graph_util.import_graph_def(
-            graph,
-            input_map=dict(zip((x.name for x in caller.inputs), tensors, strict=True)),
-            return_elements=[x.name for x in caller.outputs],
+            found.graph,
+            input_map=dict(zip(found.inputs, tensors, strict=True)),
+            return_elements=found.outputs,
             name=name,
         )
-        for result, traced in zip(results, caller.outputs, strict=True):
-            result.set_shape(traced.shape)
-        return pack_results(results)
+        for result, shape in zip(results, found.shapes, strict=True):
+            result.set_shape(shape)
+        return pack(found.results, results)
 
     return call
+
+
+class _Traced(NamedTuple):
+    """A traced function: its `GraphDef`, and what is needed to call it.
+
+    inputs, outputs: Names of tensors of the graph.
+    shapes: Shapes of the outputs.
+    results: The nest that the function returns, with `...` for every tensor.
+    """
+
+    graph: Any
+    inputs: Any
+    outputs: Any
+    shapes: Any
+    results: Any
+
+
+def _read(path):
+    """The `_Traced` of a file, or None if there is none, or if it cannot be read."""
+    if path is None:
+        return None
+    # Whoever can write to this folder can also change what XLA has compiled, so pickle adds no risk.
+    with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+        return pickle.loads(path.read_bytes())
 
 
 def named(graph):

@@ -32,9 +32,7 @@ OF_ANY_SIDES = PixelCNNConfig(
 def without_xla(monkeypatch):
     """XLA compiles for seconds. tests/scripts/test_compress.py has it."""
     compile_function = sampling.draw.compile_function
-    monkeypatch.setattr(
-        sampling.draw, "compile_function", lambda f, with_xla: compile_function(f, False)
-    )
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, *_: compile_function(f, False))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +54,7 @@ def free_file(free_model):
     images = specimens.images(OF_ANY_SIDES, 5)
     compile_function = sampling.draw.compile_function
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling.draw, "compile_function", lambda f, _: compile_function(f, False))
+        patch.setattr(sampling.draw, "compile_function", lambda f, *_: compile_function(f, False))
         return codec.compress(free_model, images, batch_size=2), images
 
 
@@ -66,7 +64,7 @@ def small_file(free_model):
     images = specimens.images(OF_ANY_SIDES, 2)
     with pytest.MonkeyPatch.context() as patch:
         compile_function = sampling.draw.compile_function
-        patch.setattr(sampling.draw, "compile_function", lambda f, _: compile_function(f, False))
+        patch.setattr(sampling.draw, "compile_function", lambda f, *_: compile_function(f, False))
         return codec.compress(free_model, images, batch_size=2), images
 
 

@@ -17,9 +17,7 @@ from pixel_cnn_pp.config import ChainConfig
 def without_xla(monkeypatch):
     """XLA compiles for seconds. tests/scripts/test_compress.py has it."""
     compile_function = sampling.draw.compile_function
-    monkeypatch.setattr(
-        sampling.draw, "compile_function", lambda f, with_xla: compile_function(f, False)
-    )
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, *_: compile_function(f, False))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pixel_cnn_pp.codec import ideal
 WITHOUT_XLA = """
 from pixel_cnn_pp import sampling
 compile_function = sampling.draw.compile_function
-sampling.draw.compile_function = lambda f, with_xla: compile_function(f, False)
+sampling.draw.compile_function = lambda f, *_: compile_function(f, False)
 """
 DECODE = f"""
 import sys
@@ -36,9 +36,7 @@ DECODED_ELSEWHERE = [*(name for name in ONE_OF_EACH_MODEL if name in WITH_LIKELI
 def without_xla(monkeypatch):
     """XLA compiles for seconds. tests/scripts/test_compress.py has it."""
     compile_function = sampling.draw.compile_function
-    monkeypatch.setattr(
-        sampling.draw, "compile_function", lambda f, with_xla: compile_function(f, False)
-    )
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, *_: compile_function(f, False))
 
 
 @pytest.fixture(scope="module")

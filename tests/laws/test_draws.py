@@ -23,7 +23,7 @@ def test_cached_and_naive_draw_identical_images(name, monkeypatch):
     if name not in COMPILED_BY_XLA:
         compile_function = sampling.draw.compile_function
         monkeypatch.setattr(
-            sampling.draw, "compile_function", lambda f, with_xla: compile_function(f, False)
+            sampling.draw, "compile_function", lambda f, *_: compile_function(f, False)
         )
     images, labels = specimens.images(config, 5), specimens.labels(config, 5)
     known_mask = np.random.default_rng(3).random((5, *config.image_shape[:2])) < 0.3

@@ -21,9 +21,7 @@ def compiled():
 
 def test_what_was_compiled_for_a_model_is_freed_with_it(monkeypatch):
     compile_function = sampling.draw.compile_function
-    monkeypatch.setattr(
-        sampling.draw, "compile_function", lambda f, with_xla: compile_function(f, False)
-    )
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, *_: compile_function(f, False))
     # Its convolutions have gradients of their own, and its blocks compute theirs again.
     model = specimens.fresh(specimens.SPECIMENS["one_component"], recompute=True)
     before = compiled()

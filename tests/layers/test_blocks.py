@@ -87,7 +87,7 @@ def test_a_head_initialises_its_layers_one_after_the_other():
     np.testing.assert_allclose(outputs.std((0, 1, 2)), 0.1, atol=1e-5)
 
 
-def test_concat_elu_in_the_form_for_xla_has_the_same_values_and_gradients():
+def test_concat_elu_in_the_form_on_jax_has_the_same_values_and_gradients():
     x = np.array([[-3.0, -0.25, 0.0, 1e-3, 2.5]])
     weights = np.array([[1.0, -2.0, 3.0, -4.0, 5.0, 6.0, -7.0, 8.0, -9.0, 10.0]])
 
@@ -102,5 +102,19 @@ def test_concat_elu_in_the_form_for_xla_has_the_same_values_and_gradients():
     expected = found(blocks.concat_elu, "float64")
     # In bfloat16, outputs are below 4 and gradients below 16, of a few roundings.
     for dtype, eps in (("float64", FLOAT64_EPS), ("bfloat16", 2**-8)):
-        for ours, plain in zip(found(blocks._concat_elu_for_xla, dtype), expected, strict=True):
+        for ours, plain in zip(found(blocks._concat_elu_on_jax, dtype), expected, strict=True):
             np.testing.assert_allclose(tf.cast(ours, "float64"), plain, rtol=0, atol=16 * eps)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_concat_elu_in_the_form_for_xla_has_exactly_the_values_of_the_other(dtype):
+    x = tf.constant([[-90.0, -3.0, -0.25, -1e-6, -0.0, 0.0, 1e-6, 2.5, 90.0]], dtype)
+
+    @tf.function(jit_compile=True)
+    def compiled():
+        plain = blocks.concat_elu(x)
+        with layers.for_xla():
+            return plain, blocks.concat_elu(x)
+
+    plain, for_xla = (tf.cast(y, "float64") for y in compiled())
+    np.testing.assert_array_equal(for_xla, plain)

@@ -1,5 +1,6 @@
 """The cached steps of layers and blocks give piece by piece what the call gives, in float64."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -139,9 +140,9 @@ def zeros_of(sizes, *shape):
 
 def assert_sizes(tensors, sizes, *shape):
     """Tensors are of the sizes that the block has announced."""
-    assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == {
-        name: (*shape, size) for name, size in sizes.items()
-    }
+    keras.tree.assert_same_structure(tensors, sizes)
+    tensors, sizes = keras.tree.flatten(tensors), keras.tree.flatten(sizes)
+    assert [tuple(tensor.shape) for tensor in tensors] == [(*shape, size) for size in sizes]
 
 
 @NONLINEARITIES
@@ -180,7 +181,7 @@ def test_a_rightward_block_gives_pixel_by_pixel_what_the_call_gives(
         assert_sizes(above, block.above_sizes(), width, batch_size)
         state, states, outputs = zeros_of(sizes, batch_size), [], []
         for column in range(width):
-            above_pixel = {name: tensor[column] for name, tensor in above.items()}
+            above_pixel = keras.tree.map_structure(lambda tensor, i=column: tensor[i], above)
             a_pixel = None if right is None else right[row, column]
             pixel, state = block.pixel(weights, x[row, column], state, above_pixel, a_pixel)
             assert_sizes(state, sizes, batch_size)

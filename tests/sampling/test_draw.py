@@ -43,12 +43,12 @@ def traces(monkeypatch):
     names = []
     compile_function = draw.compile_function
 
-    def compile_and_note(function, with_xla):
+    def compile_and_note(function, *arguments):
         def traced(*arguments):
             names.append(function.__name__)
             return function(*arguments)
 
-        return compile_function(traced, with_xla)
+        return compile_function(traced, *arguments)
 
     monkeypatch.setattr(draw, "compile_function", compile_and_note)
     as_in_a_new_process(monkeypatch)

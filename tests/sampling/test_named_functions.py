@@ -1,5 +1,7 @@
 """Functions whose names are made of what they compute."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -61,3 +63,45 @@ def test_other_contents_or_shapes_have_other_names(names):
         branching(factor)(values, values)
     outer = [{name for name in made if name.startswith("compute")} for made in names]
     assert len(set.union(*outer)) == 4
+
+
+def test_a_kept_graph_is_read_in_place_of_the_function(monkeypatch, tmp_path):
+    def path_of(key):
+        return tmp_path / hashlib.sha256(repr(key).encode()).hexdigest()
+
+    monkeypatch.setattr(named_functions.compiled_files, "path_of", path_of)
+    traces = []
+
+    def call(x, key, reads_another=False):
+        other = tf.constant(3.0)
+
+        def compute(nest):
+            traces.append(key)
+            y = nest["x"] * other if reads_another else nest["x"] * 3.0
+            return {"y": (y, None), "x": nest["x"]}
+
+        def whole(x):
+            tf.constant(1.0)  # TensorFlow counts tensors
+            nonlocal other
+            other = tf.identity(other)
+            return named_functions.with_xla(compute, key)({"x": x})
+
+        return tf.function(whole, autograph=False)(x)
+
+    x = tf.constant([1.0, 2.0])
+    for _ in range(2):
+        results = call(x, "a")
+        np.testing.assert_array_equal(results["y"][0], [3, 6])
+        np.testing.assert_array_equal(results["x"], x)
+        assert results["y"][1] is None and results["y"][0].shape == (2,)
+    assert traces == ["a"]
+    # Another key, shape or dtype is another function.
+    call(x, "b")
+    call(x[:1], "a")
+    call(tf.cast(x, "float16"), "a")
+    assert traces == ["a", "b", "a", "a"]
+    # What reads other tensors of its graph, or has no key, is not kept.
+    for key in ("c", None):
+        for _ in range(2):
+            np.testing.assert_array_equal(call(x, key, True)["y"][0], [3, 6])
+    assert traces[4:] == ["c", "c", None, None]

@@ -19,9 +19,7 @@ RNG = np.random.default_rng(5)
 def without_xla(monkeypatch):
     """XLA compiles for seconds."""
     compile_function = sampling.draw.compile_function
-    monkeypatch.setattr(
-        sampling.draw, "compile_function", lambda f, with_xla: compile_function(f, False)
-    )
+    monkeypatch.setattr(sampling.draw, "compile_function", lambda f, *_: compile_function(f, False))
 
 
 @pytest.fixture
