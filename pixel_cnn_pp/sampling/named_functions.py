@@ -110,7 +110,7 @@ def _read(path):
     """The `_Traced` of a file, or None if there is none, or if it cannot be read."""
     if path is None:
         return None
-    # Whoever can write to this folder can also change what XLA has compiled, so pickle adds no risk.
+    # Who can write to this folder can change what XLA has compiled. So pickle adds no risk.
     with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
         return pickle.loads(path.read_bytes())
 
