@@ -105,3 +105,9 @@ def test_a_kept_graph_is_read_in_place_of_the_function(monkeypatch, tmp_path):
         for _ in range(2):
             np.testing.assert_array_equal(call(x, key, True)["y"][0], [3, 6])
     assert traces[4:] == ["c", "c", None, None]
+    # A damaged file is replaced.
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:-9])
+    for _ in range(2):
+        np.testing.assert_array_equal(call(x, "a")["y"][0], [3, 6])
+    assert traces[8:] == ["a"]
