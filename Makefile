@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .PHONY: demo demo-photos demo-chains experiments mnist test lint
 
-# Handwritten digits, class-conditional: about 4 minutes on 2 cores.
+# Handwritten digits, class-conditional: two to four minutes on 2 cores.
 demo: .venv
 	rm -rf save/digits
 	$(BIN)/python train.py --data_set digits --class_conditional --save_dir save/digits \
