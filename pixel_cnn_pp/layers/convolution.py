@@ -117,12 +117,13 @@ def _convolve_on_cpu(x, kernel, pads, before, bias):
     kernel_height, kernel_width, in_features, features = kernel.shape
     (top, bottom), (left, right) = pads
 
+    # A gradient belongs to each argument. So without a bias, there is one argument less.
     @custom_gradient
     def convolve(x, kernel, *bias):
         padded = _pad(prepared(x, before), pads)
         outputs = ops.conv(padded, kernel, padding="valid", data_format="channels_last")
-        # Here, TensorFlow makes one operation of the convolution and the sum.
-        outputs = plus(outputs, *bias or [None])
+        if bias:  # TensorFlow makes one operation of the convolution and the sum
+            outputs = outputs + bias[0]
 
         def gradient(upstream):
             bias_gradient = [ops.sum(upstream, axis=(0, 1, 2)) for _ in bias]
